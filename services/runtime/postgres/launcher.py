@@ -306,7 +306,8 @@ def _command(pid: int) -> Sequence[str]:
             return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             return []
-    shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
+    command = ["ps", "-o", "command=", "-p", str(pid)]
+    shown = subprocess.run(command, check=False, capture_output=True, text=True)
     return shown.stdout.split()
 
 

@@ -1,0 +1,295 @@
+"""Postgres for the services: pooled connections, units of work, named queries.
+
+A unit of work is one transaction on one connection. It rolls back unless told to commit.
+What Postgres refuses becomes a domain error here, so that no handler knows the driver.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import psycopg
+from psycopg import errors as postgres
+from psycopg import sql
+from sqlalchemy import CursorResult, Executable, Row, TextClause, event, make_url, text
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from services.runtime import calls
+from services.runtime.errors import Aborted, DeadlineExceeded, DomainError, Unavailable
+
+DRIVER = "postgresql+psycopg"
+Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+ConstraintErrors = Mapping[str, Callable[[], DomainError]]
+Result = TypeVar("Result")
+
+_CONFLICTS = (
+    postgres.SerializationFailure,
+    postgres.DeadlockDetected,
+    postgres.LockNotAvailable,
+)
+_UNREACHABLE_CLASSES = ("08", "53", "57")  # connection, resources, operator intervention
+
+_SET_TIMEOUT = text("SELECT set_config('statement_timeout', :milliseconds, true)")
+
+# A unique key of a partitioned table is reported under the name of the partition's own key.
+_ROOT_CONSTRAINT = text(
+    """
+    WITH RECURSIVE line AS (
+        SELECT conname, conparentid FROM pg_catalog.pg_constraint
+        WHERE conname = :name AND connamespace = CAST(:schema AS regnamespace)
+        UNION ALL
+        SELECT parent.conname, parent.conparentid
+        FROM pg_catalog.pg_constraint AS parent JOIN line ON parent.oid = line.conparentid
+    )
+    SELECT conname FROM line WHERE conparentid = 0
+    """
+)
+
+
+class Database:
+    """Connections of one role to one database.
+
+    `url` is a libpq URL (`postgresql://…`) with the role's password. At most `pool_size`
+    connections are open; who waits longer than `pool_timeout` for one gets Unavailable.
+    `constraints` names the domain error of each constraint that a caller may run into.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        pool_timeout: timedelta = timedelta(seconds=10),
+        application_name: str = "heliograph",
+        constraints: ConstraintErrors | None = None,
+    ) -> None:
+        self._engine = create_async_engine(
+            make_url(url).set(drivername=DRIVER),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_timeout.total_seconds(),
+            pool_use_lifo=True,
+            connect_args={"application_name": application_name, "connect_timeout": 5},
+        )
+        event.listen(self._engine.sync_engine, "checkout", _refuse_dead_connection)
+        self._constraints = dict(constraints or {})
+
+    def map_constraints(self, constraints: ConstraintErrors) -> None:
+        """Add domain errors for violated constraints, by constraint name.
+
+        A constraint of a partitioned table is known by the name at the parent.
+        """
+        self._constraints.update(constraints)
+
+    @asynccontextmanager
+    async def unit_of_work(
+        self, *, isolation: Isolation | None = None, timeout: timedelta | None = None
+    ) -> AsyncIterator[UnitOfWork]:
+        """Open a transaction; it rolls back unless `await work.commit()` was called.
+
+        Isolation is READ COMMITTED by default. A statement may run for `timeout`, by default what
+        is left of the incoming call's deadline. Raises Unavailable, Aborted, DeadlineExceeded and
+        the mapped domain errors.
+        """
+        async with self._open(timeout, isolation=isolation) as work:
+            yield work
+
+    @asynccontextmanager
+    async def read(self, *, timeout: timedelta | None = None) -> AsyncIterator[UnitOfWork]:
+        """Open a read-only transaction that sees one state of the database throughout."""
+        async with self._open(timeout, isolation="REPEATABLE READ", readonly=True) as work:
+            yield work
+
+    async def ping(self) -> None:
+        """Ask the server for a sign of life. Raises Unavailable."""
+        async with self._open(timedelta(seconds=5)):
+            pass
+
+    async def close(self) -> None:
+        """Close the pool; connections in use close when they come back."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _open(
+        self,
+        timeout: timedelta | None,
+        *,
+        isolation: Isolation | None = None,
+        readonly: bool = False,
+    ) -> AsyncIterator[UnitOfWork]:
+        left = calls.remaining() if timeout is None else timeout.total_seconds()
+        try:
+            connection = await self._engine.connect()
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            raise Unavailable("the database can't be reached", reason="DATABASE") from error
+        try:
+            if isolation is not None:
+                await connection.execution_options(
+                    isolation_level=isolation, postgresql_readonly=readonly
+                )
+            await connection.begin()
+            work = UnitOfWork(connection, self._constraints)
+            if left is not None:
+                milliseconds = str(max(1, int(left * 1000)))  # 0 would mean no limit
+                await work.execute(_SET_TIMEOUT, {"milliseconds": milliseconds})
+            yield work
+        finally:
+            await connection.close()
+
+
+class UnitOfWork:
+    """One open transaction."""
+
+    def __init__(self, connection: AsyncConnection, constraints: ConstraintErrors) -> None:
+        self._connection = connection
+        self._constraints = constraints
+        self._after_commit: list[Callable[[], None]] = []
+        self._ended = False
+
+    async def execute(
+        self, query: Executable, params: Parameters | None = None
+    ) -> CursorResult[Any]:
+        """Run one statement; with a list of parameter sets, once for each in one batch."""
+        return await self._translated(self._connection.execute(query, params or None))
+
+    async def rows(
+        self, query: Executable, params: Mapping[str, Any] | None = None
+    ) -> list[Row[Any]]:
+        """Run a query and fetch all its rows."""
+        return list(await self.execute(query, params))
+
+    async def copy(
+        self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> int:
+        """Stream rows into a table with COPY, in this transaction; returns how many.
+
+        The fastest way to insert; it can't skip duplicates. Columns not named take their defaults.
+        """
+        return await self._translated(self._copy(table, columns, rows))
+
+    async def commit(self) -> None:
+        """Make the work permanent. A unit of work commits once and does nothing after."""
+        await self._translated(self._connection.commit())
+        self._ended = True
+        for run in self._after_commit:
+            run()
+
+    def after_commit(self, run: Callable[[], None]) -> None:
+        """Have `run` called once the transaction is committed, never when it rolls back."""
+        self._after_commit.append(run)
+
+    async def _copy(
+        self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> int:
+        driver = (await self._connection.get_raw_connection()).driver_connection
+        assert isinstance(driver, psycopg.AsyncConnection)
+        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+            sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, columns))
+        )
+        async with driver.cursor() as cursor:
+            async with cursor.copy(statement) as copy:
+                for row in rows:
+                    await copy.write_row(row)
+            return cursor.rowcount
+
+    async def _translated(self, operation: Awaitable[Result]) -> Result:
+        if self._ended:
+            raise RuntimeError("this unit of work has ended; open another one")
+        try:
+            return await operation
+        except (DBAPIError, psycopg.Error) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            known = await self._domain_error(cause)
+            if known is None:
+                raise
+            raise known from error
+
+    async def _domain_error(self, cause: BaseException | None) -> DomainError | None:
+        if isinstance(cause, _CONFLICTS):
+            return Aborted("a concurrent change won; repeat the call")
+        if isinstance(cause, postgres.QueryCanceled):
+            return DeadlineExceeded("the database did not answer within the deadline")
+        if isinstance(cause, psycopg.IntegrityError):
+            return await self._violation(cause)
+        if isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError)):
+            state = cause.sqlstate
+            if state is None or state[:2] in _UNREACHABLE_CLASSES:
+                return Unavailable("the database can't be reached", reason="DATABASE")
+        return None
+
+    async def _violation(self, cause: psycopg.IntegrityError) -> DomainError | None:
+        name, schema = cause.diag.constraint_name, cause.diag.schema_name
+        if not self._constraints or name is None:
+            return None
+        if name not in self._constraints:
+            name = await self._root_constraint(name, schema)
+        factory = self._constraints.get(name)
+        return None if factory is None else factory()
+
+    async def _root_constraint(self, name: str, schema: str | None) -> str:
+        """Name, at the parent table, of a partition's constraint. Ends the failed transaction."""
+        self._ended = True
+        await self._connection.rollback()
+        found = await self._connection.execute(_ROOT_CONSTRAINT, {"name": name, "schema": schema})
+        return str(found.scalar_one_or_none() or name)
+
+
+class Queries:
+    """The statements of one `queries.sql`, by name: `queries.insert_events`."""
+
+    def __init__(self, statements: Mapping[str, TextClause]) -> None:
+        self._statements = dict(statements)
+
+    def __getattr__(self, name: str) -> TextClause:
+        try:
+            return self.__dict__["_statements"][name]  # type: ignore[no-any-return]
+        except KeyError:
+            raise AttributeError(f"queries.sql has no query named {name!r}") from None
+
+
+def load_queries(path: Path) -> Queries:
+    """Read named statements: each begins with a line `-- name: insert_events`.
+
+    Comment lines describe and are left out of the statement. Raises ValueError for a statement
+    without name, a name without statement and a name used twice.
+    """
+    blocks: dict[str, list[str]] = {}
+    lines: list[str] | None = None
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        bare = line.strip()
+        if bare.startswith("-- name:"):
+            name = bare.removeprefix("-- name:").strip()
+            if not name.isidentifier() or name in blocks:
+                raise ValueError(f"{path}:{number}: {name!r} is no name or is used twice")
+            lines = blocks[name] = []
+        elif bare and not bare.startswith("--"):
+            if lines is None:
+                raise ValueError(f"{path}:{number}: a statement before the first '-- name:'")
+            lines.append(line)
+    empty = [name for name, block in blocks.items() if not block]
+    if empty:
+        raise ValueError(f"{path}: no statement under {', '.join(empty)}")
+    return Queries({name: text("\n".join(block)) for name, block in blocks.items()})
+
+
+def _refuse_dead_connection(connection: Any, _record: object, _proxy: object) -> None:
+    """Keep the pool from handing out a connection that the server has closed.
+
+    An idle connection has nothing to read, except when the server said good-bye. Looking is free,
+    where a ping costs a round trip.
+    """
+    driver = connection.driver_connection
+    if driver.closed:
+        raise InvalidatePoolError("connection closed")
+    waiting = select.poll()
+    waiting.register(driver.pgconn.socket, select.POLLIN)
+    if waiting.poll(0):
+        raise InvalidatePoolError("connection closed by the server")
