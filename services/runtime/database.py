@@ -80,14 +80,14 @@ class Database:
             connect_args={"application_name": application_name, "connect_timeout": 5},
         )
         event.listen(self._engine.sync_engine, "checkout", _refuse_dead_connection)
-        self._constraints = dict(constraints or {})
+        self.constraints = dict(constraints or {})
 
     def map_constraints(self, constraints: ConstraintErrors) -> None:
         """Add domain errors for violated constraints, by constraint name.
 
         A constraint of a partitioned table is known by the name at the parent.
         """
-        self._constraints.update(constraints)
+        self.constraints.update(constraints)
 
     @asynccontextmanager
     async def unit_of_work(
@@ -136,7 +136,7 @@ class Database:
                     isolation_level=isolation, postgresql_readonly=readonly
                 )
             await connection.begin()
-            work = UnitOfWork(connection, self._constraints)
+            work = UnitOfWork(self, connection)
             if left is not None:
                 milliseconds = str(max(1, int(left * 1000)))  # 0 would mean no limit
                 await work.execute(_SET_TIMEOUT, {"milliseconds": milliseconds})
@@ -148,9 +148,9 @@ class Database:
 class UnitOfWork:
     """One open transaction."""
 
-    def __init__(self, connection: AsyncConnection, constraints: ConstraintErrors) -> None:
+    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+        self.database = database
         self._connection = connection
-        self._constraints = constraints
         self._after_commit: list[Callable[[], None]] = []
         self._ended = False
 
@@ -227,11 +227,12 @@ class UnitOfWork:
 
     async def _violation(self, cause: psycopg.IntegrityError) -> DomainError | None:
         name, schema = cause.diag.constraint_name, cause.diag.schema_name
-        if not self._constraints or name is None:
+        constraints = self.database.constraints
+        if not constraints or name is None:
             return None
-        if name not in self._constraints:
+        if name not in constraints:
             name = await self._root_constraint(name, schema)
-        factory = self._constraints.get(name)
+        factory = constraints.get(name)
         return None if factory is None else factory()
 
     async def _root_constraint(self, name: str, schema: str | None) -> str:
