@@ -1,0 +1,39 @@
+"""What the current call brought: its request id and its deadline, for the rest of its task."""
+
+import re
+import time
+from contextvars import ContextVar
+from secrets import token_hex
+
+REQUEST_ID_METADATA_KEY = "heliograph-request-id"
+"""Metadata with the id that follows a call through all services and their logs."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
+_UNBOUNDED_S = 10 * 365 * 86400.0
+
+_request_id: ContextVar[str] = ContextVar("heliograph_request_id", default="")
+_deadline: ContextVar[float | None] = ContextVar("heliograph_deadline", default=None)
+
+
+def request_id() -> str:
+    """Id of the current request; empty outside one."""
+    return _request_id.get()
+
+
+def set_request_id(offered: str) -> str:
+    """Give the current task the caller's id, or a fresh one where it is missing or unusable."""
+    chosen = offered if _REQUEST_ID(offered) else token_hex(8)
+    _request_id.set(chosen)
+    return chosen
+
+
+def set_deadline(remaining_s: float | None) -> None:
+    """Give the current task `remaining_s` seconds from now; None for no deadline."""
+    bounded = remaining_s is not None and remaining_s < _UNBOUNDED_S
+    _deadline.set(time.monotonic() + remaining_s if bounded and remaining_s is not None else None)
+
+
+def remaining() -> float | None:
+    """Seconds left of the current call's deadline, at least 0; None when it has none."""
+    deadline = _deadline.get()
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,0 +1,34 @@
+"""What an exception that leaves a handler means to the caller."""
+
+from collections.abc import Mapping
+
+import grpc
+
+from services.runtime.errors import (
+    Aborted,
+    DeadlineExceeded,
+    DomainError,
+    ResourceExhausted,
+    Unavailable,
+)
+
+_OF_PEER: Mapping[grpc.StatusCode, type[DomainError]] = {
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.ABORTED: Aborted,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
+}
+
+
+def translate(error: Exception) -> DomainError | None:
+    """The domain error that `error` stands for; None when it is unexpected.
+
+    Failures of Postgres are domain errors already when they leave a unit of work. Of a peer's
+    answers those pass on that say nothing about the request that we made.
+    """
+    if isinstance(error, DomainError):
+        return error
+    if isinstance(error, grpc.aio.AioRpcError) and error.code() in _OF_PEER:
+        name = error.code().name
+        return _OF_PEER[error.code()](f"another service answered {name}", reason=f"PEER_{name}")
+    return None

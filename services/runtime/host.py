@@ -1,0 +1,85 @@
+"""What the frame gives a service's bind function."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeVar, cast
+
+import grpc
+
+from services.runtime.channels import Peers
+from services.runtime.clock import Clock
+from services.runtime.database import Database
+from services.runtime.errors import DomainError
+from services.runtime.logs import Logger
+from services.runtime.periodic import Tasks
+from services.runtime.settings import RuntimeSettings
+
+Servicer = TypeVar("Servicer")
+
+
+@dataclass(slots=True)
+class Host:
+    """One service under construction: its surroundings, and where it registers its parts."""
+
+    name: str
+    settings: RuntimeSettings
+    clock: Clock
+    database: Database
+    """Connected as the service's own role, which can touch only the service's own schema."""
+    peers: Peers
+    log: Logger
+    server: grpc.aio.Server
+    tasks: Tasks
+    services: list[str] = field(default_factory=list)
+    """Full names of the gRPC services added so far."""
+    closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    def add(self, register: Callable[[Servicer, grpc.aio.Server], Any], servicer: Servicer) -> None:
+        """Serve `servicer`, e.g. `host.add(add_PolicyServiceServicer_to_server, Handler(...))`.
+
+        It also shows in reflection and has its own health entry.
+        """
+        registration = _Registration(self.server, self.services)
+        register(servicer, cast(grpc.aio.Server, registration))
+
+    def periodic(
+        self, name: str, every: timedelta, run: Callable[[datetime], Awaitable[None]]
+    ) -> None:
+        """Call `run(now)` at start and then every `every`; see Tasks for simulation mode."""
+        self.tasks.periodic(name, every, run)
+
+    def background(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a long-lived task; it is cancelled first at shutdown, before calls are drained."""
+        self.tasks.background(name, run)
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Call `close` once all calls have ended; the last one added is called first."""
+        self.closers.append(close)
+
+    def map_constraints(self, constraints: Mapping[str, Callable[[], DomainError]]) -> None:
+        """Say which domain error the violation of each named database constraint means."""
+        self.database.map_constraints(constraints)
+
+
+Bind = Callable[[Host], Awaitable[None]]
+"""Builds one service: reads its own settings, makes its parts and adds them to the host."""
+
+
+class _Registration:
+    """Stands in for the server while a servicer registers, to learn the service's full name."""
+
+    def __init__(self, server: grpc.aio.Server, services: list[str]) -> None:
+        self._server = server
+        self._services = services
+
+    def add_generic_rpc_handlers(self, handlers: tuple[grpc.ServiceRpcHandler, ...]) -> None:
+        self._services.extend(str(handler.service_name()) for handler in handlers)
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(
+        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        self._server.add_registered_method_handlers(service, handlers)

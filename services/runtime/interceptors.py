@@ -1,0 +1,122 @@
+"""The one server interceptor: wraps each method's handler once, for all four kinds of calls."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Any, TypeAlias, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from services.runtime.incoming import Context, Frame, IncomingCall, MethodFrame
+from services.runtime.validation import check
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Behaviour = Callable[[Any, Context], Any]
+
+
+class FrameInterceptor(grpc.aio.ServerInterceptor):
+    """Ids, deadline, authorisation, admission, simulated time, validation, errors, metrics, log.
+
+    One interceptor, not one for each: every nested interceptor costs a coroutine per call. The
+    wrapped handler is made on a method's first call and kept.
+    """
+
+    def __init__(self, frame: Frame, services: Collection[str]) -> None:
+        """`services`: full names of the services it applies to; health and reflection are not."""
+        self._frame = frame
+        self._services = services
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.split("/", 2)[1] not in self._services:
+            return handler
+        known = self._wrapped.get(method)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[method] = (handler, wrap(self._frame, method, handler))
+        return known[1]
+
+
+def wrap(frame: Frame, name: str, handler: Handler) -> Handler:
+    """`handler` with the frame around it. Raises TypeError for a handler that is not asyncio."""
+    streams_in, streams_out = bool(handler.request_streaming), bool(handler.response_streaming)
+    behaviour = _behaviour(handler)
+    expected = inspect.isasyncgenfunction if streams_out else inspect.iscoroutinefunction
+    if not expected(behaviour):
+        kind = "an async generator" if streams_out else "a coroutine function"
+        raise TypeError(f"the handler of {name} must be {kind}")
+    method = MethodFrame(frame, name, streams=streams_out)
+    build = _streamed if streams_out else _single
+    return _MAKERS[streams_in, streams_out](
+        build(method, behaviour, streams_in),
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+_MAKERS: dict[tuple[bool, bool], Callable[..., Handler]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+def _behaviour(handler: Handler) -> Behaviour:
+    found = (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
+    if found is None:
+        raise TypeError("a method handler without a behaviour")
+    return cast(Behaviour, found)
+
+
+def _single(method: MethodFrame, behaviour: Behaviour, streams_in: bool) -> Behaviour:
+    if streams_in:
+
+        async def stream_unary(requests: AsyncIterator[Message], context: Context) -> Any:
+            async with IncomingCall(method, context):
+                return await behaviour(_checked(requests), context)
+
+        return stream_unary
+
+    async def unary_unary(request: Message, context: Context) -> Any:
+        async with IncomingCall(method, context):
+            check(request)
+            return await behaviour(request, context)
+
+    return unary_unary
+
+
+def _streamed(method: MethodFrame, behaviour: Behaviour, streams_in: bool) -> Behaviour:
+    if streams_in:
+
+        async def stream_stream(
+            requests: AsyncIterator[Message], context: Context
+        ) -> AsyncIterator[Any]:
+            async with IncomingCall(method, context):
+                async for response in behaviour(_checked(requests), context):
+                    yield response
+
+        return stream_stream
+
+    async def unary_stream(request: Message, context: Context) -> AsyncIterator[Any]:
+        async with IncomingCall(method, context):
+            check(request)
+            async for response in behaviour(request, context):
+                yield response
+
+    return unary_stream
+
+
+async def _checked(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+    async for request in requests:
+        check(request)
+        yield request

@@ -1,0 +1,58 @@
+"""Checks messages against the protovalidate rules in the protos."""
+
+from collections.abc import Sequence
+
+from google.protobuf.message import Message
+from heliograph.type.v1alpha1 import status_pb2
+from protovalidate import FieldPathPb, Violation, collect_violations
+
+from services.runtime.errors import FieldError, InvalidArgument
+
+
+def violations(message: Message) -> list[FieldError]:
+    """Every rule that `message` breaks, by field path; empty when it is valid."""
+    found = collect_violations(message)
+    return [_field_error(violation) for violation in found] if found else []
+
+
+def check(message: Message) -> None:
+    """Raise InvalidArgument with every wrong field of `message`."""
+    if fields := violations(message):
+        first = fields[0]
+        more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
+        raise InvalidArgument(f"{first.path}: {first.description}{more}", fields=fields)
+
+
+def rejection(
+    index: int, reason: str, message: str, fields: Sequence[FieldError] = ()
+) -> status_pb2.Rejection:
+    """Why the item at `index` of a batch was not accepted."""
+    return status_pb2.Rejection(
+        index=index,
+        reason=reason,
+        message=message,
+        fields=[
+            status_pb2.FieldViolation(field=field.path, description=field.description)
+            for field in fields
+        ],
+    )
+
+
+def _field_error(violation: Violation) -> FieldError:
+    found = violation.proto
+    path = "" if found.field is None else _path(found.field)
+    if found.for_key:
+        path = f"key of {path}"
+    return FieldError(path, found.message or found.rule_id)
+
+
+def _path(path: FieldPathPb) -> str:
+    parts: list[str] = []
+    for element in path.elements:
+        text = element.field_name
+        subscript = element.subscript
+        if subscript is not None:
+            value = subscript.value
+            text += f'["{value}"]' if isinstance(value, str) else f"[{value}]"
+        parts.append(text)
+    return ".".join(parts)
