@@ -1,0 +1,88 @@
+ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+PYTHON ?= python3
+VENV := $(ROOT).venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+LOG ?= $(ROOT)out/bootstrap.parquet
+.DEFAULT_GOAL := help
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+SHELL := bash
+
+.PHONY: help run up replay test check format lint types protos breaking train bench lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(ROOT)Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+run: $(VENV)/.run protos ## Everything from nothing: five services, a few replayed days, then serve (ONCE=1: end after the table)
+	@cd $(ROOT) && exec $(BIN)/heliograph run $(if $(ONCE),--once) $(ARGS)
+
+up: $(VENV)/.run protos ## Postgres and the five services, on the wall clock, until Ctrl-C
+	@cd $(ROOT) && exec $(BIN)/heliograph up
+
+replay: $(VENV)/.run protos ## Replay days only, e.g. make replay ARGS="--days 5 --json out/replay.json"
+	@cd $(ROOT) && exec $(BIN)/heliograph replay $(ARGS)
+
+test: $(VENV)/.dev protos ## Install what the tests need and run them all
+	@cd $(ROOT) && exec $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev protos ## Format, lint, types, protos and the fast tests
+	@cd $(ROOT)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/python -m pytest tests/unit
+
+format: $(VENV)/.dev ## Format code and protos
+	@cd $(ROOT)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format -w protos
+
+lint: $(VENV)/.dev protos ## Lint code and protos
+	@cd $(ROOT)
+	$(BIN)/ruff check .
+	$(BIN)/buf lint
+
+types: $(VENV)/.dev protos ## mypy --strict over everything
+	@cd $(ROOT) && $(BIN)/mypy
+
+protos: $(VENV)/.run ## Generate the stubs into gen/ (nothing to do when they are new)
+	@cd $(ROOT) && $(BIN)/python tools/protos.py
+
+breaking: $(VENV)/.dev protos ## Report what changed in the protos against the last commit (not enforced before v1)
+	@cd $(ROOT) && $(BIN)/buf breaking protos --against '.git#ref=HEAD,subdir=protos' || true
+
+train: $(VENV)/.dev protos ## Make the bootstrap log and train the default ranking model from its seed
+	@cd $(ROOT)
+	mkdir -p $(dir $(LOG))
+	$(BIN)/python -m simulation.bootstrap --out $(LOG)
+	$(BIN)/python -m services.ranker.training.train --log $(LOG) --out services/ranker/models/default
+
+bench: $(VENV)/.dev protos ## Run the benches
+	@cd $(ROOT) && $(BIN)/python -m bench.replay --json out/replay.json
+
+lock: $(VENV)/.dev ## Resolve the lock file anew from pyproject.toml
+	@cd $(ROOT) && $(BIN)/pip-compile --quiet --extra dev --extra train --strip-extras --no-annotate \
+		--no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
+
+clean: ## Remove the environment, the stubs and the local state
+	@cd $(ROOT) && rm -rf .venv gen .heliograph out
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Heliograph needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python $(ROOT)pyproject.toml $(ROOT)requirements.lock
+	@cd $(ROOT)
+	echo "Installing (once) …"
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@cd $(ROOT)
+	echo "Installing what tests and training need (once) …"
+	$(PIP) --editable '.[dev,train]'
+	touch $@

@@ -1,0 +1,5 @@
+"""The `heliograph` command."""
+
+from services.cli.main import main
+
+__all__ = ["main"]

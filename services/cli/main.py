@@ -1,0 +1,18 @@
+"""The `heliograph` command: one group, one module for each command."""
+
+import click
+
+from services.cli.configuration import config
+from services.cli.explaining import explain
+from services.cli.replaying import replay, run
+from services.cli.serving import migrate, up
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Decides which notification to send to each user, through which channel, when, in which
+    words, or not at all."""
+
+
+for command in (up, run, replay, migrate, config, explain):
+    main.add_command(command)
