@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import psycopg
 from psycopg import errors as postgres
 from psycopg import sql
+from psycopg.errors import Diagnostic
 from sqlalchemy import CursorResult, Executable, Row, TextClause, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -44,7 +45,7 @@ _ROOT_CONSTRAINT = text(
     """
     WITH RECURSIVE line AS (
         SELECT conname, conparentid FROM pg_catalog.pg_constraint
-        WHERE conname = :name AND connamespace = CAST(:schema AS regnamespace)
+        WHERE conname = :name AND conrelid = CAST(format('%I.%I', :schema, :table) AS regclass)
         UNION ALL
         SELECT parent.conname, parent.conparentid
         FROM pg_catalog.pg_constraint AS parent JOIN line ON parent.oid = line.conparentid
@@ -158,7 +159,7 @@ class UnitOfWork:
         self, query: Executable, params: Parameters | None = None
     ) -> CursorResult[Any]:
         """Run one statement; with a list of parameter sets, once for each in one batch."""
-        return await self._translated(self._connection.execute(query, params or None))
+        return await self._translated(lambda: self._connection.execute(query, params or None))
 
     async def rows(
         self, query: Executable, params: Mapping[str, Any] | None = None
@@ -173,11 +174,11 @@ class UnitOfWork:
 
         The fastest way to insert; it can't skip duplicates. Columns not named take their defaults.
         """
-        return await self._translated(self._copy(table, columns, rows))
+        return await self._translated(lambda: self._copy(table, columns, rows))
 
     async def commit(self) -> None:
         """Make the work permanent. A unit of work commits once and does nothing after."""
-        await self._translated(self._connection.commit())
+        await self._translated(self._connection.commit)
         self._ended = True
         for run in self._after_commit:
             run()
@@ -200,11 +201,11 @@ class UnitOfWork:
                     await copy.write_row(row)
             return cursor.rowcount
 
-    async def _translated(self, operation: Awaitable[Result]) -> Result:
+    async def _translated(self, operation: Callable[[], Awaitable[Result]]) -> Result:
         if self._ended:
             raise RuntimeError("this unit of work has ended; open another one")
         try:
-            return await operation
+            return await operation()
         except (DBAPIError, psycopg.Error) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             known = await self._domain_error(cause)
@@ -226,20 +227,21 @@ class UnitOfWork:
         return None
 
     async def _violation(self, cause: psycopg.IntegrityError) -> DomainError | None:
-        name, schema = cause.diag.constraint_name, cause.diag.schema_name
+        name = cause.diag.constraint_name
         constraints = self.database.constraints
         if not constraints or name is None:
             return None
         if name not in constraints:
-            name = await self._root_constraint(name, schema)
+            name = await self._root_constraint(name, cause.diag)
         factory = constraints.get(name)
         return None if factory is None else factory()
 
-    async def _root_constraint(self, name: str, schema: str | None) -> str:
+    async def _root_constraint(self, name: str, diagnostic: Diagnostic) -> str:
         """Name, at the parent table, of a partition's constraint. Ends the failed transaction."""
         self._ended = True
         await self._connection.rollback()
-        found = await self._connection.execute(_ROOT_CONSTRAINT, {"name": name, "schema": schema})
+        where = {"schema": diagnostic.schema_name, "table": diagnostic.table_name}
+        found = await self._connection.execute(_ROOT_CONSTRAINT, {"name": name} | where)
         return str(found.scalar_one_or_none() or name)
 
 

@@ -61,10 +61,10 @@ def run(arguments: list[str]) -> int:
     command = arguments[3:]
     os.umask(0o077)
     drop_root(uid, gid)
-    if not sys.platform.startswith("linux"):
-        return guard(command)
-    die_with_parent(parent)
-    os.execv(command[0], command)
+    if sys.platform.startswith("linux"):
+        die_with_parent(parent)
+        os.execv(command[0], command)
+    return guard(command)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,216 @@
+"""Fixtures for all tests: an embedded Postgres, a fresh migrated database, running services.
+
+The same tests run against services in the test's own process, in one process each
+(`HELIOGRAPH_TEST_MODE=processes`), or already running elsewhere
+(`HELIOGRAPH_TEST_ADDRESSES=candidate=host:port,policy=host:port`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import SecretStr
+
+from services.runtime.channels import Peers
+from services.runtime.database import Database
+from services.runtime.migrations import create_database, drop_database, migrate, service_url
+from services.runtime.postgres import EmbeddedPostgres
+from services.runtime.settings import SERVICE_NAMES, Endpoint, RuntimeSettings
+from services.runtime.system import System
+
+TEMPLATE = "heliograph_template"
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+OpenDatabase = Callable[[str], Database]
+
+
+class RunningSystem(Protocol):
+    """What a test sees of the services, wherever they run."""
+
+    def address(self, name: str) -> str:
+        """`host:port` of a service."""
+
+    def channel(self, name: str) -> grpc.aio.Channel:
+        """A channel to a service; it carries the simulated time of `with at(...)`."""
+
+
+class StartSystem(Protocol):
+    """`async with start_system("candidate", "policy", simulation=True) as system:`"""
+
+    def __call__(
+        self, *names: str, simulation: bool = False, environ: Mapping[str, str] = ...
+    ) -> AbstractAsyncContextManager[RunningSystem]:
+        """Start the services by name; `environ` holds settings, e.g. HELIOGRAPH_POLICY_…."""
+
+
+@pytest.fixture(scope="session")
+def secret_key() -> SecretStr:
+    """Secret key of the session's deployment; the roles' passwords follow from it."""
+    return SecretStr(secrets.token_hex(32))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Admin URL of one embedded server for the whole session."""
+    with tempfile.TemporaryDirectory(prefix="heliograph-test-") as folder:
+        server = EmbeddedPostgres(Path(folder) / "postgres")
+        server.start()
+        try:
+            yield server.url()
+        finally:
+            server.remove()
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres: str, secret_key: SecretStr) -> str:
+    """Name of a database with every service's migrations, which nobody is connected to."""
+    migrate(create_database(postgres, TEMPLATE), secret_key)
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres: str, template_database: str) -> Iterator[str]:
+    """Admin URL of a fresh, migrated database of this test alone."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield create_database(postgres, name, template=template_database)
+    drop_database(postgres, name)
+
+
+@pytest.fixture
+async def open_database(database_url: str, secret_key: SecretStr) -> AsyncIterator[OpenDatabase]:
+    """Opens the test's database as a service: `open_database("policy")`."""
+    opened: list[Database] = []
+
+    def open_as(service: str) -> Database:
+        opened.append(Database(service_url(database_url, service, secret_key)))
+        return opened[-1]
+
+    yield open_as
+    for database in opened:
+        await database.close()
+
+
+@pytest.fixture
+def start_system(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> StartSystem:
+    """Starts services on a fresh database, each on a free port, and stops them at the end."""
+    addresses = os.environ.get("HELIOGRAPH_TEST_ADDRESSES")
+    processes = os.environ.get("HELIOGRAPH_TEST_MODE") == "processes"
+
+    @asynccontextmanager
+    async def start(
+        *names: str, simulation: bool = False, environ: Mapping[str, str] | None = None
+    ) -> AsyncIterator[RunningSystem]:
+        given = {
+            "HELIOGRAPH_ENVIRONMENT": "test",
+            "HELIOGRAPH_SIMULATION": str(simulation).lower(),
+            "HELIOGRAPH_STATE_DIR": str(tmp_path),
+        }
+        if not addresses:
+            given["HELIOGRAPH_DATABASE_URL"] = request.getfixturevalue("database_url")
+            key: SecretStr = request.getfixturevalue("secret_key")
+            given["HELIOGRAPH_SECRET_KEY"] = key.get_secret_value()
+        for name, value in (given | dict(environ or {})).items():
+            monkeypatch.setenv(name, value)
+        if addresses:
+            running = _attached(dict(pair.split("=", 1) for pair in addresses.split(",")))
+        elif processes:
+            running = _processes(names, tmp_path)
+        else:
+            running = _in_this_process(names)
+        async with running as system:
+            yield system
+
+    return start
+
+
+@asynccontextmanager
+async def _in_this_process(names: Sequence[str]) -> AsyncIterator[RunningSystem]:
+    settings = RuntimeSettings()
+    any_port = {name: Endpoint(listen="127.0.0.1:0", metrics_port=0) for name in SERVICE_NAMES}
+    binds = {name: import_module(f"services.{name}.bind").bind for name in names}
+    async with System(binds, settings.model_copy(update=any_port)) as system:
+        yield system
+
+
+class _Addresses:
+    """Services that run outside this process."""
+
+    def __init__(self, addresses: Mapping[str, str]) -> None:
+        endpoints = {name: Endpoint(address=at) for name, at in addresses.items()}
+        self._settings = RuntimeSettings().model_copy(update=endpoints)
+        self.peers = Peers(self._settings)
+
+    def address(self, name: str) -> str:
+        return self._settings.endpoint(name).target
+
+    def channel(self, name: str) -> grpc.aio.Channel:
+        return self.peers.channel(name)
+
+
+@asynccontextmanager
+async def _attached(addresses: Mapping[str, str]) -> AsyncIterator[RunningSystem]:
+    """Wait until all addresses serve, by their health answers."""
+    system = _Addresses(addresses)
+    try:
+        for name in addresses:
+            health = health_pb2_grpc.HealthStub(system.channel(name))
+            answer = await health.Check(
+                health_pb2.HealthCheckRequest(), timeout=START_SECONDS, wait_for_ready=True
+            )
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING, name
+        yield system
+    finally:
+        await system.peers.close()
+
+
+@asynccontextmanager
+async def _processes(names: Sequence[str], folder: Path) -> AsyncIterator[RunningSystem]:
+    """One process for each service; their output goes to `<name>.log` in the folder."""
+    addresses = dict(zip(names, _free_addresses(len(names)), strict=True))
+    environment = os.environ | {"HELIOGRAPH_OWNER_PID": str(os.getpid())}
+    for name in SERVICE_NAMES:
+        environment[f"HELIOGRAPH_{name.upper()}_METRICS_PORT"] = "0"
+    for name, address in addresses.items():
+        environment[f"HELIOGRAPH_{name.upper()}_LISTEN"] = address
+    started = [_start_process(name, environment, folder) for name in names]
+    try:
+        async with _attached(addresses) as system:
+            yield system
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            await asyncio.to_thread(process.wait, STOP_SECONDS)
+
+
+def _start_process(
+    name: str, environment: Mapping[str, str], folder: Path
+) -> subprocess.Popen[bytes]:
+    with (folder / f"{name}.log").open("ab") as log:
+        command = [sys.executable, "-m", f"services.{name}"]
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+
+def _free_addresses(count: int) -> list[str]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
+    for probe in probes:
+        probe.close()
+    return addresses
