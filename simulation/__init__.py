@@ -1,0 +1,1 @@
+"""Worlds with known truth that the system is played against."""
