@@ -13,6 +13,7 @@ from services.runtime.channels import Peers
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 from services.runtime.errors import DomainError
+from services.runtime.interceptors import behaviour_of
 from services.runtime.logs import Logger
 from services.runtime.periodic import Tasks
 from services.runtime.settings import RuntimeSettings
@@ -40,7 +41,8 @@ class Host:
     def add(self, register: Callable[[Servicer, grpc.aio.Server], Any], servicer: Servicer) -> None:
         """Serve `servicer`, e.g. `host.add(add_PolicyServiceServicer_to_server, Handler(...))`.
 
-        It also shows in reflection and has its own health entry.
+        It also shows in reflection and has its own health entry. Raises TypeError for a servicer
+        with a method that is not asyncio.
         """
         registration = _Registration(self.server, self.services)
         register(servicer, cast(grpc.aio.Server, registration))
@@ -82,4 +84,6 @@ class _Registration:
     def add_registered_method_handlers(
         self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
+        for method, handler in handlers.items():
+            behaviour_of(f"/{service}/{method}", handler)
         self._server.add_registered_method_handlers(service, handlers)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 import grpc
 from google.protobuf.message import Message
 
+from services.runtime.errors import Unimplemented
 from services.runtime.incoming import Context, Frame, IncomingCall, MethodFrame
 from services.runtime.validation import check
 
@@ -47,18 +48,41 @@ class FrameInterceptor(grpc.aio.ServerInterceptor):
 def wrap(frame: Frame, name: str, handler: Handler) -> Handler:
     """`handler` with the frame around it. Raises TypeError for a handler that is not asyncio."""
     streams_in, streams_out = bool(handler.request_streaming), bool(handler.response_streaming)
-    behaviour = _behaviour(handler)
-    expected = inspect.isasyncgenfunction if streams_out else inspect.iscoroutinefunction
-    if not expected(behaviour):
-        kind = "an async generator" if streams_out else "a coroutine function"
-        raise TypeError(f"the handler of {name} must be {kind}")
     method = MethodFrame(frame, name, streams=streams_out)
     build = _streamed if streams_out else _single
     return _MAKERS[streams_in, streams_out](
-        build(method, behaviour, streams_in),
+        build(method, behaviour_of(name, handler), streams_in),
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )
+
+
+def behaviour_of(name: str, handler: Handler) -> Behaviour:
+    """The function behind a method: a coroutine function, or for streamed responses an async
+    generator. What a servicer left out answers UNIMPLEMENTED. Raises TypeError for other kinds."""
+    behaviour: Any = (
+        handler.unary_unary
+        or handler.unary_stream
+        or handler.stream_unary
+        or handler.stream_stream
+    )
+    streamed = bool(handler.response_streaming)
+    if streamed and inspect.isasyncgenfunction(behaviour):
+        return cast(Behaviour, behaviour)
+    if not streamed and inspect.iscoroutinefunction(behaviour):
+        return cast(Behaviour, behaviour)
+    if getattr(behaviour, "__module__", "").endswith("_pb2_grpc"):
+        return _streamed_unimplemented if streamed else _unimplemented
+    kind = "an async generator" if streamed else "a coroutine function"
+    raise TypeError(f"the handler of {name} must be {kind}")
+
+
+async def _unimplemented(_: object, __: Context) -> Any:
+    raise Unimplemented("this service does not offer this method")
+
+
+async def _streamed_unimplemented(request: object, context: Context) -> AsyncIterator[Any]:
+    yield await _unimplemented(request, context)
 
 
 _MAKERS: dict[tuple[bool, bool], Callable[..., Handler]] = {
@@ -67,15 +91,6 @@ _MAKERS: dict[tuple[bool, bool], Callable[..., Handler]] = {
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
-
-
-def _behaviour(handler: Handler) -> Behaviour:
-    found = (
-        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-    )
-    if found is None:
-        raise TypeError("a method handler without a behaviour")
-    return cast(Behaviour, found)
 
 
 def _single(method: MethodFrame, behaviour: Behaviour, streams_in: bool) -> Behaviour:
