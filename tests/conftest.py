@@ -22,7 +22,7 @@ from typing import Protocol
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from pydantic import SecretStr
 
 from services.runtime.channels import Peers
@@ -170,8 +170,12 @@ async def _attached(addresses: Mapping[str, str]) -> AsyncIterator[RunningSystem
     system = _Addresses(addresses)
     try:
         for name in addresses:
-            health = health_pb2_grpc.HealthStub(system.channel(name))
-            answer = await health.Check(
+            check = system.channel(name).unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
+            answer = await check(
                 health_pb2.HealthCheckRequest(), timeout=START_SECONDS, wait_for_ready=True
             )
             assert answer.status == health_pb2.HealthCheckResponse.SERVING, name

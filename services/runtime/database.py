@@ -45,7 +45,8 @@ _ROOT_CONSTRAINT = text(
     """
     WITH RECURSIVE line AS (
         SELECT conname, conparentid FROM pg_catalog.pg_constraint
-        WHERE conname = :name AND conrelid = CAST(format('%I.%I', :schema, :table) AS regclass)
+        WHERE conname = :name AND conrelid
+            = CAST(format('%I.%I', CAST(:schema AS text), CAST(:table AS text)) AS regclass)
         UNION ALL
         SELECT parent.conname, parent.conparentid
         FROM pg_catalog.pg_constraint AS parent JOIN line ON parent.oid = line.conparentid
