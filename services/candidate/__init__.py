@@ -1,0 +1,1 @@
+"""Makes and keeps notification candidates: event pool, ready queue, sources, audiences."""

@@ -1,0 +1,65 @@
+"""Settings of candidate."""
+
+from datetime import timedelta
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.runtime.settings import ServiceSettings
+
+SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
+
+
+class CandidateSettings(ServiceSettings):
+    """What candidate is configured by: environment variables HELIOGRAPH_CANDIDATE_…; durations in
+    seconds or ISO 8601."""
+
+    model_config = SettingsConfigDict(
+        **{**ServiceSettings.model_config, "env_prefix": "HELIOGRAPH_CANDIDATE_"}
+    )
+
+    generated_event_type: str = Field(default="item.suggestion", pattern=r"^[a-z][a-z0-9_.-]*$")
+    """Type of the events that GenerateDaily makes. It has to be registered with PutEventType before
+    the first run, with the ranked route; GenerateDaily answers FAILED_PRECONDITION until then."""
+    pool_size: int = Field(default=200, ge=1, le=512)
+    """Waiting events a user's pool holds; beyond it the least promising are evicted."""
+    repeat_horizon: timedelta = Field(default=30 * DAY, gt=timedelta(0))
+    """For how long after it was accepted an event keeps GenerateDaily from proposing one of its
+    items to the same user again."""
+    retention: timedelta = Field(default=90 * DAY, gt=timedelta(0))
+    """How long an ended event is kept after its end: the horizon in which its id is known."""
+    arrival_retention: timedelta = Field(default=7 * DAY, gt=timedelta(0))
+    """How long ReadArrivals can look back."""
+    clock_tolerance: timedelta = Field(default=300 * SECOND, ge=timedelta(0))
+    """How far in the future a publisher's create_time or interact_time may lie."""
+    expiry_interval: timedelta = Field(default=60 * SECOND, gt=timedelta(0))
+    """How often passed expiries are recorded; readers leave expired events out at once."""
+    cleanup_interval: timedelta = Field(default=600 * SECOND, gt=timedelta(0))
+    """How often rows beyond their retention are deleted."""
+    cleanup_batch: int = Field(default=5000, ge=1, le=100_000)
+    """Rows that one transaction of the expiry and cleanup tasks touches."""
+    refresh_interval: timedelta = Field(default=60 * SECOND, gt=timedelta(0))
+    """How often the user index looks for changed users, items and interactions."""
+    watch_interval: timedelta = Field(default=SECOND, gt=timedelta(0))
+    """How often a following WatchItems stream looks for changes, on the wall clock."""
+    fresh_window: timedelta = Field(default=14 * DAY, gt=timedelta(0))
+    """How long after its creation an item is fresh."""
+    generate_chunk: int = Field(default=1000, ge=1, le=10_000)
+    """Users that GenerateDaily handles, and commits, at a time."""
+    factors: int = Field(default=32, ge=1, le=512)
+    """Length of the collaborative filter's vectors."""
+    fit_seed: int = Field(default=0, ge=0)
+    """Seed of the collaborative filter."""
+    fit_threads: int = Field(default=0, ge=0)
+    """Threads of the fit; 0: all cores."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.repeat_horizon > self.retention:
+            raise ValueError(
+                "HELIOGRAPH_CANDIDATE_REPEAT_HORIZON must not exceed "
+                "HELIOGRAPH_CANDIDATE_RETENTION: deleted events block nothing"
+            )
+        return self

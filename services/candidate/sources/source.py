@@ -1,0 +1,99 @@
+"""The interface of a source, and how several sources' proposals become one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from services.candidate.sources.arrays import NONE, Floats, Mask, Matrix, Rows
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Ranking:
+    """What one source proposes to each of some users, best first."""
+
+    items: Rows
+    """Users × places: item rows; NONE where there is nothing more."""
+    scores: Floats
+    """How promising the source thinks each is, in [0, 1]; −inf at NONE."""
+
+
+class Source(Protocol):
+    """Makes candidates. `users` are rows of the catalogue, a chunk at a time."""
+
+    name: str
+
+    def worth_asking(self, users: Rows) -> Mask:
+        """For which of the users the source may have something."""
+
+    def candidates(self, users: Rows, count: int, blocked: Matrix | None = None) -> Ranking:
+        """At most `count` items for each user, exact by the source's own score.
+
+        Never an item that the user has interacted with, one that is not live, or one marked in
+        `blocked` (len(users) × items, sparse, any stored entry blocks).
+        """
+
+
+@dataclass(slots=True)
+class SourceCount:
+    """What became of one source's proposals."""
+
+    proposed: int = 0
+    dropped: int = 0
+    """An earlier source proposed the same item to the same user."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Proposals:
+    """Candidates of several sources, each (user, item) once: four aligned arrays.
+
+    By source, then user, then place.
+    """
+
+    users: Rows
+    """Rows of users."""
+    items: Rows
+    """Rows of items."""
+    scores: Floats
+    """The source's score, in [0, 1]."""
+    sources: Rows
+    """Positions in `names`."""
+    names: Sequence[str]
+    """The sources asked, in their order."""
+    counts: Mapping[str, SourceCount] = field(default_factory=dict)
+
+
+def propose(
+    sources: Sequence[Source], users: Rows, count: int, blocked: Matrix | None = None
+) -> Proposals:
+    """Ask each source for `count` items for each user; an item is kept for the first that has it.
+
+    `blocked` is len(users) × items, see Source.candidates.
+    """
+    parts = [_flat(source, users, count, blocked) for source in sources]
+    owners = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int64)
+    items = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.int64)
+    scores = np.concatenate([part[2] for part in parts]) if parts else np.empty(0, np.float32)
+    origin = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+    span = int(items.max(initial=0)) + 1
+    _, first = np.unique(owners * span + items, return_index=True)
+    kept = np.sort(first)
+    names = [source.name for source in sources]
+    proposed = np.bincount(origin, minlength=len(parts))
+    remaining = np.bincount(origin[kept], minlength=len(parts))
+    counts = {
+        name: SourceCount(int(proposed[place]), int(proposed[place] - remaining[place]))
+        for place, name in enumerate(names)
+    }
+    return Proposals(owners[kept], items[kept], scores[kept], origin[kept], names, counts)
+
+
+def _flat(
+    source: Source, users: Rows, count: int, blocked: Matrix | None
+) -> tuple[Rows, Rows, Floats]:
+    asked = np.flatnonzero(source.worth_asking(users))
+    ranking = source.candidates(users[asked], count, None if blocked is None else blocked[asked])
+    found = ranking.items != NONE
+    owners = np.repeat(users[asked], ranking.items.shape[1]).reshape(ranking.items.shape)
+    return owners[found], ranking.items[found], ranking.scores[found]
