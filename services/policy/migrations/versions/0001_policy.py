@@ -41,6 +41,8 @@ CREATE TABLE recipients (
     -- Bit d: active on the UTC day `activity_day - d`, for 64 days. NULL day: never active.
     activity bigint NOT NULL DEFAULT 0,
     activity_day date,
+    -- Activity by hour of the local week: 168 bytes, one count each; empty: none yet.
+    hour_counts bytea NOT NULL DEFAULT '',
     CONSTRAINT recipients_pkey PRIMARY KEY (user_id),
     CONSTRAINT recipients_channels_check CHECK (
         opt_ins BETWEEN 0 AND 7 AND reachable BETWEEN 0 AND 7 AND muted_channels BETWEEN 0 AND 7
@@ -179,6 +181,8 @@ CREATE TABLE outbox (
     due_time timestamptz NOT NULL,
     owner text NOT NULL DEFAULT '',
     attempt integer NOT NULL DEFAULT 0,
+    -- Endpoint of the last lease: the one that the channel may report as unreachable.
+    address_key bytea,
     -- Invariant 7: words and variant never change once delivered.
     variant_id text NOT NULL DEFAULT '',
     style text NOT NULL DEFAULT '',
