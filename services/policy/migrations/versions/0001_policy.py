@@ -286,12 +286,17 @@ CREATE TABLE thresholds (
     experiment_group text NOT NULL,
     segment text NOT NULL,
     channel smallint NOT NULL,
-    threshold double precision NOT NULL,
+    -- NULL until the first offers show what utility the quantile is.
+    threshold double precision,
+    -- Utilities between which a share of decisions is randomised.
+    band_low double precision,
+    band_high double precision,
     -- State of the controller: see `controller.py`.
     quantile double precision NOT NULL,
     integral double precision NOT NULL,
     error double precision NOT NULL,
-    target_per_day double precision,
+    -- The target that the state was made for.
+    target_per_day double precision NOT NULL,
     step_time timestamptz,
     step_count bigint NOT NULL DEFAULT 0,
     -- Compare-and-set: a step is stored only on the version it was computed from.
@@ -300,6 +305,7 @@ CREATE TABLE thresholds (
     -- The controller never stores what it could not compute.
     CONSTRAINT thresholds_finite_check CHECK (
         threshold BETWEEN -1e300 AND 1e300 AND quantile BETWEEN 0 AND 1
+        AND (threshold IS NULL) = (band_low IS NULL) AND (threshold IS NULL) = (band_high IS NULL)
         AND integral BETWEEN -1e300 AND 1e300 AND error BETWEEN -1e300 AND 1e300
     )
 )
@@ -313,7 +319,7 @@ CREATE TABLE controller_steps (
     channel smallint NOT NULL,
     step_count bigint NOT NULL,
     step_time timestamptz NOT NULL,
-    -- `moved`, `started`, or why it held.
+    -- `moved`, or why it held.
     outcome text NOT NULL,
     target_per_day double precision NOT NULL,
     paced_target double precision NOT NULL,
