@@ -1,0 +1,17 @@
+-- name: append_entries
+-- Adds entries in the order given; xid and seq come by default.
+INSERT INTO feed (day, user_id, entry)
+SELECT CAST(:day AS date), given.user_id, given.entry
+FROM unnest(CAST(:user_ids AS text[]), CAST(:entries AS bytea[]))
+    WITH ORDINALITY AS given (user_id, entry, position)
+ORDER BY given.position
+
+-- name: read_entries
+-- Entries after a cursor, only of transactions older than every open one: what is still open, and
+-- may commit an entry with a smaller xid later, holds the reader back instead of being skipped.
+SELECT CAST(CAST(xid AS text) AS bigint) AS xid, seq, entry
+FROM feed
+WHERE (xid, seq) > (CAST(CAST(:xid AS text) AS xid8), CAST(:seq AS bigint))
+    AND xid < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY feed.xid, feed.seq
+LIMIT :limit
