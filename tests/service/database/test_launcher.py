@@ -81,10 +81,18 @@ def end_owner(owner: subprocess.Popen[str]) -> None:
         pipe.close()
 
 
-def test_killed_owner_leaves_no_server_and_next_start_works(folder: Path) -> None:
+def test_killed_owner_leaves_no_server(folder: Path) -> None:
     owner, pid = start_owner(folder)
     processes = [pid, *children(pid)]
     assert len(processes) > 3
+    end_owner(owner)
+    assert await_end(processes) == []
+    EmbeddedPostgres(folder).remove()
+
+
+def test_start_right_after_a_killed_owner_works(folder: Path) -> None:
+    owner, pid = start_owner(folder)
+    processes = [pid, *children(pid)]
     end_owner(owner)
     with EmbeddedPostgres(folder) as server, psycopg.connect(server.url()) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
