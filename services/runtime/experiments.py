@@ -89,7 +89,8 @@ class ExperimentConfig:
         self._check_parameters()
 
     def _salts(self) -> Iterable[str]:
-        return [part.salt for part in (*self.layers, *self.experiments)]
+        layers = [layer.salt for layer in self.layers]
+        return layers + [experiment.salt for experiment in self.experiments]
 
     def _check_disjoint(self) -> None:
         ordered = sorted(self.experiments, key=lambda one: (one.layer, one.first_bucket))

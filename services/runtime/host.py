@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
@@ -13,9 +13,9 @@ from services.runtime.channels import Peers
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 from services.runtime.errors import DomainError
-from services.runtime.interceptors import behaviour_of
+from services.runtime.handlers import wrap
+from services.runtime.incoming import Frame
 from services.runtime.logs import Logger
-from services.runtime.periodic import Tasks
 from services.runtime.settings import RuntimeSettings
 
 Servicer = TypeVar("Servicer")
@@ -33,7 +33,7 @@ class Host:
     peers: Peers
     log: Logger
     server: grpc.aio.Server
-    tasks: Tasks
+    frame: Frame
     services: list[str] = field(default_factory=list)
     """Full names of the gRPC services added so far."""
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
@@ -44,18 +44,18 @@ class Host:
         It also shows in reflection and has its own health entry. Raises TypeError for a servicer
         with a method that is not asyncio.
         """
-        registration = _Registration(self.server, self.services)
+        registration = _Registration(self.server, self.frame, self.services)
         register(servicer, cast(grpc.aio.Server, registration))
 
     def periodic(
         self, name: str, every: timedelta, run: Callable[[datetime], Awaitable[None]]
     ) -> None:
         """Call `run(now)` at start and then every `every`; see Tasks for simulation mode."""
-        self.tasks.periodic(name, every, run)
+        self.frame.tasks.periodic(name, every, run)
 
     def background(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a long-lived task; it is cancelled first at shutdown, before calls are drained."""
-        self.tasks.background(name, run)
+        self.frame.tasks.background(name, run)
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         """Call `close` once all calls have ended; the last one added is called first."""
@@ -71,19 +71,24 @@ Bind = Callable[[Host], Awaitable[None]]
 
 
 class _Registration:
-    """Stands in for the server while a servicer registers, to learn the service's full name."""
+    """Stands in for the server while a servicer registers: learns the service's full name, and
+    puts the frame around its handlers."""
 
-    def __init__(self, server: grpc.aio.Server, services: list[str]) -> None:
+    def __init__(self, server: grpc.aio.Server, frame: Frame, services: list[str]) -> None:
         self._server = server
+        self._frame = frame
         self._services = services
 
-    def add_generic_rpc_handlers(self, handlers: tuple[grpc.ServiceRpcHandler, ...]) -> None:
-        self._services.extend(str(handler.service_name()) for handler in handlers)
-        self._server.add_generic_rpc_handlers(handlers)
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Generated code passes here what it passes again, by name, below."""
 
     def add_registered_method_handlers(
         self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
-        for method, handler in handlers.items():
-            behaviour_of(f"/{service}/{method}", handler)
-        self._server.add_registered_method_handlers(service, handlers)
+        framed = {
+            method: wrap(self._frame, f"/{service}/{method}", handler)
+            for method, handler in handlers.items()
+        }
+        generic = grpc.method_handlers_generic_handler(service, framed)
+        self._server.add_generic_rpc_handlers((generic,))
+        self._services.append(service)

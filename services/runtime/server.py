@@ -21,7 +21,6 @@ from services.runtime.database import Database
 from services.runtime.errors import Unavailable
 from services.runtime.host import Bind, Host
 from services.runtime.incoming import Frame
-from services.runtime.interceptors import FrameInterceptor
 from services.runtime.migrations import service_url
 from services.runtime.periodic import Tasks
 from services.runtime.settings import ConfigurationError, RuntimeSettings
@@ -42,30 +41,13 @@ class Service:
         self.name = name
         self._bind = bind
         self._log = logs.logger(name)
-        self._clock = Clock(simulation=settings.simulation)
-        self._tasks = Tasks(name, self._clock, self._log)
+        self._frame = make_frame(settings, name, self._log)
         self._tracing = tracing.start(settings, name)
-        self._services: list[str] = []
         self._server = grpc.aio.server(
-            interceptors=[*self._tracing.server, self._interceptor(settings)],
-            options=server_options(settings),
+            interceptors=self._tracing.server, options=server_options(settings)
         )
         self._health = health.aio.HealthServicer()
         self._host: Host | None = None
-
-    def _interceptor(self, settings: RuntimeSettings) -> FrameInterceptor:
-        authoriser = Authoriser(METHODS, settings.caller_roles) if settings.mutual_tls else None
-        frame = Frame(
-            service=self.name,
-            clock=self._clock,
-            tasks=self._tasks,
-            log=self._log,
-            access_log=settings.access_log,
-            authoriser=authoriser,
-            calls=Admission("calls", settings.max_concurrent_calls),
-            streams=Admission("streams", settings.max_concurrent_streams),
-        )
-        return FrameInterceptor(frame, self._services)
 
     def open_port(self, settings: RuntimeSettings) -> str:
         """Listen; returns `host:port` with the port that was taken. Raises ConfigurationError."""
@@ -91,28 +73,27 @@ class Service:
         self._host = Host(
             name=self.name,
             settings=settings,
-            clock=self._clock,
+            clock=self._frame.clock,
             database=database,
             peers=Peers(settings, self.name, self._tracing.client),
             log=self._log,
             server=self._server,
-            tasks=self._tasks,
-            services=self._services,
+            frame=self._frame,
         )
         await self._bind(self._host)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        for name in self._services:
+        for name in self._host.services:
             await self._health.set(name, _SERVING)
-        shown = [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        shown = [*self._host.services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(shown, self._server)
         await self._server.start()
-        self._tasks.start()
+        self._frame.tasks.start()
 
     async def stop(self, grace_s: float) -> None:
         """Health to NOT_SERVING, cancel tasks, drain calls for `grace_s` seconds, close what the
         service opened in reverse order, close channels and pool, send the last traces."""
         await self._health.enter_graceful_shutdown()
-        await self._tasks.stop()
+        await self._frame.tasks.stop()
         await self._server.stop(grace_s)
         if self._host is not None:
             for close in reversed(self._host.closers):
@@ -126,6 +107,22 @@ class Service:
             await close()
         except Exception:
             self._log.exception("closing failed")
+
+
+def make_frame(settings: RuntimeSettings, name: str, log: logs.Logger) -> Frame:
+    """What all calls of one service share."""
+    clock = Clock(simulation=settings.simulation)
+    authoriser = Authoriser(METHODS, settings.caller_roles) if settings.mutual_tls else None
+    return Frame(
+        service=name,
+        clock=clock,
+        tasks=Tasks(name, clock, log),
+        log=log,
+        access_log=settings.access_log,
+        authoriser=authoriser,
+        calls=Admission("calls", settings.max_concurrent_calls),
+        streams=Admission("streams", settings.max_concurrent_streams),
+    )
 
 
 def server_options(settings: RuntimeSettings) -> Sequence[tuple[str, int]]:

@@ -230,8 +230,7 @@ async def test_all_four_kinds_of_calls_pass_the_frame(start_frame: StartFrame) -
             request_deserializer=policy_pb2.SnoozeRequest.FromString,
             response_serializer=policy_pb2.SnoozeRequest.SerializeToString,
         )
-        generic = grpc.method_handlers_generic_handler(service, {"Echo": handler})
-        server.add_generic_rpc_handlers((generic,))
+        server.add_registered_method_handlers(service, {"Echo": handler})
 
     def add_echo(host: Host) -> None:
         host.add(register, None)

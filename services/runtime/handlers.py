@@ -1,9 +1,13 @@
-"""The one server interceptor: wraps each method's handler once, for all four kinds of calls."""
+"""Wraps each method's handler in the frame, once, for all four kinds of calls.
+
+Wrapped when a servicer registers, not by server interceptors: those cost several coroutines per
+call, more than all that the frame does.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -17,36 +21,9 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour = Callable[[Any, Context], Any]
 
 
-class FrameInterceptor(grpc.aio.ServerInterceptor):
-    """Ids, deadline, authorisation, admission, simulated time, validation, errors, metrics, log.
-
-    One interceptor, not one for each: every nested interceptor costs a coroutine per call. The
-    wrapped handler is made on a method's first call and kept.
-    """
-
-    def __init__(self, frame: Frame, services: Collection[str]) -> None:
-        """`services`: full names of the services it applies to; health and reflection are not."""
-        self._frame = frame
-        self._services = services
-        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or method.split("/", 2)[1] not in self._services:
-            return handler
-        known = self._wrapped.get(method)
-        if known is None or known[0] is not handler:
-            known = self._wrapped[method] = (handler, wrap(self._frame, method, handler))
-        return known[1]
-
-
 def wrap(frame: Frame, name: str, handler: Handler) -> Handler:
-    """`handler` with the frame around it. Raises TypeError for a handler that is not asyncio."""
+    """`handler` with the frame around it: ids, deadline, authorisation, admission, simulated time,
+    validation, errors, metrics and log. Raises TypeError for a handler that is not asyncio."""
     streams_in, streams_out = bool(handler.request_streaming), bool(handler.response_streaming)
     method = MethodFrame(frame, name, streams=streams_out)
     build = _streamed if streams_out else _single
@@ -61,10 +38,7 @@ def behaviour_of(name: str, handler: Handler) -> Behaviour:
     """The function behind a method: a coroutine function, or for streamed responses an async
     generator. What a servicer left out answers UNIMPLEMENTED. Raises TypeError for other kinds."""
     behaviour: Any = (
-        handler.unary_unary
-        or handler.unary_stream
-        or handler.stream_unary
-        or handler.stream_stream
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
     streamed = bool(handler.response_streaming)
     if streamed and inspect.isasyncgenfunction(behaviour):
