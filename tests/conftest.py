@@ -143,7 +143,12 @@ def start_system(
 @asynccontextmanager
 async def _in_this_process(names: Sequence[str]) -> AsyncIterator[RunningSystem]:
     settings = RuntimeSettings()
-    any_port = {name: Endpoint(listen="127.0.0.1:0", metrics_port=0) for name in SERVICE_NAMES}
+    any_port = {
+        name: settings.endpoint(name).model_copy(
+            update={"listen": "127.0.0.1:0", "metrics_port": 0}
+        )
+        for name in SERVICE_NAMES
+    }
     binds = {name: import_module(f"services.{name}.bind").bind for name in names}
     async with System(binds, settings.model_copy(update=any_port)) as system:
         yield system
