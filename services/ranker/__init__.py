@@ -1,0 +1,1 @@
+"""Predicts what users do after a notification: one probability per event and head."""

@@ -1,0 +1,157 @@
+"""Items as features see them: a content vector per version, and how they did so far.
+
+The content vector is the first version of the text embedding: signed feature hashing of title
+words and attributes (Weinberger et al., 2009, arXiv:0902.2206) into 64 dimensions, made unit
+length. Two items are near when they share words and attributes; there is no learned meaning in it.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.ranker.features.vocabulary import item_key, stable_key
+
+CONTENT_DIMENSIONS = 64
+ATTRIBUTE_WEIGHT = 2.0
+"""How much more an attribute's value weighs than a word of the title."""
+
+AttributeValue: TypeAlias = str | bool | int | float | Sequence[str] | Mapping[str, float]
+Vector: TypeAlias = NDArray[np.float32]
+_words = re.compile(r"\w+").findall
+
+
+def content_ref(item_id: str, version: int) -> int:
+    """Names one version of an item's content. Never 0, which stands for no content."""
+    return stable_key("content", item_id, str(version)) or 1
+
+
+def content_vector(
+    title: str, item_type: str = "", attributes: Mapping[str, AttributeValue] | None = None
+) -> Vector:
+    """Unit vector [64] of an item's words and attributes; all 0 for an item without any.
+
+    Texts and lists of texts are taken by value (`genres=Comedy`), numbers rounded to tens
+    (`year=1990`), maps by name with their value's sign.
+    """
+    vector = np.zeros(CONTENT_DIMENSIONS)
+    for word in sorted(set(_words(title.lower()))):
+        _add(vector, f"word={word}", 1.0)
+    if item_type:
+        _add(vector, f"type={item_type}", 1.0)
+    for name, value in sorted((attributes or {}).items()):
+        for text, weight in _values(value):
+            _add(vector, f"{name}={text}", ATTRIBUTE_WEIGHT * weight)
+    norm = float(np.linalg.norm(vector))
+    return (vector / norm if norm > 0 else vector).astype(np.float32)
+
+
+def _values(value: AttributeValue) -> Iterable[tuple[str, float]]:
+    match value:
+        case str() | bool():
+            yield str(value).lower(), 1.0
+        case int() | float():
+            yield str(round(value / 10) * 10), 1.0
+        case Mapping():
+            for name in sorted(value):
+                yield name, float(np.sign(value[name]))
+        case _:
+            for text in sorted(set(value)):
+                yield text.lower(), 1.0
+
+
+def _add(vector: NDArray[np.float64], token: str, weight: float) -> None:
+    key = stable_key("token", token)
+    sign = 1.0 if key >> 40 & 1 else -1.0
+    vector[key % CONTENT_DIMENSIONS] += sign * weight
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRecord:
+    """The current content of an item and its history over all users."""
+
+    key: int
+    ref: int
+    vector: Vector
+    sends: int = 0
+    opens: int = 0
+    """Opens and clicks."""
+
+
+class Contents(Protocol):
+    """Content vectors by reference."""
+
+    def vectors(self, refs: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors [n, 64] of references [n]; unknown references and 0 give zeros."""
+
+
+class ItemTable:
+    """The items known, in arrays that grow; looks up by key and by content reference."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, int] = {}
+        self._by_ref: dict[int, int] = {}
+        self._refs = np.zeros(16, np.int64)
+        self._vectors = np.zeros((16, CONTENT_DIMENSIONS), np.float32)
+        self._history = np.zeros((16, 2), np.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def put(self, item_id: str, version: int, vector: Vector) -> None:
+        """Set an item's content; its history stays."""
+        row = self._row(item_key(item_id))
+        self._set_content(row, content_ref(item_id, version), vector)
+
+    def put_record(self, record: ItemRecord) -> None:
+        """Set all that is known of an item."""
+        row = self._row(record.key)
+        self._set_content(row, record.ref, record.vector)
+        self._history[row] = (record.sends, record.opens)
+
+    def count(self, item_ids: Iterable[str], *, sends: int = 0, opens: int = 0) -> None:
+        """Add to the history of items; an item without content is known by its history only."""
+        for item_id in item_ids:
+            self._history[self._row(item_key(item_id))] += (sends, opens)
+
+    def refs(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Current content references of item keys, any shape; 0 where there is no content."""
+        return self._refs[self._rows_of(self._rows, keys)]
+
+    def history(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sends and opens [..., 2] of item keys; 0 for unknown ones."""
+        return self._history[self._rows_of(self._rows, keys)]
+
+    def vectors(self, refs: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Content vectors [..., 64] of the current references; zeros for others."""
+        return self._vectors[self._rows_of(self._by_ref, refs)]
+
+    @staticmethod
+    def _rows_of(rows: dict[int, int], keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        distinct, inverse = np.unique(keys, return_inverse=True)
+        found = np.array([rows.get(key, 0) for key in distinct.tolist()], np.int64)
+        return found[inverse].reshape(keys.shape)
+
+    def _row(self, key: int) -> int:
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = len(self._rows) + 1  # row 0 stays empty: no item
+            if row == len(self._refs):
+                self._refs = _doubled(self._refs)
+                self._vectors = _doubled(self._vectors)
+                self._history = _doubled(self._history)
+        return row
+
+    def _set_content(self, row: int, ref: int, vector: Vector) -> None:
+        self._by_ref.pop(int(self._refs[row]), None)
+        self._refs[row] = ref
+        self._vectors[row] = vector
+        if ref:
+            self._by_ref[ref] = row
+
+
+def _doubled(array: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([array, np.zeros_like(array)])

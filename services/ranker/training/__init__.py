@@ -1,0 +1,1 @@
+"""Training of the ranking model. Only here is torch imported, and only in model, train, export."""
