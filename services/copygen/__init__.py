@@ -1,0 +1,1 @@
+"""Keeps the words of notifications and chooses which a delivery carries."""
