@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from sqlalchemy import make_url
 
 from services.runtime import tls
@@ -109,9 +109,21 @@ def services(
             output.close()
 
 
-def _environment(
-    admin_url: str, settings: RuntimeSettings, simulation: bool
-) -> Mapping[str, str]:
+@contextmanager
+def replay_services(admin_url: str, settings: RuntimeSettings) -> Iterator[dict[str, str]]:
+    """The five services in simulation mode on an empty replay database; yields their addresses.
+
+    Their output goes to `services.log` in the state folder.
+    """
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    url = replay_url(admin_url)
+    prepare_database(url, settings, fresh=True)
+    log_file = settings.state_dir / "services.log"
+    with services(url, settings, simulation=True, log_file=log_file):
+        yield addresses(settings)
+
+
+def _environment(admin_url: str, settings: RuntimeSettings, simulation: bool) -> Mapping[str, str]:
     return {
         **os.environ,
         "PYTHON": sys.executable,
@@ -148,12 +160,17 @@ def _tail(log_file: Path | None) -> str:
 
 def _serving(address: str, settings: RuntimeSettings) -> bool:
     with open_channel(address, settings) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
         try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+            answer = check(health_pb2.HealthCheckRequest(), timeout=1.0)
         except grpc.RpcError:
             return False
-    return answer.status == health_pb2.HealthCheckResponse.SERVING
+    serving: bool = answer.status == health_pb2.HealthCheckResponse.SERVING
+    return serving
 
 
 def open_channel(address: str, settings: RuntimeSettings) -> grpc.Channel:

@@ -45,7 +45,9 @@ def serve_until_stopped(admin_url: str, settings: RuntimeSettings) -> None:
         with services(admin_url, settings) as runner:
             click.echo(how_to_call(settings))
             runner.wait()
-            raise ConfigurationError("a service has ended, so all were stopped; see its lines above")
+            raise ConfigurationError(
+                "a service has ended, so all were stopped; see its lines above"
+            )
     except KeyboardInterrupt:
         click.echo("stopped")
 
