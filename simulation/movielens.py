@@ -173,14 +173,14 @@ def _check_unique(name: str, keys: Iterable[str]) -> None:
     seen: set[str] = set()
     for key in keys:
         if key in seen:
-            raise DatasetError(f"{name}: {key} stands there twice")
+            raise DatasetError(f"{name}: id {key} stands there twice")
         seen.add(key)
 
 
 def _user(row: _Row) -> User:
     number, age, gender, occupation, zip_code = row.fields
     return User(
-        user_id=f"user-{number}",
+        user_id=number,
         age=_whole(row, "age", age),
         gender=gender,
         occupation=occupation,
@@ -192,7 +192,7 @@ def _user(row: _Row) -> User:
 def _item(row: _Row) -> Item:
     number, title, year, genres = row.fields
     return Item(
-        item_id=f"movie-{number}",
+        item_id=number,
         title=_spoken(title),
         year=int(year) if year.isdecimal() else 0,
         genres=tuple(genre for genre in genres.split(" ") if genre and genre != "unknown"),
@@ -209,8 +209,8 @@ def _ratings(rows: list[_Row], users: Mapping[str, int], items: Mapping[str, int
     user, item, stars, time = [], [], [], []
     for row in rows:
         user_number, item_number, given, seconds = row.fields
-        user.append(_known(row, "user", f"user-{user_number}", users))
-        item.append(_known(row, "item", f"movie-{item_number}", items))
+        user.append(_known(row, "user", user_number, users))
+        item.append(_known(row, "item", item_number, items))
         rating = _whole(row, "rating", given)
         if not 1 <= rating <= 5:
             raise DatasetError(f"{row.place}: rating {rating} is not from 1 to 5")

@@ -22,6 +22,7 @@ SITTING_GAP_S = 30 * 60
 """Ratings of one user that are less than this many seconds apart belong to one sitting."""
 LIKED_STARS = 4
 """Ratings from this many stars on mean that the user likes the item."""
+UNKNOWN_YEAR = 1970
 DAY_S = 86_400
 
 
@@ -141,6 +142,28 @@ def first_seen(world: World) -> list[datetime]:
     for user, row in zip(users, rows, strict=True):
         joined[int(user)] = datetime.fromtimestamp(int(world.history.time[row]), UTC)
     return joined
+
+
+def item_created(world: World, seed: int) -> list[datetime]:
+    """For each item when it came into the catalogue, moved as all times.
+
+    The data set has the year alone: a day of that year drawn by a hash with the seed (of the last
+    year: before the last rating; without a year: 1970), or the item's first rating in the history
+    where that is earlier.
+    """
+    moved = _shift(world.data.ratings, world.start)
+    last = datetime.fromtimestamp(int(world.data.ratings.time.max(initial=0)), UTC)
+    first_rated = np.full(len(world.data.items), np.iinfo(np.int64).max)
+    np.minimum.at(first_rated, world.history.item, world.history.time)
+    created = []
+    for row, item in enumerate(world.data.items):
+        year = item.year or UNKNOWN_YEAR
+        begin = datetime(year, 1, 1, tzinfo=UTC)
+        end = max(begin, min(datetime(year + 1, 1, 1, tzinfo=UTC), last))
+        drawn = begin + unit_hash(f"created:{seed}", item.item_id) * (end - begin)
+        seconds = min(int(drawn.timestamp()) + moved, int(first_rated[row]))
+        created.append(datetime.fromtimestamp(seconds, UTC))
+    return created
 
 
 def interaction_weight(stars: int) -> float:
