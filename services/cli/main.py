@@ -4,7 +4,7 @@ import click
 
 from services.cli.configuration import config
 from services.cli.explaining import explain
-from services.cli.replaying import replay, run
+from services.cli.replaying import replay, run_command
 from services.cli.serving import migrate, up
 
 
@@ -14,5 +14,5 @@ def main() -> None:
     words, or not at all."""
 
 
-for command in (up, run, replay, migrate, config, explain):
+for command in (up, run_command, replay, migrate, config, explain):
     main.add_command(command)
