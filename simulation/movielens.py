@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from simulation.timezones import time_zone
 
+ITEM_TYPE = "movie"
 RATINGS_FILE = "ml-100k.inter"
 USERS_FILE = "ml-100k.user"
 ITEMS_FILE = "ml-100k.item"
@@ -80,6 +81,12 @@ class Item:
     title: str
     year: int
     genres: tuple[str, ...]
+
+    @property
+    def attributes(self) -> dict[str, int | tuple[str, ...]]:
+        """Typed attributes by name; without a year when it isn't known."""
+        known: dict[str, int | tuple[str, ...]] = {"genres": self.genres}
+        return known | {"year": self.year} if self.year else known
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ from heliograph.policy.v1alpha1 import policy_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2, notification_pb2
 
 from simulation.connection import LONG_CALL_S, Services, batches, require_accepted
-from simulation.movielens import Item
+from simulation.movielens import ITEM_TYPE, Item
 from simulation.recipients import Reach
 from simulation.world import World, first_seen, interaction_weight, item_created, sittings
 
 EVENT_TYPE = "item.suggestion"
 """What GenerateDaily makes in a default deployment."""
-TIME_TO_LIVE = timedelta(days=1)
-"""The sources suggest anew each day, so a suggestion lives for one."""
+TIME_TO_LIVE = timedelta(days=3)
+"""What the sources suggested and no decision took can still be sent on the days after."""
 ACTIVITY_DAYS = 64
 """Sessions older than this change no activeness segment."""
 
@@ -137,19 +137,22 @@ async def report_sittings(services: Services, world: World) -> None:
 
 
 def _item(item: Item, created: datetime) -> event_pb2.Item:
-    attributes = {"genres": Value(list_value=attribute_pb2.StringList(values=item.genres))}
-    if item.year:
-        attributes["year"] = Value(int_value=item.year)
     kind = ", ".join(item.genres) or "Film"
     when = f", {item.year}" if item.year else ""
     return event_pb2.Item(
         item_id=item.item_id,
         title=item.title,
         text=f"{item.title}: {kind}{when}.",
-        item_type="movie",
-        attributes=attributes,
+        item_type=ITEM_TYPE,
+        attributes={name: _value(value) for name, value in item.attributes.items()},
         create_time=timestamp(created),
     )
+
+
+def _value(value: int | tuple[str, ...]) -> Value:
+    if isinstance(value, int):
+        return Value(int_value=value)
+    return Value(list_value=attribute_pb2.StringList(values=value))
 
 
 def _interactions(world: World) -> Iterator[candidate_pb2.RecordInteractionsRequest]:

@@ -29,7 +29,7 @@ from simulation.results import (
     open_rates,
     sent_by_channel_and_arm,
 )
-from simulation.world import DEFAULT_START, REPLAY_CUT, World, make_world, some_users
+from simulation.world import DEFAULT_START, REPLAY_CUT, make_world, some_users
 
 EXAMPLES = 3
 
