@@ -1,0 +1,1 @@
+"""Drives the others: slots, ready events and deliveries, batch by batch, under leases."""

@@ -1,0 +1,132 @@
+"""Working under leases: who holds them, and giving them back when another service is down."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from contextvars import Context
+from datetime import datetime
+from typing import Any
+
+import grpc
+
+from services.pacer.report import HOLDS, IN_HAND
+from services.runtime import clock
+from services.runtime.errors import DomainError
+from services.runtime.logs import Logger
+
+TOO_LARGE = "larger than max"
+"""What gRPC says of a message over the size limit, under RESOURCE_EXHAUSTED."""
+
+
+class Held(Exception):
+    """A stage could not go on, because something it needs is down. Nothing is lost: what it had
+    leased has been given back, or comes free when the lease runs out."""
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(f"{stage} is held: {reason}")
+        self.stage = stage
+        self.reason = reason
+
+
+class Owner:
+    """The name under which this process leases."""
+
+    def __init__(self) -> None:
+        host = socket.gethostname()[:64]
+        self.name = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._numbers = itertools.count(1)
+
+    def batch(self) -> str:
+        """A name for one batch alone, so that two batches of one process never mix."""
+        return f"{self.name}-{next(self._numbers)}"
+
+
+class Leases:
+    """How one stage holds its batches: counted while in hand, given back on any failure."""
+
+    def __init__(self, stage: str, log: Logger) -> None:
+        self._stage = stage
+        self._log = log
+        self.in_hand = 0
+        self.oldest: datetime | None = None
+
+    @asynccontextmanager
+    async def holding(
+        self,
+        count: int,
+        give_back: Callable[[], Awaitable[None]],
+        oldest: datetime | None = None,
+    ) -> AsyncIterator[None]:
+        """Work on `count` leased things inside. On an error or cancellation they are given back
+        before it goes on."""
+        self._count(count, oldest)
+        try:
+            yield
+        except BaseException:
+            await detached(self._give_back(give_back))
+            raise
+        finally:
+            self._count(-count, None)
+
+    async def _give_back(self, give_back: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await give_back()
+        except (grpc.aio.AioRpcError, DomainError) as error:
+            self._log.warning(
+                "a lease could not be given back; it runs out", stage=self._stage, error=str(error)
+            )
+
+    def _count(self, change: int, oldest: datetime | None) -> None:
+        self.in_hand += change
+        self.oldest = oldest if self.in_hand else None
+        IN_HAND.labels(self._stage).set(self.in_hand)
+
+    @asynccontextmanager
+    async def hold_rule(self) -> AsyncIterator[None]:
+        """Turn the failure of another service, or of the database, into Held, and count it."""
+        try:
+            yield
+        except (grpc.aio.AioRpcError, DomainError) as error:
+            reason = _reason(error)
+            HOLDS.labels(self._stage, reason).inc()
+            self._log.warning("stage held", stage=self._stage, reason=reason, error=_text(error))
+            raise Held(self._stage, reason) from error
+
+
+def is_too_large(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a call failed because a message was over the size limit."""
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE in (
+        error.details() or ""
+    )
+
+
+def is_refused(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a call failed because of what was asked, not because of who was asked."""
+    return error.code() is grpc.StatusCode.INVALID_ARGUMENT or is_too_large(error)
+
+
+async def detached(work: Coroutine[Any, Any, None]) -> None:
+    """Finish `work` even when the caller is cancelled or out of time. It keeps the simulated time
+    and nothing else of the call."""
+    moment = clock.current_moment()
+
+    async def run() -> None:
+        if moment is not None:
+            clock.set_moment(moment)
+        await work
+
+    await asyncio.shield(asyncio.create_task(run(), context=Context()))
+
+
+def _reason(error: grpc.aio.AioRpcError | DomainError) -> str:
+    return error.code().name if isinstance(error, grpc.aio.AioRpcError) else error.reason
+
+
+def _text(error: grpc.aio.AioRpcError | DomainError) -> str:
+    return (error.details() or "") if isinstance(error, grpc.aio.AioRpcError) else error.message

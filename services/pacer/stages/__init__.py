@@ -1,0 +1,1 @@
+"""The stations of the loop, each one batch at a time."""

@@ -1,0 +1,1 @@
+"""What the pacer keeps in Postgres."""
