@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from services.runtime.errors import PermissionDenied
+from services.runtime.settings import ConfigurationError
 
 
 class Role(StrEnum):
@@ -59,10 +60,11 @@ class Authoriser:
     def __init__(
         self, methods: Mapping[str, frozenset[Role]], caller_roles: Mapping[str, str]
     ) -> None:
-        """`methods`: roles by full method name `/package.Service/Method`."""
+        """`methods`: roles by full method name `/package.Service/Method`. Raises
+        ConfigurationError when `caller_roles` (roles by identity) names a role there is not."""
         unknown = sorted(set(caller_roles.values()) - set(_ROLES))
         if unknown:
-            raise ValueError(f"HELIOGRAPH_CALLER_ROLES names unknown roles {unknown}")
+            raise ConfigurationError(f"HELIOGRAPH_CALLER_ROLES names unknown roles {unknown}")
         self._methods = methods
         self._caller_roles = caller_roles
 

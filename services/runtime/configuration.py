@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsError
 
 HIDDEN = "********"
 
@@ -55,8 +55,10 @@ def _source(model: BaseModel, name: str, variable: str) -> str:
     return "default" if is_default or not isinstance(model, BaseSettings) else "argument"
 
 
-def explain(error: ValidationError) -> list[str]:
+def explain(error: ValidationError | SettingsError) -> list[str]:
     """One line for each wrong setting, naming the variable to change."""
+    if isinstance(error, SettingsError):
+        return _explain_unreadable(error)
     prefix = _prefix(error.title)
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
@@ -64,6 +66,13 @@ def explain(error: ValidationError) -> list[str]:
         path = "_".join(str(part) for part in problem["loc"])
         lines.append(f"{prefix}{path}".upper() + f": {message}" if path else message)
     return lines
+
+
+def _explain_unreadable(error: SettingsError) -> list[str]:
+    """Pydantic reports a value that is not the JSON it should be by the field's name alone."""
+    field = str(error).partition('"')[2].partition('"')[0].upper()
+    named = [name for name in os.environ if name.upper().endswith(field)] if field else []
+    return [f"{name}: is not valid JSON" for name in named] or [str(error)]
 
 
 def _prefix(title: str) -> str:

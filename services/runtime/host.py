@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,6 +35,8 @@ class Host:
     log: Logger
     server: grpc.aio.Server
     frame: Frame
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the service begins to stop; endless streams should end then."""
     services: list[str] = field(default_factory=list)
     """Full names of the gRPC services added so far."""
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)

@@ -39,7 +39,8 @@ class Tasks:
         self._log = log
         self._periodic: list[_Periodic] = []
         self._background: list[tuple[str, Callable[[], Awaitable[None]]]] = []
-        self._running: list[asyncio.Task[None]] = []
+        self._loops: set[asyncio.Task[None]] = set()
+        self._due_runs: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         self._next_due: datetime | None = None
         self._failures = metrics.counter(
@@ -67,11 +68,12 @@ class Tasks:
             self._spawn(self._keep_running(name, run))
 
     async def stop(self) -> None:
-        """Cancel all tasks and wait until they have ended."""
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
-        self._running.clear()
+        """Cancel the loops and wait until they have ended; runs that calls wait for go on."""
+        await _cancel(self._loops)
+
+    async def close(self) -> None:
+        """Cancel the runs whose calls were given up."""
+        await _cancel(self._due_runs)
 
     async def run_due(self, moment: datetime) -> None:
         """Simulation mode: run what is due at `moment`, before the caller's request goes on.
@@ -81,8 +83,8 @@ class Tasks:
         if not self._periodic or (self._next_due is not None and moment < self._next_due):
             return
         run = asyncio.create_task(self._run_due(moment), context=Context())
-        self._running.append(run)
-        run.add_done_callback(self._running.remove)
+        self._due_runs.add(run)
+        run.add_done_callback(self._due_runs.discard)
         await asyncio.shield(run)
 
     async def _run_due(self, moment: datetime) -> None:
@@ -129,4 +131,12 @@ class Tasks:
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._running.append(asyncio.create_task(work, context=Context()))
+        self._loops.add(asyncio.create_task(work, context=Context()))
+
+
+async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
+    ending = list(tasks)
+    tasks.clear()
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import uvloop
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from services.runtime import logs
 from services.runtime.configuration import explain
@@ -40,7 +41,7 @@ def run(name: str, serve: Callable[[RuntimeSettings], Awaitable[None]]) -> int:
         settings = RuntimeSettings().with_secret_key()
         logs.configure(settings)
         uvloop.run(_started(serve, settings))
-    except ValidationError as error:
+    except (ValidationError, SettingsError) as error:
         return _refuse(name, explain(error))
     except (ConfigurationError, OSError) as error:
         return _refuse(name, [str(error)])

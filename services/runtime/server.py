@@ -93,8 +93,11 @@ class Service:
         """Health to NOT_SERVING, cancel tasks, drain calls for `grace_s` seconds, close what the
         service opened in reverse order, close channels and pool, send the last traces."""
         await self._health.enter_graceful_shutdown()
+        if self._host is not None:
+            self._host.stopping.set()
         await self._frame.tasks.stop()
         await self._server.stop(grace_s)
+        await self._frame.tasks.close()
         if self._host is not None:
             for close in reversed(self._host.closers):
                 await self._close(close)
@@ -152,10 +155,14 @@ async def connect(settings: RuntimeSettings, name: str) -> Database:
                 await database.close()
                 raise ConfigurationError(
                     f"{name}: the database did not answer within {settings.database_wait_s:g} s "
-                    f"({error.__cause__}); check HELIOGRAPH_DATABASE_URL, or wait longer with "
-                    "HELIOGRAPH_DATABASE_WAIT_S"
+                    f"({_first_line(error.__cause__)}); check HELIOGRAPH_DATABASE_URL, or wait longer "
+                    "with HELIOGRAPH_DATABASE_WAIT_S"
                 ) from error
             await asyncio.sleep(_DATABASE_PAUSE_S)
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).partition("\n")[0]
 
 
 def database_url_of(settings: RuntimeSettings, name: str) -> str:

@@ -226,7 +226,7 @@ async def test_all_four_kinds_of_calls_pass_the_frame(start_frame: StartFrame) -
 
     def register(_: object, server: grpc.aio.Server) -> None:
         handler = grpc.stream_stream_rpc_method_handler(
-            echo,  # type: ignore[arg-type]  # the stubs know only the synchronous form
+            echo,
             request_deserializer=policy_pb2.SnoozeRequest.FromString,
             response_serializer=policy_pb2.SnoozeRequest.SerializeToString,
         )
@@ -253,7 +253,7 @@ async def test_all_four_kinds_of_calls_pass_the_frame(start_frame: StartFrame) -
 
 async def test_a_handler_of_the_wrong_kind_ends_the_start(start_frame: StartFrame) -> None:
     class Synchronous(PolicyHandler):
-        def Snooze(self, request: object, context: object) -> Any:  # type: ignore[override]
+        def Snooze(self, request: object, context: object) -> Any:
             return policy_pb2.SnoozeResponse()
 
     with pytest.raises(TypeError, match="Snooze must be a coroutine function"):

@@ -12,6 +12,7 @@ from heliograph.ranker.v1alpha1 import ranker_pb2
 from services.runtime.access import Authoriser, Role, identities, role_of
 from services.runtime.access_table import METHODS
 from services.runtime.errors import PermissionDenied
+from services.runtime.settings import ConfigurationError
 
 POLICY = "/heliograph.policy.v1alpha1.PolicyService/"
 
@@ -88,5 +89,5 @@ def test_what_is_not_in_the_table_is_denied() -> None:
 
 
 def test_a_deployments_own_table_must_name_roles() -> None:
-    with pytest.raises(ValueError, match="HELIOGRAPH_CALLER_ROLES"):
+    with pytest.raises(ConfigurationError, match="HELIOGRAPH_CALLER_ROLES"):
         Authoriser(METHODS, {"spiffe://corp/shop": "root"})
