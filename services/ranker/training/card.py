@@ -1,0 +1,75 @@
+"""The model card, in Markdown, from a manifest."""
+
+from services.ranker.manifest import Manifest
+
+_METRICS = ("auc", "log_loss", "normalised_entropy", "calibration")
+
+
+def card(manifest: Manifest) -> str:
+    """What the model is, what it was trained on, how good it is, and where it ends."""
+    log = manifest.log
+    untrained = [head.name.lower() for head in manifest.heads if head not in manifest.trained_heads]
+    figures = [
+        f"| {name.lower()} | {log['positives'][name]:,} | "
+        + " | ".join(_figure(found[metric]) for metric in _METRICS)
+        + " |"
+        for name, found in manifest.metrics.items()
+    ]
+    lines = [
+        f"# Ranking model {manifest.version}",
+        "",
+        "Predicts, for each user and event, the probability of what the user may do after the",
+        f"notification. {manifest.parameters:,} parameters; seed {manifest.seed}; features "
+        f"`{manifest.schema_hash}`.",
+        "",
+        "## Heads",
+        f"Trained: {', '.join(head.name.lower() for head in manifest.trained_heads)}.",
+        "",
+        f"Untrained: {', '.join(untrained) or 'none'}. The log has too few labels for them "
+        "(fewer than 100 positives in the training part); they answer the rate seen in the log, 0 "
+        "where there is none, and must carry no weight in the utility.",
+        "",
+        "## Data",
+        f"{log['rows']:,} decisions of {log['users']:,} users, {log['time'][0]} to "
+        f"{log['time'][1]}: {log['train_rows']:,} to learn from, then an embargo of "
+        f"{log['embargo_days']:g} days (the longest label window), then {log['tuning_rows']:,} of "
+        f"one third of the users to stop and calibrate by, and {log['validation_rows']:,} of the "
+        "others to measure on.",
+        "",
+        "| head | labelled rows | positives |",
+        "| --- | --- | --- |",
+        *(
+            f"| {head.name.lower()} | {log['labels'][head.name]:,} | "
+            f"{log['positives'][head.name]:,} |"
+            for head in manifest.heads
+        ),
+        "",
+        "## Figures",
+        "On the validation part, with 95 % intervals of a bootstrap over users. Normalised entropy",
+        "is log loss over that of the constant base rate; calibration is Σ predicted / Σ observed.",
+        "Positives are those of the whole log.",
+        "",
+        "| head | positives | AUC | log loss | normalised entropy | calibration |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *figures,
+        "",
+        "## Limits",
+        "- Item content is hashed words and attributes, without learned meaning.",
+        "- An event is known by its first item.",
+        "- Validation users also stand in the training part at earlier times; users the model has",
+        "  never seen are not measured apart.",
+        "- It is as good as its log: where the log was made by a replay of ratings, an open means",
+        "  that the user rated the item high, not that a person tapped a notification.",
+        "",
+        f"Weights SHA-256 `{manifest.weights_sha256}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _figure(estimate: list[float | None]) -> str:
+    value, low, high = estimate
+    if value is None:
+        return "–"
+    if low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"

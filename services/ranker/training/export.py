@@ -1,0 +1,175 @@
+"""Writes a trained model as a folder of the registry: model.onnx, model.json, card.md."""
+
+import warnings
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+
+from services.ranker.features.schema import SEQUENCES, schema_hash
+from services.ranker.features.vocabulary import HEADS
+from services.ranker.manifest import (
+    CARD_FILE,
+    MODEL_FILE,
+    Manifest,
+    file_sha256,
+    write_manifest,
+)
+from services.ranker.training.card import card
+from services.ranker.training.fit import Trained, batch, predict
+from services.ranker.training.log import MASKED
+from services.ranker.training.metrics import evaluate
+from services.ranker.training.model import INPUTS, OUTPUTS, RankingModel
+
+OPSET = 18
+PARITY = 1e-4
+"""Largest difference of logits between torch and ONNX Runtime."""
+PARITY_ROWS = 256
+
+
+class ParityError(Exception):
+    """The exported model answers otherwise than the trained one."""
+
+
+def export(trained: Trained, seed: int, folder: Path) -> Manifest:
+    """Write the folder of a model version named like the folder. Raises ParityError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    examples, validation = trained.examples, trained.split.validation
+    sample = batch(examples, trained.contents, validation[:PARITY_ROWS])
+    write_onnx(trained.model, sample, folder / MODEL_FILE)
+    check_parity(trained.model, sample, folder / MODEL_FILE)
+    manifest = Manifest(
+        version=folder.name,
+        train_time=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=seed,
+        schema_hash=schema_hash(),
+        sha256=file_sha256(folder / MODEL_FILE),
+        weights_sha256=weights_sha256(trained.model),
+        parameters=sum(weights.numel() for weights in trained.model.parameters()),
+        heads=HEADS,
+        trained_heads=trained.heads,
+        log=_log_facts(trained),
+        metrics=_metrics(trained, seed),
+    )
+    write_manifest(folder, manifest)
+    (folder / CARD_FILE).write_text(card(manifest))
+    return manifest
+
+
+def write_onnx(model: RankingModel, sample: tuple[torch.Tensor, ...], path: Path) -> None:
+    """Export with free numbers of users, events, items and steps, and nothing about the machine."""
+    model.eval()
+    axes = {name: {0: _axis(name), **_step_axis(name)} for name in INPUTS}
+    axes |= {name: {0: "events"} for name in OUTPUTS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            sample,
+            path,
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    exported = onnx.load(path)
+    for node in exported.graph.node:
+        node.doc_string = ""
+    onnx.checker.check_model(exported)
+    onnx.save(exported, path)
+
+
+def check_parity(model: RankingModel, sample: tuple[torch.Tensor, ...], path: Path) -> None:
+    """Compare logits on a sample. Raises ParityError beyond PARITY."""
+    session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    feeds = {name: array.numpy() for name, array in zip(INPUTS, sample, strict=True)}
+    answered = session.run(["logits"], feeds)[0]
+    with torch.no_grad():
+        expected = model(*sample)[1].numpy()
+    difference = float(np.abs(answered - expected).max())
+    if not difference <= PARITY:
+        raise ParityError(f"logits differ by {difference:.2e}, more than {PARITY:.0e}")
+
+
+def weights_sha256(model: RankingModel) -> str:
+    """Hash of all weights by name."""
+    digest = sha256()
+    for name, weights in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weights.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _axis(name: str) -> str:
+    if name == "items":
+        return "items"
+    return "events" if name == "user_row" or name.startswith("event_") else "users"
+
+
+def _step_axis(name: str) -> dict[int, str]:
+    is_sequence = any(name.startswith(f"{sequence}_") for sequence in SEQUENCES)
+    return {1: "steps"} if is_sequence else {}
+
+
+def _log_facts(trained: Trained) -> dict[str, Any]:
+    examples, parts = trained.examples, trained.split
+    times = [_iso(int(examples.time.min())), _iso(int(examples.time.max()))]
+    labels = examples.labels
+    return {
+        "rows": len(examples),
+        "users": len(set(examples.user_id)),
+        "time": times,
+        "train_rows": len(parts.train),
+        "tuning_rows": len(parts.tuning),
+        "validation_rows": len(parts.validation),
+        "embargo_days": parts.embargo.total_seconds() / 86400,
+        "epoch_losses": [round(loss, 6) for loss in trained.losses],
+        "labels": _by_head((labels != MASKED).sum(0)),
+        "positives": _by_head((labels == 1).sum(0)),
+    }
+
+
+def _by_head(counts: NDArray[np.int64]) -> dict[str, int]:
+    return {head.name: int(count) for head, count in zip(HEADS, counts, strict=True)}
+
+
+def _iso(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat()
+
+
+def _metrics(trained: Trained, seed: int) -> dict[str, dict[str, list[float | None]]]:
+    """Metrics of the trained heads on the validation part."""
+    examples, part = trained.examples, trained.split.validation
+    scores = 1 / (1 + np.exp(-predict(trained.model, examples, trained.contents, part)))
+    _, users = np.unique(np.array(examples.user_id)[part], return_inverse=True)
+    weights = 1.0 / examples.log_probability[part].astype(np.float64)
+    found: dict[str, dict[str, list[float | None]]] = {}
+    for head in trained.heads:
+        column = HEADS.index(head)
+        labels = examples.labels[part, column]
+        known = labels != MASKED
+        if not known.any():
+            continue
+        estimates = evaluate(
+            scores[known, column],
+            labels[known].astype(np.float64),
+            weights[known],
+            users[known],
+            seed,
+        )
+        found[head.name] = {
+            name: [_rounded(e.value), _rounded(e.low), _rounded(e.high)]
+            for name, e in estimates.items()
+        }
+    return found
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 5) if np.isfinite(value) else None

@@ -1,0 +1,262 @@
+"""The ranking model: U users and N of their events in, one probability per event and head out.
+
+    users ── sequences ─ transformer ─ 3 summaries ┐
+          ── profile, counts, delivery time ───────┴─ 6 user tokens [U, 6, W]     once per user
+                                                         │ gathered by user_row
+    events ─ item, event, what user and event share ── 3 event tokens [N, 3, W]   once per event
+                                                         ▼
+                                  transformer mixer over 9 tokens [N, 9, W] → one tower per head
+
+Sizes in the comments: U users, N events, I distinct items, L steps, S sequence width, W width,
+H heads of the output. Inputs are those of `features.model_inputs`, named as there.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from services.ranker.features.items import CONTENT_DIMENSIONS
+from services.ranker.features.schema import (
+    EVENT_FEATURES,
+    EVENT_NUMBERS,
+    PROFILE_NUMBERS,
+    SEQUENCES,
+    TYPE_COUNTS,
+    USER_FEATURES,
+    WINDOWS_HOURS,
+)
+from services.ranker.features.vocabulary import (
+    HEADS,
+    LOCALE_BUCKETS,
+    SEGMENT_BUCKETS,
+    SOURCE_BUCKETS,
+    TYPE_BUCKETS,
+    Channel,
+    Counter,
+    StepKind,
+)
+
+INPUTS = (*(spec.name for spec in (*USER_FEATURES, *EVENT_FEATURES)), "items", "user_row")
+"""Names of the inputs, in the order in which `forward` takes them."""
+OUTPUTS = ("scores", "logits")
+HIDDEN = -1e4
+"""Added to the attention of padding: survives half precision, and no row is all hidden."""
+SHARED_NUMBERS = len(TYPE_COUNTS) + 2 + len(SEQUENCES)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Sizes of the model."""
+
+    sequence_width: int = 32
+    sequence_layers: int = 2
+    width: int = 48
+    mixer_layers: int = 2
+    attention_heads: int = 4
+    tower_width: int = 32
+    dropout: float = 0.1
+
+
+class Block(nn.Module):
+    """Transformer block: attention, then a feed-forward net, each normalised before and added."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before_attention = nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+        self.before_forward = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 2 * width)
+        self.contract = nn.Linear(2 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Tokens x [B, T, W] to the same; `bias` [B, 1, 1, T] is added to the attention."""
+        batch, tokens, width = x.shape
+        qkv = self.queries_keys_values(self.before_attention(x))  # [B, T, 3W]
+        split = qkv.reshape(batch, tokens, 3, self.heads, width // self.heads)
+        queries, keys, values = split.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, T, W/heads]
+        attention = queries @ keys.transpose(-1, -2) / math.sqrt(width // self.heads)
+        if bias is not None:
+            attention = attention + bias  # [B, heads, T, T]
+        mixed = torch.softmax(attention, dim=-1) @ values  # [B, heads, T, W/heads]
+        mixed = mixed.transpose(1, 2).reshape(batch, tokens, width)
+        x = x + self.dropout(self.output(mixed))
+        forward = self.contract(nn.functional.gelu(self.expand(self.before_forward(x))))
+        result: Tensor = x + self.dropout(forward)
+        return result
+
+
+class SequenceEncoder(nn.Module):
+    """One vector for each of a user's three sequences."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        size = config.sequence_width
+        self.kind = nn.Embedding(len(StepKind), size)
+        self.channel = nn.Embedding(len(Channel), size)
+        self.event_type = nn.Embedding(TYPE_BUCKETS, size)
+        self.content = nn.Linear(CONTENT_DIMENSIONS, size)
+        self.times = nn.Linear(3, size)
+        self.summary = nn.Parameter(torch.randn(len(SEQUENCES), size) * 0.02)
+        self.blocks = nn.ModuleList(
+            Block(size, config.attention_heads, config.dropout)
+            for _ in range(config.sequence_layers)
+        )
+        self.norm = nn.LayerNorm(size)
+        self.widen = nn.Linear(size, config.width)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Summaries [U, 3, W]."""
+        content = self.content(inputs["items"])  # [I, S], once per distinct item
+        stacked = {
+            name: torch.cat([inputs[f"{sequence}_{name}"] for sequence in SEQUENCES])
+            for name in ("kinds", "channels", "types", "ages", "delays", "items")
+        }  # each [3U, L]
+        steps = (
+            self.kind(stacked["kinds"].long())
+            + self.channel(stacked["channels"].long())
+            + self.event_type(stacked["types"].long())
+            + content[stacked["items"].long()]
+            + self.times(self._times(stacked["ages"], stacked["delays"]))
+        )  # [3U, L, S]
+        users = inputs["segment"].shape[0]
+        summary = self.summary.repeat_interleave(users, dim=0)[:, None]  # [3U, 1, S]
+        tokens = torch.cat([summary, steps], dim=1)  # [3U, 1 + L, S]; the first is always valid
+        padding = (stacked["kinds"] == 0).to(tokens.dtype) * HIDDEN  # [3U, L]
+        bias = torch.cat([torch.zeros_like(padding[:, :1]), padding], dim=1)[:, None, None]
+        for block in self.blocks:
+            tokens = block(tokens, bias)
+        summaries: Tensor = self.widen(self.norm(tokens[:, 0]))  # [3U, W]
+        return summaries.reshape(len(SEQUENCES), users, -1).transpose(0, 1)
+
+    @staticmethod
+    def _times(ages: Tensor, delays: Tensor) -> Tensor:
+        """log(1 + hours) of age, gap to the next newer step, and delay of a response [3U, L, 3]."""
+        hours = ages.float() / 3600
+        newer = torch.cat([hours[:, :1], hours[:, :-1]], dim=1)
+        gaps = torch.clamp(hours - newer, min=0)  # padding after the last step gives no gap < 0
+        return torch.log1p(torch.stack([hours, gaps, delays.float() / 3600], dim=-1))
+
+
+class RankingModel(nn.Module):
+    """The whole model. Untrained heads answer their constant."""
+
+    trained: Tensor
+    constants: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, count = config.width, len(HEADS)
+        self.sequences = SequenceEncoder(config)
+        self.segment = nn.Embedding(SEGMENT_BUCKETS, width)
+        self.locale = nn.Embedding(LOCALE_BUCKETS, width)
+        self.counts = nn.Linear(len(Counter) * len(WINDOWS_HOURS), width)
+        self.hour = nn.Embedding(24, width)
+        self.day = nn.Embedding(7, width)
+        self.profile = nn.Linear(len(PROFILE_NUMBERS), width)
+        self.content = nn.Linear(CONTENT_DIMENSIONS, width)
+        self.event_type = nn.Embedding(TYPE_BUCKETS, width)
+        self.source = nn.Embedding(SOURCE_BUCKETS, width)
+        self.numbers = nn.Linear(len(EVENT_NUMBERS), width)
+        self.shared = nn.Linear(SHARED_NUMBERS, width)
+        self.place = nn.Parameter(torch.randn(6 + len(SEQUENCES), width) * 0.02)
+        self.mixer = nn.ModuleList(
+            Block(width, config.attention_heads, config.dropout) for _ in range(config.mixer_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.towers = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(2 * width, config.tower_width),
+                nn.GELU(),
+                nn.Linear(config.tower_width, 1),
+            )
+            for _ in HEADS
+        )
+        self.register_buffer("scale", torch.ones(count))  # calibration of the logits
+        self.register_buffer("shift", torch.zeros(count))
+        self.register_buffer("trained", torch.ones(count, dtype=torch.bool))
+        self.register_buffer("constants", torch.zeros(count))
+
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores in [0, 1] and calibrated logits, each [N, H]."""
+        inputs = dict(zip(INPUTS, arrays, strict=True))
+        logits = self.raw_logits(inputs) * self.scale + self.shift
+        scores = torch.where(self.trained, torch.sigmoid(logits), self.constants)
+        return scores, logits
+
+    def raw_logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Logits [N, H] before calibration."""
+        user_row = inputs["user_row"].long()  # [N]
+        user_tokens = self._user_tokens(inputs)[user_row]  # [N, 6, W]
+        event_tokens = self._event_tokens(inputs, user_row)  # [N, 3, W]
+        tokens = torch.cat([event_tokens, user_tokens], dim=1) + self.place  # [N, 9, W]
+        for block in self.mixer:
+            tokens = block(tokens)
+        tokens = self.norm(tokens)
+        pooled = torch.cat([tokens.mean(dim=1), tokens[:, 0]], dim=-1)  # [N, 2W]
+        return torch.cat([tower(pooled) for tower in self.towers], dim=-1)  # [N, H]
+
+    def _user_tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Profile, counts, delivery time and the three summaries [U, 6, W]."""
+        hour_of_week = inputs["hour_of_week"].long()
+        day = torch.div(hour_of_week, 24, rounding_mode="floor")
+        profile = self.segment(inputs["segment"].long()) + self.locale(inputs["locale"].long())
+        counts = self.counts(torch.log1p(inputs["counts"].float()).flatten(1))
+        time = (
+            self.hour(hour_of_week - 24 * day)
+            + self.day(day)
+            + self.profile(_finite(inputs["hour_profile"]))
+        )
+        return torch.cat([torch.stack([profile, counts, time], 1), self.sequences(inputs)], dim=1)
+
+    def _event_tokens(self, inputs: Mapping[str, Tensor], user_row: Tensor) -> Tensor:
+        """The event, its item, and what user and event share [N, 3, W]."""
+        numbers = _finite(inputs["event_numbers"])  # [N, 5]
+        event_type, item = inputs["event_type"].long(), inputs["event_item"].long()  # [N]
+        event = (
+            self.event_type(event_type)
+            + self.source(inputs["event_source"].long())
+            + self.numbers(numbers)
+        )
+        content = self.content(inputs["items"])[item]  # [N, W]
+        of_type = torch.log1p(inputs["type_counts"].float())[user_row, event_type]  # [N, 3]
+        tastes = [
+            (inputs["items"][item] * taste[user_row]).sum(-1, keepdim=True)
+            for taste in self._tastes(inputs)
+        ]  # two of [N, 1]: nearness to what was opened and to what was dismissed
+        repeats = [
+            ((inputs[f"{name}_items"][user_row] == item[:, None]) & (item[:, None] > 0))
+            .float()
+            .sum(-1, keepdim=True)
+            for name in SEQUENCES
+        ]  # three of [N, 1]: how often the item stands in the user's sequences
+        shared = self.shared(torch.cat([of_type, *tastes, *repeats], dim=-1))
+        return torch.stack([event, content, shared], dim=1)
+
+    @staticmethod
+    def _tastes(inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean content of the items opened or clicked, and of those dismissed, each [U, 64]."""
+        kinds = inputs["response_kinds"]  # [U, L]
+        content = inputs["items"][inputs["response_items"].long()]  # [U, L, 64]
+        liked = (kinds == int(StepKind.OPEN)) | (kinds == int(StepKind.CLICK))
+        return _mean(content, liked), _mean(content, kinds == int(StepKind.DISMISS))
+
+
+def _mean(content: Tensor, chosen: Tensor) -> Tensor:
+    """Mean over chosen steps; zeros when none is: content [U, L, C], chosen [U, L] → [U, C]."""
+    weights = chosen.float()
+    total = (weights[:, None] @ content)[:, 0]
+    return total / torch.clamp(weights.sum(1, keepdim=True), min=1)
+
+
+def _finite(x: Tensor) -> Tensor:
+    """Zeros in place of NaN and infinities, so that one bad number stays in its place."""
+    return torch.where(torch.isfinite(x), x, torch.zeros_like(x))
