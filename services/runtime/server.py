@@ -153,16 +153,12 @@ async def connect(settings: RuntimeSettings, name: str) -> Database:
         except Unavailable as error:
             if time.monotonic() >= give_up:
                 await database.close()
+                why = str(error.__cause__).partition("\n")[0]
                 raise ConfigurationError(
-                    f"{name}: the database did not answer within {settings.database_wait_s:g} s "
-                    f"({_first_line(error.__cause__)}); check HELIOGRAPH_DATABASE_URL, or wait longer "
-                    "with HELIOGRAPH_DATABASE_WAIT_S"
+                    f"the database did not answer within {settings.database_wait_s:g} s ({why}); "
+                    "check HELIOGRAPH_DATABASE_URL, or wait longer: HELIOGRAPH_DATABASE_WAIT_S"
                 ) from error
             await asyncio.sleep(_DATABASE_PAUSE_S)
-
-
-def _first_line(error: BaseException | None) -> str:
-    return str(error).partition("\n")[0]
 
 
 def database_url_of(settings: RuntimeSettings, name: str) -> str:
