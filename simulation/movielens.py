@@ -18,7 +18,7 @@ RATINGS_FILE = "ml-100k.inter"
 USERS_FILE = "ml-100k.user"
 ITEMS_FILE = "ml-100k.item"
 
-_HEADERS = {
+HEADERS: Mapping[str, tuple[str, ...]] = {
     RATINGS_FILE: ("user_id:token", "item_id:token", "rating:float", "timestamp:float"),
     USERS_FILE: (
         "user_id:token",
@@ -34,6 +34,7 @@ _HEADERS = {
         "class:token_seq",
     ),
 }
+"""The columns of each file, tab-separated, as its first line names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def read(folder: Path, pins: Mapping[str, Pin] | None = PINS) -> MovieLens:
     `pins` None skips size, hash and row counts, for made data of the same schema. Raises
     DatasetError with the file's name and the reason.
     """
-    rows = {name: _rows(folder / name, pins[name] if pins else None) for name in _HEADERS}
+    rows = {name: _rows(folder / name, pins[name] if pins else None) for name in HEADERS}
     users = tuple(_user(row) for row in rows[USERS_FILE])
     items = tuple(_item(row) for row in rows[ITEMS_FILE])
     _check_unique(USERS_FILE, (user.user_id for user in users))
@@ -164,7 +165,7 @@ def _rows(path: Path, pin: Pin | None) -> list[_Row]:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: is not UTF-8 at byte {error.start}") from error
-    header = _HEADERS[path.name]
+    header = HEADERS[path.name]
     if not lines or tuple(lines[0].split("\t")) != header:
         raise DatasetError(f"{path}: the first line must be the columns {', '.join(header)}")
     rows = [_Row(f"{path}, line {n}", line.split("\t")) for n, line in enumerate(lines[1:], 2)]
