@@ -8,6 +8,12 @@ from typing import Any
 
 from services.policy.experiments import Experiment, Experiments, Group
 from services.runtime.database import UnitOfWork, load_queries
+from services.runtime.errors import Aborted
+
+CONSTRAINTS = {
+    "experiment_versions_pkey": lambda: Aborted("a concurrent change of experiments was first"),
+}
+"""What the violation of a constraint means to a caller."""
 
 _queries = load_queries(Path(__file__).with_name("configuration.sql"))
 

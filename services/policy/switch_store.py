@@ -1,13 +1,17 @@
 """Stop switches as stored: read anew by every decision and lease, so that they act at once."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Row
 
 from services.policy.stop_switches import Scope, StopSwitch, StopSwitches
+from services.runtime import paging
 from services.runtime.database import UnitOfWork, load_queries
+from services.runtime.errors import InvalidArgument
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _queries = load_queries(Path(__file__).with_name("configuration.sql"))
 
@@ -19,6 +23,37 @@ class Pause:
     switch: StopSwitch
     reason: str
     pause_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a page of closed switches ended."""
+
+    pause_time: datetime
+    scope: str
+    value: str
+
+    @staticmethod
+    def of(pause: Pause) -> "Position":
+        """The position of one switch."""
+        return Position(pause.pause_time, pause.switch.scope.value, pause.switch.value)
+
+    @staticmethod
+    def read(token: str) -> "Position | None":
+        """The position in a page token; None for an empty one. Raises InvalidArgument."""
+        found = paging.decode(token, [int, str, str])
+        if found is None:
+            return None
+        try:
+            time = _EPOCH + timedelta(microseconds=int(found[0]))
+        except OverflowError as error:
+            raise InvalidArgument("page_token is not one of this call") from error
+        return Position(time, str(found[1]), str(found[2]))
+
+    def token(self) -> str:
+        """The page token of this position."""
+        microseconds = (self.pause_time - _EPOCH) // timedelta(microseconds=1)
+        return paging.encode([microseconds, self.scope, self.value])
 
 
 async def closed(work: UnitOfWork) -> StopSwitches:
@@ -40,12 +75,12 @@ async def reopen(work: UnitOfWork, switch: StopSwitch) -> bool:
     return bool(await work.rows(_queries.open_switch, asked))
 
 
-async def listed(work: UnitOfWork, after: Pause | None, limit: int) -> list[Pause]:
+async def listed(work: UnitOfWork, after: Position | None, limit: int) -> list[Pause]:
     """Closed switches, newest first, after a position."""
     asked = {
         "after_time": after.pause_time if after else None,
-        "after_scope": after.switch.scope if after else "",
-        "after_value": after.switch.value if after else "",
+        "after_scope": after.scope if after else "",
+        "after_value": after.value if after else "",
         "limit": limit,
     }
     return [_pause(row) for row in await work.rows(_queries.list_switches, asked)]

@@ -1,0 +1,165 @@
+"""Hands deliveries out by lease and takes the channels' reports on them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from heliograph.type.v1alpha1 import event_pb2
+
+from services.policy import deliveries as rules
+from services.policy import feed_entries, feed_store, outbox_store, switch_store
+from services.policy.addresses import AddressBook
+from services.policy.deliveries import Ack, Delivery, DropReason, End, State, Verdict
+from services.policy.feed_entries import Entry, Notification
+from services.policy.outbox_store import Due
+from services.runtime import metrics
+from services.runtime.clock import Clock
+from services.runtime.database import Database, UnitOfWork
+from services.runtime.secrets import DecryptionError
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A delivery that the caller now holds, and where it goes."""
+
+    delivery: Delivery
+    address: str
+
+
+class Outbox:
+    """Leases and reports; each call is one transaction of set-based statements."""
+
+    def __init__(self, database: Database, clock: Clock, addresses: AddressBook) -> None:
+        self._database = database
+        self._clock = clock
+        self._addresses = addresses
+        self._ended = metrics.counter(
+            "policy", "deliveries_ended", "", "Deliveries by how they ended.", ["end"]
+        )
+        self._undecryptable = metrics.counter(
+            "policy", "undecryptable_addresses", "", "Addresses sealed with another key."
+        )
+
+    async def lease(
+        self, owner: str, limit: int, duration: timedelta
+    ) -> tuple[list[Leased], Counter[DropReason]]:
+        """Lease up to `limit` deliveries, oldest first; also answers how many were dropped.
+
+        Those that may not go out any more end here: they give their volume back, and their cap
+        unless a lease ran out without a report, when the user may have got them.
+        """
+        now = self._clock.now()
+        async with self._database.unit_of_work() as work:
+            due = await outbox_store.take_due(work, now, limit)
+            if not due:
+                return [], Counter()
+            switches = await switch_store.closed(work)
+            leased: list[Leased] = []
+            dropped: list[tuple[Delivery, DropReason]] = []
+            for one in due:
+                delivery, address = one.delivery, self._address(one)
+                reason = rules.late_drop(
+                    delivery, one.receiver, switches, now, reachable=address is not None
+                )
+                if reason is not None:
+                    dropped.append((delivery, reason))
+                elif address is not None:
+                    leased.append(Leased(delivery, address))
+            await self._drop(work, dropped, now)
+            held = [one.delivery for one in leased]
+            await outbox_store.lease(work, held, owner, now + duration)
+            await work.commit()
+        for delivery in held:
+            delivery.attempt += 1
+        reasons = Counter(reason for _, reason in dropped)
+        self._count({f"dropped_{reason.lower()}": count for reason, count in reasons.items()})
+        return leased, reasons
+
+    async def report(self, owner: str, acks: Sequence[Ack]) -> list[Verdict]:
+        """Take `owner`'s reports, in their order; answers what each meant. The first end stands."""
+        now = self._clock.now()
+        days = ((rules.day_of(ack.delivery_id), ack.delivery_id) for ack in acks)
+        async with self._database.unit_of_work() as work:
+            known = await outbox_store.lock(
+                work, ((day, delivery_id) for day, delivery_id in days if day is not None)
+            )
+            verdicts: list[Verdict] = []
+            applied: dict[str, Ack] = {}
+            for ack in acks:
+                delivery = known.get(ack.delivery_id)
+                verdict = rules.judge(ack, delivery, owner)
+                if verdict is Verdict.APPLY and delivery is not None:
+                    rules.apply(ack, delivery, now)
+                    applied[ack.delivery_id] = ack
+                verdicts.append(verdict)
+            await self._store(work, [(known[key], ack) for key, ack in applied.items()], now)
+            await work.commit()
+        self._count(Counter(ack.end.name.lower() for ack in applied.values()))
+        return verdicts
+
+    def _address(self, due: Due) -> str | None:
+        """Where it goes; None when the user has no working endpoint, or one of another key."""
+        if due.sealed_address is None:
+            return None
+        delivery = due.delivery
+        try:
+            return self._addresses.unseal(due.sealed_address, delivery.user_id, delivery.channel)
+        except DecryptionError:
+            self._undecryptable.inc()
+            return None
+
+    async def _drop(
+        self,
+        work: UnitOfWork,
+        dropped: Sequence[tuple[Delivery, DropReason]],
+        now: datetime,
+    ) -> None:
+        sure = [delivery for delivery, _ in dropped if not delivery.may_have_arrived]
+        for delivery, reason in dropped:
+            delivery.state = State.DROPPED
+            delivery.error = reason
+            delivery.end_time = now
+        ended = [delivery for delivery, _ in dropped]
+        await outbox_store.store_states(work, ended)
+        await outbox_store.give_caps_back(work, sure)
+        await outbox_store.book_volume(work, ended, now)
+        entries = [
+            feed_entries.drop(_notification(delivery), now, reason) for delivery, reason in dropped
+        ]
+        await feed_store.append(work, now, entries)
+
+    async def _store(
+        self, work: UnitOfWork, applied: Sequence[tuple[Delivery, Ack]], now: datetime
+    ) -> None:
+        ended = [delivery for delivery, _ in applied if delivery.end_time is not None]
+        unreachable = [delivery for delivery, ack in applied if ack.end is End.UNREACHABLE]
+        await outbox_store.store_states(work, [delivery for delivery, _ in applied])
+        await outbox_store.mark_unreachable(work, unreachable)
+        await outbox_store.give_caps_back(work, unreachable)
+        await outbox_store.book_volume(work, ended, now)
+        entries = [_entry(delivery, ack, now) for delivery, ack in applied if delivery.end_time]
+        await feed_store.append(work, now, entries)
+
+    def _count(self, ends: dict[str, int]) -> None:
+        for end, count in ends.items():
+            self._ended.labels(end).inc(count)
+
+
+def _entry(delivery: Delivery, ack: Ack, now: datetime) -> Entry:
+    about = _notification(delivery)
+    if ack.end is End.DELIVERED:
+        return feed_entries.send(about, now, ack.variant_id, ack.style)
+    return feed_entries.drop(about, now, ack.end.name)
+
+
+def _notification(delivery: Delivery) -> Notification:
+    return Notification(
+        user_id=delivery.user_id,
+        decision_id=delivery.decision_id,
+        delivery_id=delivery.delivery_id,
+        event_id=delivery.event_id,
+        event_type=delivery.event_type,
+        item_ids=event_pb2.Event.FromString(delivery.event).item_ids,
+        channel=delivery.channel,
+    )
