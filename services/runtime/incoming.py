@@ -106,7 +106,6 @@ class IncomingCall:
         self._request_id = calls.set_request_id(
             _text(metadata.get(calls.REQUEST_ID_METADATA_KEY, ""))
         )
-        context.set_trailing_metadata(((calls.REQUEST_ID_METADATA_KEY, self._request_id),))
         calls.set_deadline(context.time_remaining())
         if frame.authoriser is not None:
             frame.authoriser.check(method.name, context.auth_context())
