@@ -52,8 +52,9 @@ async def connected(
     `settings` say how to connect (TLS, message size). A refused or broken call anywhere inside
     becomes a ReplayError.
     """
-    endpoints = {name: Endpoint(address=address) for name, address in addresses.items()}
-    peers = Peers((settings or RuntimeSettings()).model_copy(update=endpoints), caller="replay")
+    changes: dict[str, object] = {"simulation": True}  # else the simulated time isn't sent
+    changes |= {name: Endpoint(address=address) for name, address in addresses.items()}
+    peers = Peers((settings or RuntimeSettings()).model_copy(update=changes), caller="replay")
     try:
         yield Services(
             candidate_pb2_grpc.CandidateServiceStub(peers.channel("candidate")),
