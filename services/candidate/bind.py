@@ -1,0 +1,97 @@
+"""Wires candidate's parts together."""
+
+from datetime import datetime, timedelta
+
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc
+
+from services.candidate import campaigns
+from services.candidate.audiences import Audiences
+from services.candidate.campaigns import Campaigns
+from services.candidate.catalogue import CatalogueWriter
+from services.candidate.event_types import EventTypes
+from services.candidate.generation import GenerationOptions, Generator
+from services.candidate.handlers import CandidateHandler
+from services.candidate.handlers.parts import Parts
+from services.candidate.index import UserIndex
+from services.candidate.pool import Pool
+from services.candidate.publisher import Publisher
+from services.candidate.settings import CandidateSettings
+from services.candidate.sources import FitOptions
+from services.candidate.upkeep import Upkeep
+from services.runtime import Host
+from services.runtime.errors import Aborted
+
+CAMPAIGN_PATIENCE = timedelta(minutes=1)
+
+
+async def bind(host: Host) -> None:
+    """Add candidate to the host."""
+    settings = CandidateSettings()
+    _map_constraints(host)
+    fit = FitOptions(factors=settings.factors, seed=settings.fit_seed, threads=settings.fit_threads)
+    index = UserIndex(host.database, host.clock, fit)
+    await index.refresh()
+    parts = _parts(host, settings, index)
+    _schedule(host, settings, index, parts)
+    host.add(candidate_pb2_grpc.add_CandidateServiceServicer_to_server, CandidateHandler(parts))
+
+
+def _parts(host: Host, settings: CandidateSettings, index: UserIndex) -> Parts:
+    types = EventTypes(host.database)
+    publisher = Publisher(
+        host.database, types, pool_size=settings.pool_size, tolerance=settings.clock_tolerance
+    )
+    options = GenerationOptions(
+        event_type=settings.generated_event_type,
+        chunk=settings.generate_chunk,
+        repeat_horizon=settings.repeat_horizon,
+        fresh_window=settings.fresh_window,
+    )
+    return Parts(
+        database=host.database,
+        clock=host.clock,
+        types=types,
+        publisher=publisher,
+        catalogue=CatalogueWriter(host.database, settings.clock_tolerance),
+        pool=Pool(host.database),
+        audiences=Audiences(index),
+        campaigns=Campaigns(host.database, types, publisher),
+        generator=Generator(host.database, host.clock, index, types, publisher, options),
+        watch_interval=settings.watch_interval,
+    )
+
+
+def _schedule(host: Host, settings: CandidateSettings, index: UserIndex, parts: Parts) -> None:
+    upkeep = Upkeep(host.database, settings)
+
+    async def expire(now: datetime) -> None:
+        await parts.pool.expire(settings.cleanup_batch, now)
+
+    async def refresh(_now: datetime) -> None:
+        await index.refresh()
+
+    async def resume(now: datetime) -> None:
+        await parts.campaigns.resume_all(now - CAMPAIGN_PATIENCE, now)
+
+    host.periodic("expire_events", settings.expiry_interval, expire)
+    host.periodic("clean_up", settings.cleanup_interval, upkeep.run)
+    host.periodic("refresh_index", settings.refresh_interval, refresh)
+    host.periodic("resume_campaigns", settings.expiry_interval, resume)
+
+
+def _map_constraints(host: Host) -> None:
+    def repeat() -> Aborted:
+        return Aborted("a concurrent call stored the same; repeat the call")
+
+    host.map_constraints(
+        {
+            "event_accepted_once": repeat,
+            "event_first_end_stands": repeat,
+            "ready_queued_once": repeat,
+            "event_type_named_once": repeat,
+            "request_answered_once": repeat,
+            "campaign_requested_once": repeat,
+            "generated_once": repeat,
+            "campaign_launched_once": campaigns.campaign_exists,
+        }
+    )

@@ -1,0 +1,193 @@
+"""Campaigns: the audience of an item, turned into events."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from heliograph.candidate.v1alpha1 import candidate_pb2
+from sqlalchemy import Row
+
+from services.candidate import event_store, requests
+from services.candidate.audiences import Audience
+from services.candidate.event_types import EventTypes
+from services.candidate.events import Draft, event_id_of
+from services.candidate.generation_store import QUERIES
+from services.candidate.messages import digest_of
+from services.candidate.publisher import Publisher
+from services.runtime.database import Database
+from services.runtime.errors import AlreadyExists, FailedPrecondition, NotFound
+
+METHOD = "LaunchCampaign"
+BATCH = 1000
+RUNNING = candidate_pb2.CAMPAIGN_STATE_RUNNING
+LAUNCHED = candidate_pb2.CAMPAIGN_STATE_LAUNCHED
+CANCELLED = candidate_pb2.CAMPAIGN_STATE_CANCELLED
+SOURCE = "campaign"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A campaign about to be launched."""
+
+    request_id: str
+    campaign: candidate_pb2.Campaign
+    digest: bytes
+
+
+class Campaigns:
+    """Launches, goes on with and cancels campaigns.
+
+    The audience is stored at launch. Its events are made in batches with ids that follow from the
+    campaign, so a launch that was cut off goes on, at the next call or by a periodic task, and
+    makes nothing twice.
+    """
+
+    def __init__(self, database: Database, types: EventTypes, publisher: Publisher) -> None:
+        self._database = database
+        self._types = types
+        self._publisher = publisher
+
+    async def replayed(self, launch: Launch, now: datetime) -> candidate_pb2.Campaign | None:
+        """The first answer of this launch's request id, None when it is new. A launch that was cut
+        off is finished first. Raises AlreadyExists when the id was used for another campaign."""
+        async with self._database.unit_of_work() as work:
+            answer = await requests.answered(work, METHOD, launch.request_id, launch.digest)
+            params = {"request_id": launch.request_id}
+            rows = await work.rows(QUERIES.campaign_of_request, params)
+        if answer is not None:
+            return candidate_pb2.Campaign.FromString(answer)
+        if not rows:
+            return None
+        if bytes(rows[0].digest) != launch.digest:
+            raise requests.reused()
+        return await self._finish(launch, rows[0].campaign_id, now)
+
+    async def launch(
+        self, launch: Launch, audience: Audience, now: datetime
+    ) -> candidate_pb2.Campaign:
+        """Store the campaign and make its events. Raises AlreadyExists for a campaign id in use,
+        FailedPrecondition for an empty audience."""
+        if not audience.ids:
+            raise FailedPrecondition("the audience is empty", reason="EMPTY_AUDIENCE")
+        campaign_id = launch.campaign.campaign_id
+        async with self._database.unit_of_work() as work:
+            params = {
+                "campaign_id": campaign_id,
+                "request_id": launch.request_id,
+                "digest": launch.digest,
+                "body": launch.campaign.SerializeToString(deterministic=True),
+                "audience_size": len(audience.ids),
+                "now": now,
+            }
+            await work.execute(QUERIES.insert_campaign, params)
+            members = {
+                "campaign_id": campaign_id,
+                "user_ids": list(audience.ids),
+                "scores": list(audience.scores),
+            }
+            await work.execute(QUERIES.insert_members, members)
+            await work.commit()
+        return await self._finish(launch, campaign_id, now)
+
+    async def _finish(
+        self, launch: Launch, campaign_id: str, now: datetime
+    ) -> candidate_pb2.Campaign:
+        await self.resume(campaign_id, now)
+        campaign = await self.get(campaign_id)
+        async with self._database.unit_of_work() as work:
+            answer = await requests.answered(work, METHOD, launch.request_id, launch.digest)
+            if answer is not None:
+                return candidate_pb2.Campaign.FromString(answer)
+            body = campaign.SerializeToString()
+            await requests.keep(work, METHOD, launch.request_id, launch.digest, body, now)
+            await work.commit()
+        return campaign
+
+    async def resume(self, campaign_id: str, now: datetime) -> None:
+        """Make the events that are still to be made; nothing for a campaign that doesn't run."""
+        while await self._next_batch(campaign_id, now):
+            pass
+
+    async def resume_all(self, before: datetime, now: datetime) -> None:
+        """Go on with all running campaigns launched before a time."""
+        async with self._database.read() as work:
+            rows = await work.rows(QUERIES.running_campaigns, {"before": before})
+        for row in rows:
+            await self.resume(row.campaign_id, now)
+
+    async def _next_batch(self, campaign_id: str, now: datetime) -> bool:
+        """Make one batch of events; whether there are more to make."""
+        async with self._database.unit_of_work() as work:
+            rows = await work.rows(QUERIES.lock_campaign, {"campaign_id": campaign_id})
+            if not rows or rows[0].state != RUNNING:
+                return False
+            stored = rows[0]
+            params = {
+                "campaign_id": campaign_id,
+                "position": stored.next_position,
+                "count": BATCH,
+            }
+            members = await work.rows(QUERIES.next_members, params)
+            campaign = candidate_pb2.Campaign.FromString(stored.body)
+            drafts = [_draft(campaign, row.user_id, row.score) for row in members]
+            published = await self._publisher.publish_in(work, drafts, now)
+            more = len(members) == BATCH
+            progress = {
+                "campaign_id": campaign_id,
+                "position": members[-1].position + 1 if members else stored.next_position,
+                "events": len(published.added),
+                "state": RUNNING if more else LAUNCHED,
+            }
+            await work.execute(QUERIES.advance_campaign, progress)
+            await work.commit()
+        return more
+
+    async def get(self, campaign_id: str) -> candidate_pb2.Campaign:
+        """A campaign with its progress. Raises NotFound."""
+        async with self._database.read() as work:
+            rows = await work.rows(QUERIES.get_campaign, {"campaign_id": campaign_id})
+        return _stored(campaign_id, rows)
+
+    async def cancel(self, campaign_id: str, now: datetime) -> tuple[candidate_pb2.Campaign, int]:
+        """End a campaign; returns it and how many waiting events were cancelled. Raises
+        NotFound."""
+        async with self._database.unit_of_work() as work:
+            params = {"campaign_id": campaign_id}
+            _stored(campaign_id, await work.rows(QUERIES.lock_campaign, params))
+            await work.execute(QUERIES.cancel_campaign, params)
+            about = await event_store.waiting_about(work, campaign_ids=[campaign_id])
+            cancelled = await event_store.cancel(work, about, "CAMPAIGN_CANCELLED", now)
+            await work.commit()
+        return await self.get(campaign_id), len(cancelled)
+
+
+def campaign_exists() -> AlreadyExists:
+    """The error for a campaign id that is in use."""
+    return AlreadyExists("there is a campaign of this id already", reason="CAMPAIGN_EXISTS")
+
+
+def _stored(campaign_id: str, rows: list[Row[tuple[object, ...]]]) -> candidate_pb2.Campaign:
+    if not rows:
+        raise NotFound(f"there is no campaign {campaign_id!r}", reason="UNKNOWN_CAMPAIGN")
+    row = rows[0]
+    campaign = candidate_pb2.Campaign.FromString(row.body)
+    campaign.state = row.state
+    campaign.audience_size = row.audience_size
+    campaign.event_count = row.event_count
+    return campaign
+
+
+def _draft(campaign: candidate_pb2.Campaign, user_id: str, score: float) -> Draft:
+    expires = campaign.HasField("expire_time")
+    event_id = event_id_of("campaign", campaign.campaign_id)
+    return Draft(
+        user_id=user_id,
+        event_id=event_id,
+        event_type=campaign.event_type,
+        digest=digest_of(campaign.SerializeToString(deterministic=True)),
+        item_ids=(campaign.item_id,),
+        payload=dict(campaign.payload),
+        expire_time=campaign.expire_time.ToDatetime(UTC) if expires else None,
+        source=SOURCE,
+        campaign_id=campaign.campaign_id,
+        source_score=score,
+    )

@@ -1,0 +1,140 @@
+"""Stores users, items and interactions, tells of their changes, and forgets users."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from heliograph.type.v1alpha1 import event_pb2
+
+from services.candidate import catalogue_store, event_store
+from services.candidate.catalogue_store import QUERIES, Interaction, Record
+from services.candidate.cursors import Position
+from services.candidate.event_store import QUERIES as EVENTS
+from services.candidate.events import Refusal
+from services.candidate.generation_store import QUERIES as WORK
+from services.candidate.messages import stored_event_type, stored_item
+from services.candidate.pool import check_position
+from services.runtime.database import Database
+
+CHANGES_AT_A_TIME = 500
+MOST_CHANGE_BYTES = 4 * 2**20
+REMOVALS = (
+    EVENTS.delete_user_events,
+    EVENTS.delete_user_arrivals,
+    QUERIES.delete_user_interactions,
+    WORK.delete_user_memberships,
+    WORK.delete_user_generated,
+    QUERIES.delete_user,
+)
+
+
+@dataclass(slots=True)
+class Changes:
+    """Some changes in commit order."""
+
+    position: Position
+    items: list[event_pb2.Item] = field(default_factory=list)
+    event_types: list[event_pb2.EventType] = field(default_factory=list)
+
+
+class CatalogueWriter:
+    """What producers tell candidate about users and items."""
+
+    def __init__(self, database: Database, tolerance: timedelta) -> None:
+        self._database = database
+        self._tolerance = tolerance
+
+    async def put_users(self, users: Sequence[Record], now: datetime) -> None:
+        """Store users."""
+        async with self._database.unit_of_work() as work:
+            await catalogue_store.upsert_users(work, users, now)
+            await work.commit()
+
+    async def put_items(self, items: Sequence[Record], now: datetime) -> None:
+        """Store items; waiting events about items that are deleted now are cancelled."""
+        deleted = [item.name for item in items if item.deleted]
+        async with self._database.unit_of_work() as work:
+            await catalogue_store.upsert_items(work, items, now)
+            if deleted:
+                about = await event_store.waiting_about(work, item_ids=deleted)
+                await event_store.cancel(work, about, "ITEM_DELETED", now)
+            await work.commit()
+
+    async def put_interactions(
+        self, interactions: Sequence[Interaction], now: datetime
+    ) -> dict[int, Refusal]:
+        """Store interactions; returns why some are refused, by position."""
+        refusals: dict[int, Refusal] = {}
+        async with self._database.unit_of_work() as work:
+            users = await catalogue_store.share_users(
+                work, {entry.user_id for entry in interactions}
+            )
+            items = await catalogue_store.known_items(
+                work, {entry.item_id for entry in interactions}
+            )
+            for place, entry in enumerate(interactions):
+                refusal = self._refusal(entry, users, items, now)
+                if refusal is not None:
+                    refusals[place] = refusal
+            good = [e for place, e in enumerate(interactions) if place not in refusals]
+            await catalogue_store.insert_interactions(work, good)
+            await work.commit()
+        return refusals
+
+    def _refusal(
+        self, entry: Interaction, users: set[str], items: set[str], now: datetime
+    ) -> Refusal | None:
+        if entry.user_id not in users:
+            return Refusal("UNKNOWN_USER", f"user {entry.user_id!r} is unknown", "user_id")
+        if entry.item_id not in items:
+            return Refusal("UNKNOWN_ITEM", f"item {entry.item_id!r} is unknown", "item_id")
+        if entry.interact_time > now + self._tolerance:
+            return Refusal("INVALID_FIELD", "interact_time lies in the future", "interact_time")
+        return None
+
+    async def erase_user(self, user_id: str, now: datetime) -> int:
+        """Remove everything about a user; returns how many rows that were."""
+        async with self._database.unit_of_work() as work:
+            user = {"user_id": user_id}
+            await work.execute(QUERIES.lock_user, user)
+            rows = await work.rows(EVENTS.waiting_of_user, user)
+            waiting = [(row.user_id, row.event_id) for row in rows]
+            await event_store.cancel(work, waiting, "USER_ERASED", now)
+            removed = 0
+            for query in REMOVALS:
+                removed += (await work.execute(query, user)).rowcount
+            if removed:
+                await work.execute(QUERIES.insert_erasure, {"now": now})
+            await work.commit()
+        return removed
+
+    async def changes(self, after: Position) -> AsyncIterator[Changes]:
+        """Changes of items and event types after a position, up to the present. Raises OutOfRange
+        for a position that does not exist yet."""
+        while True:
+            changes, more = await self._next_changes(after)
+            if changes.items or changes.event_types:
+                yield changes
+            if not more:
+                return
+            after = changes.position
+
+    async def _next_changes(self, after: Position) -> tuple[Changes, bool]:
+        params = {"xid": str(after.xid), "seq": after.seq, "count": CHANGES_AT_A_TIME}
+        async with self._database.read() as work:
+            await check_position(work, after)
+            items = await work.rows(QUERIES.changed_items, params)
+            types = await work.rows(QUERIES.changed_event_types, params)
+        ordered = sorted([*items, *types], key=lambda row: (int(row.xid), row.seq))
+        changes, size = Changes(after), 0
+        for taken, row in enumerate(ordered):
+            size += len(row.body)
+            if taken == CHANGES_AT_A_TIME or (taken and size > MOST_CHANGE_BYTES):
+                return changes, True
+            changes.position = Position(int(row.xid), row.seq)
+            if "version" in row._fields:
+                changes.event_types.append(stored_event_type(row.body, row.version))
+            else:
+                item = stored_item(row.body, row.create_time, row.deleted, row.content_version)
+                changes.items.append(item)
+        return changes, len(ordered) == CHANGES_AT_A_TIME

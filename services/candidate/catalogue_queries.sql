@@ -1,0 +1,140 @@
+-- Statements on event types, users, items and interactions.
+
+-- name: get_event_types
+-- Registered types of these names.
+SELECT name, version, body FROM event_types WHERE name = ANY(CAST(:names AS text[]))
+
+-- name: list_event_types
+-- Types by name, after a name.
+SELECT name, version, body FROM event_types WHERE name > :after ORDER BY name LIMIT :count
+
+-- name: put_event_type
+-- Register a type, or change it; a put without a change keeps the version.
+INSERT INTO event_types (name, version, body) VALUES (:name, 1, :body)
+ON CONFLICT (name) DO UPDATE SET body = excluded.body, version = event_types.version + 1,
+    xid = pg_current_xact_id(), seq = nextval('change_seq')
+WHERE event_types.body <> excluded.body
+
+-- name: lock_request
+-- Let calls with one request id wait for each other.
+SELECT pg_advisory_xact_lock(hashtextextended(:method || ':' || :request_id, 0))
+
+-- name: get_request
+-- The answer that a request id got.
+SELECT digest, answer FROM requests WHERE method = :method AND request_id = :request_id
+
+-- name: put_request
+-- Keep the answer of a request id.
+INSERT INTO requests (method, request_id, digest, answer, answer_time)
+VALUES (:method, :request_id, :digest, :answer, :now)
+
+-- name: upsert_users
+-- Store users; a time of creation that is not given stays what it was.
+INSERT INTO users (user_id, body, create_time)
+SELECT user_id, body, coalesce(create_time, CAST(:now AS timestamptz))
+FROM unnest(CAST(:ids AS text[]), CAST(:bodies AS bytea[]), CAST(:create_times AS timestamptz[]))
+    AS new(user_id, body, create_time)
+ORDER BY user_id
+ON CONFLICT (user_id) DO UPDATE SET body = excluded.body,
+    create_time = CASE WHEN users.user_id = ANY(CAST(:undated AS text[]))
+        THEN users.create_time ELSE excluded.create_time END,
+    xid = pg_current_xact_id()
+WHERE users.body <> excluded.body OR (users.create_time <> excluded.create_time
+    AND NOT users.user_id = ANY(CAST(:undated AS text[])))
+
+-- name: upsert_items
+-- Store items; the content version grows with each change. Returns nothing of unchanged ones.
+INSERT INTO items (item_id, body, create_time, deleted)
+SELECT item_id, body, coalesce(create_time, CAST(:now AS timestamptz)), deleted
+FROM unnest(CAST(:ids AS text[]), CAST(:bodies AS bytea[]), CAST(:create_times AS timestamptz[]),
+    CAST(:deleted AS boolean[])) AS new(item_id, body, create_time, deleted)
+ORDER BY item_id
+ON CONFLICT (item_id) DO UPDATE SET body = excluded.body, deleted = excluded.deleted,
+    create_time = CASE WHEN items.item_id = ANY(CAST(:undated AS text[]))
+        THEN items.create_time ELSE excluded.create_time END,
+    content_version = items.content_version + 1,
+    xid = pg_current_xact_id(), seq = nextval('change_seq')
+WHERE items.body <> excluded.body OR items.deleted <> excluded.deleted
+    OR (items.create_time <> excluded.create_time
+        AND NOT items.item_id = ANY(CAST(:undated AS text[])))
+
+-- name: share_users
+-- Which of the users exist; none of them is removed before this transaction ends.
+SELECT user_id FROM users WHERE user_id = ANY(CAST(:user_ids AS text[]))
+ORDER BY user_id FOR KEY SHARE
+
+-- name: known_users
+-- Which of the users exist.
+SELECT user_id FROM users WHERE user_id = ANY(CAST(:user_ids AS text[]))
+
+-- name: item_states
+-- Which of the items exist, and whether they are deleted.
+SELECT item_id, deleted FROM items WHERE item_id = ANY(CAST(:item_ids AS text[]))
+
+-- name: insert_interactions
+-- Store interactions; the same user, item and time is stored once.
+INSERT INTO interactions (user_id, item_id, interact_time, weight, kind)
+SELECT * FROM unnest(CAST(:user_ids AS text[]), CAST(:item_ids AS text[]),
+    CAST(:times AS timestamptz[]), CAST(:weights AS real[]), CAST(:kinds AS text[]))
+ON CONFLICT (user_id, item_id, interact_time) DO NOTHING
+
+-- name: get_user_bodies
+-- Content of users.
+SELECT user_id, body FROM users WHERE user_id = ANY(CAST(:user_ids AS text[]))
+
+-- name: changed_items
+-- Items changed after the cursor, of transactions older than every running one.
+SELECT CAST(xid AS text) AS xid, seq, body, create_time, deleted, content_version FROM items
+WHERE (xid, seq) > (CAST(:xid AS xid8), CAST(:seq AS bigint))
+    AND xid < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY items.xid, seq LIMIT :count
+
+-- name: changed_event_types
+-- Event types changed after the cursor, of transactions older than every running one.
+SELECT CAST(xid AS text) AS xid, seq, body, version FROM event_types
+WHERE (xid, seq) > (CAST(:xid AS xid8), CAST(:seq AS bigint))
+    AND xid < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY event_types.xid, seq LIMIT :count
+
+-- name: current_snapshot
+-- Which transactions this one sees.
+SELECT CAST(pg_current_snapshot() AS text)
+
+-- name: changed_since
+-- Whether there is anything in the user index's tables that a snapshot did not see.
+SELECT EXISTS (
+    SELECT 1 FROM (
+        SELECT xid FROM users UNION ALL SELECT xid FROM items
+        UNION ALL SELECT xid FROM interactions UNION ALL SELECT xid FROM erasures
+    ) AS changes
+    WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
+        AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
+)
+
+-- name: load_users
+-- All users, in the order of the user index.
+SELECT user_id FROM users ORDER BY user_id
+
+-- name: load_items
+-- All items, in the order of the user index.
+SELECT item_id, create_time, deleted FROM items ORDER BY item_id
+
+-- name: load_interactions
+-- All pairs with the sum of their weights.
+SELECT user_id, item_id, sum(weight) AS weight FROM interactions GROUP BY user_id, item_id
+
+-- name: delete_user_interactions
+-- Remove a user's interactions.
+DELETE FROM interactions WHERE user_id = :user_id
+
+-- name: delete_user
+-- Remove a user.
+DELETE FROM users WHERE user_id = :user_id
+
+-- name: lock_user
+-- Wait for everyone who writes something of a user.
+SELECT 1 FROM users WHERE user_id = :user_id FOR UPDATE
+
+-- name: insert_erasure
+-- Make the user index notice a removal.
+INSERT INTO erasures (erase_time) VALUES (:now)

@@ -1,0 +1,89 @@
+"""Users, items and interactions in Postgres."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from services.runtime.database import UnitOfWork, load_queries
+
+QUERIES = load_queries(Path(__file__).with_name("catalogue_queries.sql"))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A user or an item to be stored."""
+
+    name: str
+    body: bytes
+    create_time: datetime | None
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """Something a user did with an item."""
+
+    user_id: str
+    item_id: str
+    interact_time: datetime
+    weight: float
+    kind: str
+
+
+async def upsert_users(work: UnitOfWork, users: Sequence[Record], now: datetime) -> None:
+    """Store users; of several with one id the last counts."""
+    await work.execute(QUERIES.upsert_users, _records(users, now))
+
+
+async def upsert_items(work: UnitOfWork, items: Sequence[Record], now: datetime) -> None:
+    """Store items; of several with one id the last counts."""
+    kept = {item.name: item.deleted for item in items}
+    params = _records(items, now) | {"deleted": list(kept.values())}
+    await work.execute(QUERIES.upsert_items, params)
+
+
+async def insert_interactions(work: UnitOfWork, interactions: Sequence[Interaction]) -> None:
+    """Store interactions of users and items that exist."""
+    params = {
+        "user_ids": [entry.user_id for entry in interactions],
+        "item_ids": [entry.item_id for entry in interactions],
+        "times": [entry.interact_time for entry in interactions],
+        "weights": [entry.weight for entry in interactions],
+        "kinds": [entry.kind for entry in interactions],
+    }
+    await work.execute(QUERIES.insert_interactions, params)
+
+
+async def share_users(work: UnitOfWork, user_ids: Collection[str]) -> set[str]:
+    """Those of the users that exist; they can't be removed before this unit of work ends."""
+    rows = await work.rows(QUERIES.share_users, {"user_ids": sorted(set(user_ids))})
+    return {row.user_id for row in rows}
+
+
+async def known_items(work: UnitOfWork, item_ids: Collection[str]) -> set[str]:
+    """Those of the items that are stored, deleted ones too."""
+    return {name for name, _ in await _item_states(work, item_ids)}
+
+
+async def deleted_items(work: UnitOfWork, item_ids: Collection[str]) -> set[str]:
+    """Those of the items that are stored and deleted."""
+    return {name for name, deleted in await _item_states(work, item_ids) if deleted}
+
+
+async def _item_states(work: UnitOfWork, item_ids: Collection[str]) -> list[tuple[str, bool]]:
+    if not item_ids:
+        return []
+    rows = await work.rows(QUERIES.item_states, {"item_ids": sorted(set(item_ids))})
+    return [(row.item_id, row.deleted) for row in rows]
+
+
+def _records(records: Sequence[Record], now: datetime) -> dict[str, object]:
+    kept = {record.name: record for record in records}
+    return {
+        "ids": list(kept),
+        "bodies": [record.body for record in kept.values()],
+        "create_times": [record.create_time for record in kept.values()],
+        "undated": [name for name, record in kept.items() if record.create_time is None],
+        "now": now,
+    }

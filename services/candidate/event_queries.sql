@@ -1,0 +1,220 @@
+-- Statements on the event pool and the ready queue.
+
+-- name: lock_users
+-- Which of the users exist; each is locked, in one order, so that a user's pool has one writer.
+SELECT user_id FROM users WHERE user_id = ANY(CAST(:user_ids AS text[]))
+ORDER BY user_id FOR NO KEY UPDATE
+
+-- name: stored_digests
+-- Events of these keys that were accepted before.
+SELECT events.user_id, events.event_id, events.digest
+FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[])) AS asked(user_id, event_id)
+JOIN events ON events.user_id = asked.user_id AND events.event_id = asked.event_id
+
+-- name: mergeable_events
+-- For each user, type and aggregation key the waiting event accepted last.
+SELECT DISTINCT ON (events.user_id, events.event_type, events.aggregation_key)
+    events.body, events.accept_time
+FROM unnest(CAST(:user_ids AS text[]), CAST(:event_types AS text[]), CAST(:keys AS text[]))
+    AS asked(user_id, event_type, aggregation_key)
+JOIN events ON events.user_id = asked.user_id AND events.event_type = asked.event_type
+    AND events.aggregation_key = asked.aggregation_key
+WHERE events.end_kind IS NULL AND events.route = 3 AND events.expire_time > :now
+ORDER BY events.user_id, events.event_type, events.aggregation_key, events.accept_time DESC
+
+-- name: insert_events
+-- Accept a batch; those merged on arrival come with their end.
+INSERT INTO events (user_id, event_id, event_type, route, digest, body, item_ids, source,
+    campaign_id, aggregation_key, source_score, expire_time, accept_time,
+    end_kind, end_time, merged_into)
+SELECT user_id, event_id, event_type, route, digest, body, CAST(item_ids AS text[]), source,
+    campaign_id, aggregation_key, source_score, expire_time, CAST(:now AS timestamptz),
+    CASE WHEN merged_into <> '' THEN 2 END,
+    CASE WHEN merged_into <> '' THEN CAST(:now AS timestamptz) END, merged_into
+FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[]), CAST(:event_types AS text[]),
+    CAST(:routes AS smallint[]), CAST(:digests AS bytea[]), CAST(:bodies AS bytea[]),
+    CAST(:item_ids AS text[]), CAST(:sources AS text[]), CAST(:campaign_ids AS text[]),
+    CAST(:keys AS text[]), CAST(:scores AS float8[]), CAST(:expire_times AS timestamptz[]),
+    CAST(:merged_into AS text[]))
+    AS new(user_id, event_id, event_type, route, digest, body, item_ids, source,
+        campaign_id, aggregation_key, source_score, expire_time, merged_into)
+
+-- name: grow_events
+-- Store the new content of waiting events that others were merged into.
+UPDATE events SET body = grown.body, item_ids = CAST(grown.item_ids AS text[]),
+    source_score = grown.source_score, expire_time = grown.expire_time
+FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[]), CAST(:bodies AS bytea[]),
+    CAST(:item_ids AS text[]), CAST(:scores AS float8[]), CAST(:expire_times AS timestamptz[]))
+    AS grown(user_id, event_id, body, item_ids, source_score, expire_time)
+WHERE events.user_id = grown.user_id AND events.event_id = grown.event_id
+    AND events.end_kind IS NULL
+
+-- name: queue_ready
+-- Put immediate and scheduled events into the ready queue.
+INSERT INTO ready (user_id, event_id, available_time, expire_time)
+SELECT * FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[]),
+    CAST(:available_times AS timestamptz[]), CAST(:expire_times AS timestamptz[]))
+
+-- name: insert_arrivals
+-- Tell the reader of arrivals that something came into these users' pools.
+INSERT INTO arrivals (user_id, arrive_time)
+SELECT user_id, CAST(:now AS timestamptz) FROM unnest(CAST(:user_ids AS text[])) AS new(user_id)
+
+-- name: evict_events
+-- Bring the pools of these users down to their size: least promising first, then soonest expiry.
+-- What has expired already is recorded as expired.
+WITH overfull AS (
+    SELECT user_id FROM events
+    WHERE user_id = ANY(CAST(:user_ids AS text[])) AND end_kind IS NULL AND route = 3
+    GROUP BY user_id HAVING count(*) > :pool_size
+), places AS (
+    SELECT user_id, event_id, expire_time <= :now AS expired,
+        row_number() OVER (
+            PARTITION BY user_id
+            ORDER BY expire_time <= :now, source_score DESC, expire_time DESC, event_id
+        ) AS place
+    FROM events
+    WHERE user_id IN (SELECT user_id FROM overfull) AND end_kind IS NULL AND route = 3
+)
+UPDATE events SET end_kind = CASE WHEN places.expired THEN 3 ELSE 4 END, end_time = :now,
+    end_reason = CASE WHEN places.expired THEN 'EXPIRED' ELSE 'POOL_FULL' END
+FROM places
+WHERE places.place > :pool_size AND events.user_id = places.user_id
+    AND events.event_id = places.event_id AND events.end_kind IS NULL
+RETURNING events.user_id, events.event_id
+
+-- name: read_pool
+-- Waiting, unexpired events, most promising first.
+SELECT user_id, event_type, body FROM (
+    SELECT user_id, event_type, body, row_number() OVER (
+        PARTITION BY user_id ORDER BY source_score DESC, expire_time, event_id
+    ) AS place
+    FROM events
+    WHERE user_id = ANY(CAST(:user_ids AS text[])) AND end_kind IS NULL AND route = 3
+        AND expire_time > :now
+) AS ranked
+WHERE place <= :per_user ORDER BY user_id, place
+
+-- name: end_events
+-- Record the end of waiting events of the given routes; what has ended already stays as it is.
+WITH asked AS (
+    SELECT * FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[]),
+        CAST(:ends AS smallint[]), CAST(:reasons AS text[]), CAST(:decision_ids AS text[]))
+        AS asked(user_id, event_id, end_kind, end_reason, decision_id)
+), locked AS (
+    SELECT events.user_id, events.event_id FROM events
+    JOIN asked ON events.user_id = asked.user_id AND events.event_id = asked.event_id
+    WHERE events.end_kind IS NULL AND events.route = ANY(CAST(:routes AS smallint[]))
+    ORDER BY events.user_id, events.event_id FOR UPDATE OF events
+)
+UPDATE events SET end_kind = asked.end_kind, end_time = :now, end_reason = asked.end_reason,
+    decision_id = asked.decision_id
+FROM asked JOIN locked ON locked.user_id = asked.user_id AND locked.event_id = asked.event_id
+WHERE events.user_id = asked.user_id AND events.event_id = asked.event_id
+    AND events.end_kind IS NULL
+RETURNING events.user_id, events.event_id
+
+-- name: leave_ready
+-- Take ended events out of the ready queue.
+DELETE FROM ready USING unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[]))
+    AS ended(user_id, event_id)
+WHERE ready.user_id = ended.user_id AND ready.event_id = ended.event_id
+
+-- name: return_ready
+-- Give leased events back, not before the given times.
+UPDATE ready SET lease_owner = NULL, available_time = back.available_time
+FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[]),
+    CAST(:available_times AS timestamptz[])) AS back(user_id, event_id, available_time)
+WHERE ready.user_id = back.user_id AND ready.event_id = back.event_id
+
+-- name: lease_ready
+-- Lease what is due and not leased; concurrent callers get different events.
+WITH due AS (
+    SELECT user_id, event_id, available_time, seq FROM ready
+    WHERE available_time <= :now AND expire_time > :now
+    ORDER BY available_time, seq LIMIT :count FOR UPDATE SKIP LOCKED
+), leased AS (
+    UPDATE ready SET lease_owner = :owner, available_time = :lease_until
+    FROM due WHERE ready.user_id = due.user_id AND ready.event_id = due.event_id
+    RETURNING due.user_id, due.event_id, due.available_time, due.seq
+)
+SELECT events.user_id, events.event_id, events.event_type, events.body FROM leased
+JOIN events ON events.user_id = leased.user_id AND events.event_id = leased.event_id
+WHERE events.end_kind IS NULL
+ORDER BY leased.available_time, leased.seq
+
+-- name: waiting_about
+-- Waiting events about any of these items or of any of these campaigns.
+SELECT user_id, event_id FROM events
+WHERE end_kind IS NULL AND item_ids && CAST(:item_ids AS text[])
+UNION
+SELECT user_id, event_id FROM events
+WHERE end_kind IS NULL AND campaign_id <> '' AND campaign_id = ANY(CAST(:campaign_ids AS text[]))
+
+-- name: expired_events
+-- Some waiting events whose expiry has passed, locked.
+SELECT user_id, event_id FROM events WHERE end_kind IS NULL AND expire_time <= :now
+ORDER BY expire_time LIMIT :count FOR UPDATE SKIP LOCKED
+
+-- name: delete_ended_events
+-- Bounded deletion of what ended long ago.
+DELETE FROM events USING (
+    SELECT user_id, event_id FROM events
+    WHERE end_kind IS NOT NULL AND end_time < :before
+    ORDER BY end_time LIMIT :count FOR UPDATE SKIP LOCKED
+) AS old
+WHERE events.user_id = old.user_id AND events.event_id = old.event_id
+
+-- name: delete_old_arrivals
+-- Bounded deletion of arrivals that nobody reads any more.
+DELETE FROM arrivals USING (
+    SELECT xid, seq FROM arrivals WHERE arrive_time < :before ORDER BY arrive_time LIMIT :count
+) AS old
+WHERE arrivals.xid = old.xid AND arrivals.seq = old.seq
+
+-- name: delete_old_requests
+-- Bounded deletion of stored answers.
+DELETE FROM requests USING (
+    SELECT method, request_id FROM requests WHERE answer_time < :before
+    ORDER BY answer_time LIMIT :count
+) AS old
+WHERE requests.method = old.method AND requests.request_id = old.request_id
+
+-- name: delete_old_erasures
+-- Forget removals that every user index has noticed.
+DELETE FROM erasures WHERE erase_time < :before
+
+-- name: read_arrivals
+-- Arrivals after the cursor, of transactions older than every running one.
+SELECT CAST(xid AS text) AS xid, seq, user_id FROM arrivals
+WHERE (xid, seq) > (CAST(:xid AS xid8), CAST(:seq AS bigint))
+    AND xid < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY arrivals.xid, seq LIMIT :count
+
+-- name: next_transaction
+-- The first transaction number that nobody has yet.
+SELECT CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text)
+
+-- name: list_user_events
+-- Events of a user, newest first, before the given position.
+SELECT event_id, body, accept_time, end_kind, end_time, end_reason, merged_into FROM events
+WHERE user_id = :user_id AND (:event_id = '' OR event_id = :event_id)
+    AND (accept_time, event_id) < (CAST(:before_time AS timestamptz), CAST(:before_id AS text))
+ORDER BY accept_time DESC, event_id DESC LIMIT :count
+
+-- name: waiting_of_user
+-- Waiting events of one user.
+SELECT user_id, event_id FROM events WHERE user_id = :user_id AND end_kind IS NULL
+
+-- name: delete_user_events
+-- Remove a user's events, which all have their end.
+DELETE FROM events WHERE user_id = :user_id
+
+-- name: delete_user_arrivals
+-- Remove a user's arrivals.
+DELETE FROM arrivals WHERE user_id = :user_id
+
+-- name: recent_items
+-- Items that events of these users were about, of events accepted since a time.
+SELECT DISTINCT user_id, unnest(item_ids) AS item_id FROM events
+WHERE user_id = ANY(CAST(:user_ids AS text[])) AND accept_time > :since

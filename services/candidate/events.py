@@ -1,0 +1,103 @@
+"""Events as candidate's rules see them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import IntEnum
+from hashlib import blake2b
+
+ID_LIMIT = 128
+
+
+class Route(IntEnum):
+    """How fast an event goes through the system; numbers as in the protos and tables."""
+
+    IMMEDIATE = 1
+    SCHEDULED = 2
+    RANKED = 3
+
+
+class End(IntEnum):
+    """The recorded ends of an event; numbers as in the protos and tables."""
+
+    SENT = 1
+    MERGED = 2
+    EXPIRED = 3
+    EVICTED = 4
+    SUPPRESSED = 5
+    CANCELLED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event with its defaults filled in."""
+
+    user_id: str
+    event_id: str
+    event_type: str
+    create_time: datetime
+    expire_time: datetime
+    item_ids: tuple[str, ...] = ()
+    payload: Mapping[str, str] = field(default_factory=dict)
+    deliver_time: datetime | None = None
+    aggregation_key: str = ""
+    actor_ids: tuple[str, ...] = ()
+    source: str = "publish"
+    campaign_id: str = ""
+    source_score: float = 0.0
+    merged_count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event as it was offered; times that were left out are None."""
+
+    user_id: str
+    event_id: str
+    event_type: str
+    digest: bytes
+    """Of the whole offered content: a replay has the same one."""
+    item_ids: tuple[str, ...] = ()
+    payload: Mapping[str, str] = field(default_factory=dict)
+    create_time: datetime | None = None
+    expire_time: datetime | None = None
+    deliver_time: datetime | None = None
+    aggregation_key: str = ""
+    actor_ids: tuple[str, ...] = ()
+    source: str = ""
+    campaign_id: str = ""
+    source_score: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The natural key: user and event."""
+        return self.user_id, self.event_id
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRules:
+    """What candidate needs to know of an event type."""
+
+    name: str
+    route: Route
+    time_to_live: timedelta
+    window: timedelta | None
+    """Within which events of one aggregation key are merged; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one item of a batch is not accepted."""
+
+    reason: str
+    message: str
+    path: str = ""
+    """The field at fault; empty when it is about none."""
+
+
+def event_id_of(prefix: str, name: str) -> str:
+    """`prefix:name`, or with a digest of the name where that would be too long for an event id."""
+    plain = f"{prefix}:{name}"
+    if len(plain) <= ID_LIMIT:
+        return plain
+    return f"{prefix}:{blake2b(name.encode(), digest_size=16).hexdigest()}"

@@ -1,0 +1,85 @@
+"""Judging the items of a batch one by one, and counting over a stream."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+from heliograph.type.v1alpha1 import status_pb2
+
+from services.candidate.events import Refusal
+from services.candidate.messages import Refused
+from services.runtime.errors import FieldError
+from services.runtime.validation import rejection, violations
+
+MOST_REJECTIONS = 1000
+
+Offered = TypeVar("Offered", bound=Message)
+Value = TypeVar("Value")
+
+
+@dataclass(slots=True)
+class Batch(Generic[Value]):
+    """The well-formed items of a batch with their positions, and the rejections of the others."""
+
+    size: int
+    values: list[Value] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    rejections: list[status_pb2.Rejection] = field(default_factory=list)
+
+    def refuse(self, refusals: Mapping[int, Refusal]) -> None:
+        """Reject well-formed items as well, by position among `values`."""
+        for place, refusal in refusals.items():
+            self.rejections.append(_rejection(self.places[place], refusal))
+        self.rejections.sort(key=lambda entry: entry.index)
+
+    @property
+    def accepted(self) -> int:
+        """How many were not rejected."""
+        return self.size - len(self.rejections)
+
+
+def judge(
+    offered: Sequence[Offered], read: Callable[[Offered], Value], offset: int = 0
+) -> Batch[Value]:
+    """Check each item by the proto's rules and `read` it; positions count from `offset`."""
+    batch: Batch[Value] = Batch(len(offered))
+    for place, item in enumerate(offered, start=offset):
+        if fields := violations(item):
+            message = f"{fields[0].path}: {fields[0].description}"
+            batch.rejections.append(rejection(place, "INVALID_FIELD", message, fields))
+            continue
+        try:
+            value = read(item)
+        except Refused as error:
+            batch.rejections.append(_rejection(place, error.refusal))
+            continue
+        batch.values.append(value)
+        batch.places.append(place)
+    return batch
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over the batches of a stream."""
+
+    accepted: int = 0
+    rejected: int = 0
+    rejections: list[status_pb2.Rejection] = field(default_factory=list)
+
+    @property
+    def offset(self) -> int:
+        """Position in the stream of the next batch's first item."""
+        return self.accepted + self.rejected
+
+    def add(self, accepted: int, rejections: Iterable[status_pb2.Rejection]) -> None:
+        """Count a batch; the first rejections are kept."""
+        found = list(rejections)
+        self.accepted += accepted
+        self.rejected += len(found)
+        self.rejections.extend(found[: MOST_REJECTIONS - len(self.rejections)])
+
+
+def _rejection(place: int, refusal: Refusal) -> status_pb2.Rejection:
+    fields = [FieldError(refusal.path, refusal.message)] if refusal.path else []
+    return rejection(place, refusal.reason, refusal.message, fields)

@@ -1,0 +1,20 @@
+"""The service's RPCs, put together from their groups."""
+
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc
+
+from services.candidate.handlers.campaigns import CampaignCalls
+from services.candidate.handlers.catalogue import CatalogueCalls
+from services.candidate.handlers.pool import PoolCalls
+from services.candidate.handlers.publishing import PublishingCalls
+from services.candidate.handlers.recommending import RecommendingCalls
+
+
+class CandidateHandler(
+    PublishingCalls,
+    CatalogueCalls,
+    RecommendingCalls,
+    CampaignCalls,
+    PoolCalls,
+    candidate_pb2_grpc.CandidateServiceServicer,
+):
+    """See the protos for what each call means."""

@@ -1,0 +1,104 @@
+"""Campaigns and daily generation."""
+
+from collections.abc import AsyncIterator
+from datetime import date
+
+from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+
+from services.candidate.campaigns import Launch
+from services.candidate.generation import Order, Progress
+from services.candidate.handlers.parts import Calls, Context
+from services.candidate.handlers.recommending import read_choice
+from services.candidate.messages import Refused, digest_of, read_time
+from services.runtime.errors import FieldError, InvalidArgument
+
+DEFAULT_PER_SOURCE = 10
+
+
+class CampaignCalls(Calls):
+    """LaunchCampaign, GetCampaign, CancelCampaign, GenerateDaily."""
+
+    async def LaunchCampaign(
+        self, request: pb.LaunchCampaignRequest, context: Context
+    ) -> pb.LaunchCampaignResponse:
+        campaign, now = request.campaign, self.parts.clock.now()
+        for name in ("state", "audience_size", "event_count"):
+            campaign.ClearField(name)
+        digest = digest_of(campaign.SerializeToString(deterministic=True))
+        launch = Launch(request.request_id, campaign, digest)
+        if not request.dry_run:
+            answer = await self.parts.campaigns.replayed(launch, now)
+            if answer is not None:
+                return pb.LaunchCampaignResponse(campaign=answer)
+        choice = read_choice(campaign.audience)
+        await self.parts.types.get(campaign.event_type)
+        if campaign.HasField("expire_time"):
+            try:
+                expired = read_time(campaign.expire_time, "campaign.expire_time") <= now
+            except Refused as error:
+                raise _wrong_expiry(error.refusal.message) from None
+            if expired:
+                raise _wrong_expiry("campaign.expire_time has passed")
+        audience = await self.parts.audiences.users_for_item(campaign.item_id, choice)
+        if request.dry_run:
+            campaign.audience_size = len(audience.ids)
+            return pb.LaunchCampaignResponse(campaign=campaign)
+        return pb.LaunchCampaignResponse(
+            campaign=await self.parts.campaigns.launch(launch, audience, now)
+        )
+
+    async def GetCampaign(
+        self, request: pb.GetCampaignRequest, context: Context
+    ) -> pb.GetCampaignResponse:
+        return pb.GetCampaignResponse(campaign=await self.parts.campaigns.get(request.campaign_id))
+
+    async def CancelCampaign(
+        self, request: pb.CancelCampaignRequest, context: Context
+    ) -> pb.CancelCampaignResponse:
+        now = self.parts.clock.now()
+        campaign, count = await self.parts.campaigns.cancel(request.campaign_id, now)
+        return pb.CancelCampaignResponse(campaign=campaign, cancelled_count=count)
+
+    async def GenerateDaily(
+        self, request: pb.GenerateDailyRequest, context: Context
+    ) -> AsyncIterator[pb.GenerateDailyResponse]:
+        order = Order(
+            day=_day(request.day) if request.day else self.parts.clock.now().date(),
+            user_ids=request.user_ids,
+            sources=request.sources,
+            per_source=request.candidates_per_source or DEFAULT_PER_SOURCE,
+            shard=request.shard,
+            shard_count=request.shard_count or 1,
+        )
+        async for progress in self.parts.generator.run(order):
+            yield _progress(progress)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        field = FieldError("day", "is not a day of the calendar, as YYYY-MM-DD")
+        raise InvalidArgument(f"day {field.description}", fields=[field]) from None
+
+
+def _wrong_expiry(message: str) -> InvalidArgument:
+    fields = [FieldError("campaign.expire_time", message)]
+    return InvalidArgument(message, reason="EXPIRED", fields=fields)
+
+
+def _progress(progress: Progress) -> pb.GenerateDailyResponse:
+    return pb.GenerateDailyResponse(
+        user_count=progress.users,
+        total_user_count=progress.total,
+        sources=[
+            pb.SourceProgress(
+                source=name,
+                proposed_count=made.proposed,
+                accepted_count=made.accepted,
+                dropped_count=made.dropped,
+            )
+            for name, made in progress.made.items()
+        ],
+        done=progress.done,
+    )

@@ -1,0 +1,42 @@
+"""What the handlers call."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import grpc
+
+from services.candidate.audiences import Audiences
+from services.candidate.campaigns import Campaigns
+from services.candidate.catalogue import CatalogueWriter
+from services.candidate.event_types import EventTypes
+from services.candidate.generation import Generator
+from services.candidate.pool import Pool
+from services.candidate.publisher import Publisher
+from services.runtime.clock import Clock
+from services.runtime.database import Database
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The engines of one candidate service."""
+
+    database: Database
+    clock: Clock
+    types: EventTypes
+    publisher: Publisher
+    catalogue: CatalogueWriter
+    pool: Pool
+    audiences: Audiences
+    campaigns: Campaigns
+    generator: Generator
+    watch_interval: timedelta
+
+
+class Calls:
+    """Base of the groups of RPCs."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts

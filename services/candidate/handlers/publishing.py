@@ -1,0 +1,73 @@
+"""Event types and the ways in for events."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.type.v1alpha1 import event_pb2
+
+from services.candidate.events import Draft
+from services.candidate.handlers.batches import Batch, Tally, judge
+from services.candidate.handlers.parts import Calls, Context
+from services.candidate.messages import read_draft
+from services.runtime import paging
+
+
+class PublishingCalls(Calls):
+    """PutEventType to PublishEventStream, and CancelEvents."""
+
+    async def PutEventType(
+        self, request: pb.PutEventTypeRequest, context: Context
+    ) -> pb.PutEventTypeResponse:
+        now = self.parts.clock.now()
+        stored = await self.parts.types.put(request.event_type, request.request_id, now)
+        return pb.PutEventTypeResponse(event_type=stored)
+
+    async def GetEventType(
+        self, request: pb.GetEventTypeRequest, context: Context
+    ) -> pb.GetEventTypeResponse:
+        return pb.GetEventTypeResponse(event_type=await self.parts.types.get(request.name))
+
+    async def ListEventTypes(
+        self, request: pb.ListEventTypesRequest, context: Context
+    ) -> pb.ListEventTypesResponse:
+        size = paging.page_size(request.page_size)
+        position = paging.decode(request.page_token, [str])
+        after = str(position[0]) if position else ""
+        found = await self.parts.types.page(after, size + 1)
+        token = paging.encode([found[size - 1].name]) if len(found) > size else ""
+        return pb.ListEventTypesResponse(event_types=found[:size], next_page_token=token)
+
+    async def PublishEvents(
+        self, request: pb.PublishEventsRequest, context: Context
+    ) -> pb.PublishEventsResponse:
+        batch = await self._publish(request.events, 0)
+        return pb.PublishEventsResponse(accepted_count=batch.accepted, rejections=batch.rejections)
+
+    async def PublishEventStream(
+        self, request_iterator: AsyncIterator[pb.PublishEventStreamRequest], context: Context
+    ) -> pb.PublishEventStreamResponse:
+        tally = Tally()
+        async for request in request_iterator:
+            batch = await self._publish(request.events, tally.offset)
+            tally.add(batch.accepted, batch.rejections)
+        return pb.PublishEventStreamResponse(
+            accepted_count=tally.accepted,
+            rejected_count=tally.rejected,
+            rejections=tally.rejections,
+        )
+
+    async def _publish(self, events: Sequence[event_pb2.Event], offset: int) -> Batch[Draft]:
+        batch = judge(events, read_draft, offset)
+        now = self.parts.clock.now()
+        published = await self.parts.publisher.publish(batch.values, now)
+        batch.refuse(published.refusals)
+        return batch
+
+    async def CancelEvents(
+        self, request: pb.CancelEventsRequest, context: Context
+    ) -> pb.CancelEventsResponse:
+        keys = {(key.user_id, key.event_id) for key in request.events}
+        cancelled = await self.parts.pool.cancel(
+            keys, set(request.item_ids), set(request.campaign_ids), self.parts.clock.now()
+        )
+        return pb.CancelEventsResponse(cancelled_count=cancelled)

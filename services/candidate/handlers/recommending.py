@@ -1,0 +1,170 @@
+"""Recommendations in both directions."""
+
+from collections.abc import Collection, Sequence
+from secrets import token_hex
+
+from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
+
+from services.candidate.audiences import Audience, Choice, Place
+from services.candidate.catalogue_store import QUERIES
+from services.candidate.handlers.parts import Calls, Context
+from services.candidate.messages import digest_of
+from services.runtime import paging
+from services.runtime.errors import FieldError, InvalidArgument, Unimplemented
+
+DEFAULT_COUNT = 100
+LATER = ("filter", "booster", "scenario", "rotation_rate", "rotation_time")
+
+
+class RecommendingCalls(Calls):
+    """The four Recommend… calls."""
+
+    async def RecommendUsersToItem(
+        self, request: pb.RecommendUsersToItemRequest, context: Context
+    ) -> pb.RecommendUsersToItemResponse:
+        choice = read_choice(request.parameters, _later_fields(request))
+        binding = _binding(request)
+        named, place = _read_place(request.page_token, binding)
+        audience = await self.parts.audiences.users_for_item(request.item_id, choice, place)
+        name = named or token_hex(12)
+        token = ""
+        if audience.more:
+            score = float(audience.scores[-1]).hex()
+            token = paging.encode([binding, name, score, audience.ids[-1]])
+        return pb.RecommendUsersToItemResponse(
+            recommendation_id=name,
+            users=await self._users(audience, request.parameters.returned_attributes),
+            basis=_basis(audience),
+            interaction_count=audience.subject_count,
+            next_page_token=token,
+        )
+
+    async def RecommendUsersToUser(
+        self, request: pb.RecommendUsersToUserRequest, context: Context
+    ) -> pb.RecommendUsersToUserResponse:
+        choice = read_choice(request.parameters)
+        audience = await self.parts.audiences.users_like_user(
+            request.user_id, choice, reciprocal=request.reciprocal
+        )
+        return pb.RecommendUsersToUserResponse(
+            recommendation_id=token_hex(12),
+            users=await self._users(audience, request.parameters.returned_attributes),
+            basis=_basis(audience),
+        )
+
+    async def RecommendItemsToUser(
+        self, request: pb.RecommendItemsToUserRequest, context: Context
+    ) -> pb.RecommendItemsToUserResponse:
+        choice = read_choice(request.parameters)
+        answer = await self.parts.audiences.items_for_user(request.user_id, choice)
+        return pb.RecommendItemsToUserResponse(
+            recommendation_id=token_hex(12),
+            items=_items(answer),
+            basis=_basis(answer),
+            interaction_count=answer.subject_count,
+        )
+
+    async def RecommendItemsToSegment(
+        self, request: pb.RecommendItemsToSegmentRequest, context: Context
+    ) -> pb.RecommendItemsToSegmentResponse:
+        choice = read_choice(request.parameters)
+        answer = await self.parts.audiences.items_for_segment(request.user_ids, choice)
+        return pb.RecommendItemsToSegmentResponse(
+            recommendation_id=token_hex(12),
+            items=_items(answer),
+            basis=_basis(answer),
+            user_count=answer.subject_count,
+        )
+
+    async def _users(self, audience: Audience, names: Collection[str]) -> list[pb.ScoredUser]:
+        stored: dict[str, event_pb2.User] = {}
+        if names and audience.ids:
+            async with self.parts.database.read() as work:
+                rows = await work.rows(QUERIES.get_user_bodies, {"user_ids": list(audience.ids)})
+            stored = {row.user_id: event_pb2.User.FromString(row.body) for row in rows}
+        return [
+            pb.ScoredUser(
+                user_id=name,
+                score=score,
+                interaction_count=count,
+                attributes=_attributes(stored.get(name), names),
+            )
+            for name, score, count in zip(
+                audience.ids, audience.scores, audience.counts, strict=True
+            )
+        ]
+
+
+def read_choice(
+    parameters: pb.RecommendationParameters, later: Sequence[FieldError] = ()
+) -> Choice:
+    """How to choose. Raises Unimplemented for what is not offered yet, by field."""
+    fields = [*later]
+    for name in LATER:
+        given = (
+            parameters.HasField("rotation_time")
+            if name == "rotation_time"
+            else bool(getattr(parameters, name))
+        )
+        if given:
+            fields.append(FieldError(f"parameters.{name}", "is not offered yet"))
+    if fields:
+        names = ", ".join(field.path for field in fields)
+        raise Unimplemented(f"not offered yet: {names}", reason="NOT_OFFERED", fields=fields)
+    return Choice(
+        count=parameters.count or DEFAULT_COUNT,
+        min_relevance=parameters.min_relevance,
+        include_interacted=parameters.include_interacted,
+    )
+
+
+def _later_fields(request: pb.RecommendUsersToItemRequest) -> list[FieldError]:
+    given = {
+        "respect_budget": request.respect_budget,
+        "diversity_attribute": bool(request.diversity_attribute),
+    }
+    return [FieldError(name, "is not offered yet") for name, is_given in given.items() if is_given]
+
+
+def _binding(request: pb.RecommendUsersToItemRequest) -> str:
+    """Digest of the question apart from its page token and page size."""
+    question = pb.RecommendUsersToItemRequest()
+    question.CopyFrom(request)
+    question.ClearField("page_token")
+    question.parameters.ClearField("count")
+    return digest_of(question.SerializeToString(deterministic=True)).hex()[:16]
+
+
+def _read_place(token: str, binding: str) -> tuple[str, Place | None]:
+    position = paging.decode(token, [str, str, str, str])
+    if position is None:
+        return "", None
+    asked, name, score, user_id = map(str, position)
+    try:
+        place = Place(float.fromhex(score), user_id)
+    except (ValueError, OverflowError):
+        place = None
+    if place is None or asked != binding:
+        problem = "is not a next_page_token of this question"
+        raise InvalidArgument(f"page_token {problem}", fields=[FieldError("page_token", problem)])
+    return name, place
+
+
+def _basis(audience: Audience) -> pb.Basis.ValueType:
+    return pb.BASIS_INTERACTIONS if audience.warm else pb.BASIS_COLD_START
+
+
+def _items(answer: Audience) -> list[pb.ScoredItem]:
+    return [
+        pb.ScoredItem(item_id=name, score=score, interaction_count=count)
+        for name, score, count in zip(answer.ids, answer.scores, answer.counts, strict=True)
+    ]
+
+
+def _attributes(
+    user: event_pb2.User | None, names: Collection[str]
+) -> dict[str, attribute_pb2.AttributeValue]:
+    if user is None:
+        return {}
+    return {name: user.attributes[name] for name in names if name in user.attributes}

@@ -1,0 +1,177 @@
+"""Protos to the domain's values and back."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from heliograph.candidate.v1alpha1 import candidate_pb2
+from heliograph.type.v1alpha1 import attribute_pb2, event_pb2, notification_pb2
+
+from services.candidate.events import Draft, Event, Refusal, Route, TypeRules
+
+DEFAULT_TIME_TO_LIVE = timedelta(days=3)
+
+
+class Refused(Exception):
+    """One item of a batch is malformed in a way that the proto's rules don't see."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def read_time(moment: Timestamp, path: str) -> datetime:
+    """Aware UTC time. Raises Refused when it lies outside the years 1 to 9999."""
+    try:
+        return moment.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        message = f"{path} is not a time between the years 1 and 9999"
+        raise Refused(Refusal("INVALID_FIELD", message, path)) from None
+
+
+def write_time(moment: datetime) -> Timestamp:
+    """Proto form of an aware time."""
+    stamp = Timestamp()
+    stamp.FromDatetime(moment.astimezone(UTC))
+    return stamp
+
+
+def require_plain(text: str, path: str) -> str:
+    """The text. Raises Refused when it has a NUL character, which Postgres does not store."""
+    if "\0" in text:
+        raise Refused(Refusal("INVALID_FIELD", f"{path} contains a NUL character", path))
+    return text
+
+
+def digest_of(content: bytes) -> bytes:
+    """Digest by which a replay is told from a reused id."""
+    return blake2b(content, digest_size=16).digest()
+
+
+def read_draft(event: event_pb2.Event) -> Draft:
+    """An offered event. Raises Refused. `merged_count` is output only and ignored."""
+    if event.merged_count:
+        event.ClearField("merged_count")
+    return Draft(
+        user_id=event.user_id,
+        event_id=event.event_id,
+        event_type=event.event_type,
+        digest=digest_of(event.SerializeToString(deterministic=True)),
+        item_ids=tuple(event.item_ids),
+        payload=dict(event.payload),
+        create_time=_optional_time(event, "create_time"),
+        expire_time=_optional_time(event, "expire_time"),
+        deliver_time=_optional_time(event, "deliver_time"),
+        aggregation_key=require_plain(event.aggregation_key, "aggregation_key"),
+        actor_ids=tuple(event.actor_ids),
+        source=require_plain(event.source, "source"),
+        campaign_id=require_plain(event.campaign_id, "campaign_id"),
+        source_score=event.source_score,
+    )
+
+
+def _optional_time(event: event_pb2.Event, name: str) -> datetime | None:
+    return read_time(getattr(event, name), name) if event.HasField(name) else None  # type: ignore[arg-type]
+
+
+def write_event(event: Event) -> event_pb2.Event:
+    """Proto form of an event."""
+    return event_pb2.Event(
+        user_id=event.user_id,
+        event_id=event.event_id,
+        event_type=event.event_type,
+        item_ids=event.item_ids,
+        payload=event.payload,
+        create_time=write_time(event.create_time),
+        expire_time=write_time(event.expire_time),
+        deliver_time=None if event.deliver_time is None else write_time(event.deliver_time),
+        aggregation_key=event.aggregation_key,
+        actor_ids=event.actor_ids,
+        source=event.source,
+        campaign_id=event.campaign_id,
+        source_score=event.source_score,
+        merged_count=event.merged_count,
+    )
+
+
+def encode_event(event: Event) -> bytes:
+    """Stored form of an event."""
+    return write_event(event).SerializeToString(deterministic=True)
+
+
+def decode_event(body: bytes) -> Event:
+    """An event from its stored form."""
+    event = event_pb2.Event.FromString(body)
+    deliver = event.deliver_time.ToDatetime(UTC) if event.HasField("deliver_time") else None
+    return Event(
+        user_id=event.user_id,
+        event_id=event.event_id,
+        event_type=event.event_type,
+        create_time=event.create_time.ToDatetime(UTC),
+        expire_time=event.expire_time.ToDatetime(UTC),
+        item_ids=tuple(event.item_ids),
+        payload=dict(event.payload),
+        deliver_time=deliver,
+        aggregation_key=event.aggregation_key,
+        actor_ids=tuple(event.actor_ids),
+        source=event.source,
+        campaign_id=event.campaign_id,
+        source_score=event.source_score,
+        merged_count=event.merged_count,
+    )
+
+
+def read_rules(event_type: event_pb2.EventType) -> TypeRules:
+    """What the rules need of an event type."""
+    merged = event_type.HasField("aggregation")
+    return TypeRules(
+        name=event_type.name,
+        route=Route(event_type.route),
+        time_to_live=event_type.time_to_live.ToTimedelta()
+        if event_type.HasField("time_to_live")
+        else DEFAULT_TIME_TO_LIVE,
+        window=event_type.aggregation.window.ToTimedelta() if merged else None,
+    )
+
+
+def stored_event_type(body: bytes, version: int) -> event_pb2.EventType:
+    """An event type from its stored form."""
+    event_type = event_pb2.EventType.FromString(body)
+    event_type.version = version
+    return event_type
+
+
+def stored_item(body: bytes, create_time: datetime, deleted: bool, version: int) -> event_pb2.Item:
+    """An item from its stored form."""
+    item = event_pb2.Item.FromString(body)
+    item.create_time.CopyFrom(write_time(create_time))
+    item.deleted = deleted
+    item.content_version = version
+    return item
+
+
+def check_attributes(attributes: Mapping[str, attribute_pb2.AttributeValue]) -> None:
+    """Raises Refused for a time among the attributes that is none."""
+    for name, value in attributes.items():
+        if value.HasField("time_value"):
+            read_time(value.time_value, f'attributes["{name}"].time_value')
+
+
+def pool_event(
+    body: bytes,
+    accept_time: datetime,
+    end: int | None,
+    end_time: datetime | None,
+    reason: str,
+    merged_into: str,
+) -> candidate_pb2.PoolEvent:
+    """An event with its end, from its stored columns."""
+    return candidate_pb2.PoolEvent(
+        event=event_pb2.Event.FromString(body),
+        accept_time=write_time(accept_time),
+        end=notification_pb2.EventEnd.ValueType(end or 0),
+        end_time=None if end_time is None else write_time(end_time),
+        end_reason=reason,
+        merged_into=merged_into,
+    )

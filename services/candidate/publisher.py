@@ -1,0 +1,159 @@
+"""Accepts events: the only way into the pool and the ready queue."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from services.candidate import catalogue_store, event_store
+from services.candidate.admission import admit
+from services.candidate.aggregation import aggregation_key, plan_merges
+from services.candidate.event_store import EventKey, NewEvent
+from services.candidate.event_types import EventTypes
+from services.candidate.events import Draft, Refusal, Route, TypeRules
+from services.runtime import metrics
+from services.runtime.database import Database, UnitOfWork
+
+
+@dataclass(slots=True)
+class Published:
+    """What became of a batch."""
+
+    refusals: dict[int, Refusal] = field(default_factory=dict)
+    """By position in the batch; all others are accepted."""
+    added: dict[EventKey, int] = field(default_factory=dict)
+    """Events that are new, with their position; replays are not among them."""
+    evicted: set[EventKey] = field(default_factory=set)
+    """Events that had to leave full pools; new ones may be among them."""
+
+
+class Publisher:
+    """Judges, merges and stores offered events, a batch in one transaction."""
+
+    def __init__(
+        self, database: Database, types: EventTypes, *, pool_size: int, tolerance: timedelta
+    ) -> None:
+        self._database = database
+        self._types = types
+        self._pool_size = pool_size
+        self._tolerance = tolerance
+        self._accepted = metrics.counter(
+            "candidate", "events_accepted", "", "Events that are new in the pool or queue."
+        )
+        self._refused = metrics.counter(
+            "candidate", "events_rejected", "", "Events that were rejected.", ["reason"]
+        )
+
+    async def publish(self, drafts: Sequence[Draft], now: datetime) -> Published:
+        """Accept a batch; all that is accepted is committed when this returns."""
+        if not drafts:
+            return Published()
+        async with self._database.unit_of_work() as work:
+            published = await self.publish_in(work, drafts, now)
+            await work.commit()
+        return published
+
+    async def publish_in(
+        self, work: UnitOfWork, drafts: Sequence[Draft], now: datetime
+    ) -> Published:
+        """The same inside a unit of work that the caller commits."""
+        published = Published()
+        rules = await self._types.rules(work, {draft.event_type for draft in drafts})
+        accepted = await self._judge(work, drafts, rules, published, now)
+        if accepted:
+            await self._store(work, accepted, rules, published, now)
+        work.after_commit(lambda: self._count(published))
+        return published
+
+    async def _judge(
+        self,
+        work: UnitOfWork,
+        drafts: Sequence[Draft],
+        rules: Mapping[str, TypeRules],
+        published: Published,
+        now: datetime,
+    ) -> list[NewEvent]:
+        """New events; a replay is neither new nor refused, whatever has become of it since."""
+        users = await event_store.lock_users(work, (draft.user_id for draft in drafts))
+        seen = await event_store.stored_digests(work, {draft.key for draft in drafts})
+        items = {item for draft in drafts for item in draft.item_ids}
+        deleted = await catalogue_store.deleted_items(work, items)
+        accepted = []
+        for place, draft in enumerate(drafts):
+            known = seen.get(draft.key)
+            if known is not None and known == draft.digest:
+                continue
+            refusal = _wrong_key(draft, users, known)
+            if refusal is None:
+                judged = admit(
+                    draft,
+                    rules.get(draft.event_type),
+                    now,
+                    tolerance=self._tolerance,
+                    deleted_items=deleted,
+                )
+                if not isinstance(judged, Refusal):
+                    seen[draft.key] = draft.digest
+                    published.added[draft.key] = place
+                    accepted.append(NewEvent(judged, rules[draft.event_type].route, draft.digest))
+                    continue
+                refusal = judged
+            published.refusals[place] = refusal
+        return accepted
+
+    async def _store(
+        self,
+        work: UnitOfWork,
+        accepted: Sequence[NewEvent],
+        rules: Mapping[str, TypeRules],
+        published: Published,
+        now: datetime,
+    ) -> None:
+        new = await self._merged(work, accepted, rules, now)
+        await event_store.insert(work, new, now)
+        pools = {entry.event.user_id for entry in new if entry.route is Route.RANKED}
+        if pools:
+            published.evicted = await event_store.evict(work, pools, self._pool_size, now)
+            await event_store.announce(work, pools, now)
+
+    async def _merged(
+        self,
+        work: UnitOfWork,
+        accepted: Sequence[NewEvent],
+        rules: Mapping[str, TypeRules],
+        now: datetime,
+    ) -> list[NewEvent]:
+        pairs = [(entry.event, rules[entry.event.event_type]) for entry in accepted]
+        keys = {key for event, rule in pairs if (key := aggregation_key(event, rule)) is not None}
+        if not keys:
+            return list(accepted)
+        plan = plan_merges(pairs, await event_store.mergeable(work, keys, now), now)
+        new = [_planned(entry, plan.grown, plan.merged_into) for entry in accepted]
+        fresh = {(entry.event.user_id, entry.event.event_id) for entry in new}
+        await event_store.grow(
+            work, [event for key, event in plan.grown.items() if key not in fresh]
+        )
+        return new
+
+    def _count(self, published: Published) -> None:
+        self._accepted.inc(len(published.added))
+        for refusal in published.refusals.values():
+            self._refused.labels(refusal.reason).inc()
+
+
+def _planned(
+    entry: NewEvent, grown: Mapping[EventKey, object], merged_into: Mapping[EventKey, str]
+) -> NewEvent:
+    key = entry.event.user_id, entry.event.event_id
+    event = grown.get(key, entry.event)
+    assert isinstance(event, type(entry.event))
+    return NewEvent(event, entry.route, entry.digest, merged_into.get(key, ""))
+
+
+def _wrong_key(draft: Draft, users: set[str], known: bytes | None) -> Refusal | None:
+    if draft.user_id not in users:
+        message = f"user {draft.user_id!r} is unknown; store it with UpsertUsers first"
+        return Refusal("UNKNOWN_USER", message, "user_id")
+    if known is not None:
+        message = f"event id {draft.event_id!r} was used for another event of this user"
+        return Refusal("EVENT_ID_REUSED", message, "event_id")
+    return None

@@ -1,0 +1,41 @@
+"""Bounded deletion of what is beyond its retention."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import TextClause
+
+from services.candidate.event_store import QUERIES as EVENTS
+from services.candidate.generation_store import QUERIES as WORK
+from services.candidate.settings import CandidateSettings
+from services.runtime.database import Database
+
+KEEP_MARKS = timedelta(days=7)
+
+
+class Upkeep:
+    """Deletes old rows, a bounded number in a transaction."""
+
+    def __init__(self, database: Database, settings: CandidateSettings) -> None:
+        self._database = database
+        self._batch = settings.cleanup_batch
+        self._retention = settings.retention
+        self._arrivals = settings.arrival_retention
+
+    async def run(self, now: datetime) -> None:
+        """Delete events that ended, and answers given, before the retention; old arrivals; marks
+        of daily runs a week after their day."""
+        await self._delete(EVENTS.delete_ended_events, now - self._retention)
+        await self._delete(EVENTS.delete_old_requests, now - self._retention)
+        await self._delete(EVENTS.delete_old_arrivals, now - self._arrivals)
+        await self._delete(WORK.delete_old_generated, now - KEEP_MARKS)
+        async with self._database.unit_of_work() as work:
+            await work.execute(EVENTS.delete_old_erasures, {"before": now - self._retention})
+            await work.commit()
+
+    async def _delete(self, query: TextClause, before: datetime) -> None:
+        while True:
+            async with self._database.unit_of_work() as work:
+                result = await work.execute(query, {"before": before, "count": self._batch})
+                await work.commit()
+            if result.rowcount < self._batch:
+                return

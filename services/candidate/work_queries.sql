@@ -1,0 +1,84 @@
+-- Statements on campaigns and daily generation.
+
+-- name: get_campaign
+-- One campaign.
+SELECT campaign_id, digest, body, state, audience_size, event_count, next_position
+FROM campaigns WHERE campaign_id = :campaign_id
+
+-- name: lock_campaign
+-- One campaign, held until the end of the transaction.
+SELECT campaign_id, digest, body, state, audience_size, event_count, next_position
+FROM campaigns WHERE campaign_id = :campaign_id FOR UPDATE
+
+-- name: campaign_of_request
+-- The campaign that a request launched.
+SELECT campaign_id, digest FROM campaigns WHERE request_id = :request_id
+
+-- name: insert_campaign
+-- Store a campaign that is about to make its events.
+INSERT INTO campaigns (campaign_id, request_id, digest, body, state, audience_size, launch_time)
+VALUES (:campaign_id, :request_id, :digest, :body, 1, :audience_size, :now)
+
+-- name: insert_members
+-- Store the audience of a campaign, by position from 0.
+INSERT INTO campaign_members (campaign_id, position, user_id, score)
+SELECT :campaign_id, place - 1, user_id, score
+FROM unnest(CAST(:user_ids AS text[]), CAST(:scores AS float8[]))
+    WITH ORDINALITY AS member(user_id, score, place)
+
+-- name: next_members
+-- The part of the audience that comes next.
+SELECT position, user_id, score FROM campaign_members
+WHERE campaign_id = :campaign_id AND position >= :position ORDER BY position LIMIT :count
+
+-- name: advance_campaign
+-- Record how far a campaign has come.
+UPDATE campaigns SET next_position = :position, event_count = event_count + :events, state = :state
+WHERE campaign_id = :campaign_id
+
+-- name: cancel_campaign
+-- End a campaign.
+UPDATE campaigns SET state = 3 WHERE campaign_id = :campaign_id
+
+-- name: running_campaigns
+-- Campaigns that were launched before a time and still make events.
+SELECT campaign_id FROM campaigns WHERE state = 1 AND launch_time <= :before ORDER BY launch_time
+
+-- name: delete_user_memberships
+-- Remove a user from all audiences.
+DELETE FROM campaign_members WHERE user_id = :user_id
+
+-- name: insert_run
+-- Begin a generation run.
+INSERT INTO generation_runs (day, shard, shard_count, sources, start_time)
+VALUES (:day, :shard, :shard_count, CAST(:sources AS text[]), :now) RETURNING run_id
+
+-- name: finish_run
+-- Record what a generation run did.
+UPDATE generation_runs SET end_time = :now, user_count = :users, event_count = :events
+WHERE run_id = :run_id
+
+-- name: generated_sources
+-- Which sources were asked for these users on a day.
+SELECT user_id, sources FROM generated
+WHERE day = :day AND user_id = ANY(CAST(:user_ids AS text[]))
+
+-- name: mark_generated
+-- Record that sources were asked for these users on a day.
+INSERT INTO generated (day, user_id, sources)
+SELECT CAST(:day AS date), user_id, CAST(:sources AS text[])
+FROM unnest(CAST(:user_ids AS text[])) AS new(user_id)
+ON CONFLICT (day, user_id) DO UPDATE SET sources = ARRAY(
+    SELECT DISTINCT unnest(generated.sources || excluded.sources)
+)
+
+-- name: delete_old_generated
+-- Bounded deletion of the marks of past days.
+DELETE FROM generated USING (
+    SELECT day, user_id FROM generated WHERE day < :before ORDER BY day LIMIT :count
+) AS old
+WHERE generated.day = old.day AND generated.user_id = old.user_id
+
+-- name: delete_user_generated
+-- Remove a user's marks.
+DELETE FROM generated WHERE user_id = :user_id
