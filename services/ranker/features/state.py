@@ -132,15 +132,10 @@ def apply(state: FeatureState, entries: Sequence[Entry]) -> FeatureState:
     )
 
 
-def new_entries(state: FeatureState, entries: Sequence[Entry]) -> list[Entry]:
-    """Those entries that `apply` would count for the first time, each once."""
-    before = set(state.ledger["key"].tolist())
-    after = set(apply(state, entries).ledger["key"].tolist()) - before
-    found: dict[int, Entry] = {}
-    for entry in entries:
-        key = _row(entry)[1]
-        if key in after:
-            found.setdefault(key, entry)
+def new_entries(before: FeatureState, after: FeatureState, entries: Sequence[Entry]) -> list[Entry]:
+    """Of the entries that turned `before` into `after`, those it counted, each once."""
+    fresh = set(after.ledger["key"].tolist()) - set(before.ledger["key"].tolist())
+    found = {key: entry for entry in entries if (key := _key(entry)) in fresh}
     return list(found.values())
 
 

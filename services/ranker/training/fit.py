@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ def train(
         raise LogError(f"no head has {LEAST_POSITIVES} positives to train on")
     model = RankingModel(config.model)
     _prepare(model, examples, parts.train, heads)
-    losses = _fit(model, examples, contents, parts, config, progress)
+    losses = _fit(model, examples, contents, _labelled(parts, examples, heads), config, progress)
     logits = predict(model, examples, contents, parts.tuning)
     scale, shift = fit_calibration(
         logits, examples.labels[parts.tuning], _weights(examples, parts.tuning)
@@ -87,6 +87,15 @@ def trainable(examples: Examples, part: NDArray[np.int64]) -> tuple[Head, ...]:
     labels = examples.labels[part]
     least = np.minimum((labels == 1).sum(0), (labels == 0).sum(0))
     return tuple(head for head, count in zip(HEADS, least, strict=True) if count >= LEAST_POSITIVES)
+
+
+def _labelled(parts: Split, examples: Examples, heads: tuple[Head, ...]) -> Split:
+    """The parts without rows that label none of the heads: there is nothing to learn from them."""
+    columns = [HEADS.index(head) for head in heads]
+    known = (examples.labels[:, columns] != MASKED).any(axis=1)
+    return replace(
+        parts, train=parts.train[known[parts.train]], tuning=parts.tuning[known[parts.tuning]]
+    )
 
 
 def predict(

@@ -42,10 +42,10 @@ from services.ranker.features.vocabulary import HEADS, Channel, Head
 MASKED = -1
 LABEL_WINDOWS = {
     Head.PUSH_OPEN: timedelta(days=1),
-    Head.EMAIL_CLICK: timedelta(days=3),
-    Head.INAPP_CLICK: timedelta(days=3),
+    Head.EMAIL_CLICK: timedelta(days=1),
+    Head.INAPP_CLICK: timedelta(days=1),
     Head.PUSH_DISABLE: timedelta(days=1),
-    Head.EMAIL_UNSUBSCRIBE: timedelta(days=3),
+    Head.EMAIL_UNSUBSCRIBE: timedelta(days=1),
     Head.APP_DELETE: timedelta(days=3),
     Head.SESSION_1H: timedelta(hours=1),
     Head.SESSION_1D: timedelta(days=1),
