@@ -99,6 +99,7 @@ async def run(
         opens=open_rates(play.sends, reference),
         lifts=lifts(play.sends, reference, options.seed),
         messages=messages,
+        sends=play.sends,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import sqrt
 from typing import Any
 
@@ -133,10 +133,14 @@ class ReplayResult:
     opens: OpenRates
     lifts: list[Lift]
     messages: list[Message] = field(default_factory=list)
+    sends: list[SendRecord] = field(default_factory=list)
+    """Every send; not part of the JSON."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`."""
-        return asdict(self)
+        figures = asdict(replace(self, sends=[]))
+        del figures["sends"]
+        return figures
 
 
 def wilson(successes: int, trials: int) -> Rate:

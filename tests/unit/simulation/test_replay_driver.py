@@ -23,6 +23,7 @@ from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2, policy_pb2_grpc
 from heliograph.type.v1alpha1 import notification_pb2, status_pb2
 from rich.console import Console
 
+from bench.replay import report
 from services.runtime.clock import TIME_METADATA_KEY, parse_time
 from services.runtime.validation import violations
 from simulation.connection import ReplayError
@@ -286,6 +287,25 @@ async def test_tables_and_json_hold_the_figures(result: ReplayResult, tmp_path: 
     read = json.loads((tmp_path / "out" / "replay.json").read_text())
     assert read["days"][0]["opens"]["sent"] == 6
     assert read["options"]["start"] == "2026-01-05T00:00:00+00:00"
+
+
+async def test_the_bench_gives_each_figure_its_goal(result: ReplayResult, tmp_path: Path) -> None:
+    found = report(result)
+    found.print(Console(file=StringIO()))
+    found.write(tmp_path / "replay.json")
+    read = json.loads((tmp_path / "replay.json").read_text())
+    assert read["bench"] == "replay"
+    assert read["machine"]["cores"] >= 1
+    assert read["metrics"]["volume_error_last_day"] == {
+        "value": pytest.approx(0.2),
+        "unit": "share of target",
+        "ci": None,
+        "goal": 0.1,
+        "better": "lower",
+        "met": False,
+    }
+    assert read["metrics"]["open_rate_over_random_item"]["met"]
+    assert [day["day"] for day in read["series"]["days"]] == ["2026-01-05", "2026-01-06"]
 
 
 async def test_a_refused_item_stops_the_replay(
