@@ -34,7 +34,10 @@ async def bind(host: Host) -> None:
     slots, inbox = SlotStore(host.database), InboxStore(host.database)
     attempts = AttemptStore(host.database)
     adapters = by_channel(settings, inbox, host.settings.state_dir)
-    leases = {stage: Leases(stage, log) for stage in ("arrivals", "ready", "slots", "deliveries")}
+    leases = {
+        stage: Leases(stage, clock, settings.lease, log)
+        for stage in ("arrivals", "ready", "slots", "deliveries")
+    }
     owner, wake = Owner(), Wake()
     stages = Stages(
         Arrivals(settings, clock, clients, slots, leases["arrivals"]),

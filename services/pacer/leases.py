@@ -10,15 +10,18 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import Context
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import grpc
 
 from services.pacer.report import HOLDS, IN_HAND
 from services.runtime import clock
+from services.runtime.clock import Clock
 from services.runtime.errors import DomainError
 from services.runtime.logs import Logger
+
+GiveBack = Callable[[], Awaitable[None]]
 
 TOO_LARGE = "larger than max"
 """What gRPC says of a message over the size limit, under RESOURCE_EXHAUSTED."""
@@ -48,11 +51,19 @@ class Owner:
 
 
 class Leases:
-    """How one stage holds its batches: counted while in hand, given back on any failure."""
+    """How one stage holds its batches: counted while in hand, given back on any failure.
 
-    def __init__(self, stage: str, log: Logger) -> None:
+    What can't be given back, because its owner is down too, is owed: the stage is held until it
+    is paid, or the lease has run out by itself. So in simulation mode, where no lease runs out
+    while the simulated time stands still, the same pass can be repeated.
+    """
+
+    def __init__(self, stage: str, clock: Clock, lease: timedelta, log: Logger) -> None:
         self._stage = stage
+        self._clock = clock
+        self._lease = lease
         self._log = log
+        self._owed: list[tuple[datetime, GiveBack]] = []
         self.in_hand = 0
         self.oldest: datetime | None = None
 
@@ -60,7 +71,7 @@ class Leases:
     async def holding(
         self,
         count: int,
-        give_back: Callable[[], Awaitable[None]],
+        give_back: GiveBack,
         oldest: datetime | None = None,
     ) -> AsyncIterator[None]:
         """Work on `count` leased things inside. On an error or cancellation they are given back
@@ -69,18 +80,27 @@ class Leases:
         try:
             yield
         except BaseException:
-            await detached(self._give_back(give_back))
+            await detached(self._give_back(give_back, self._clock.now() + self._lease))
             raise
         finally:
             self._count(-count, None)
 
-    async def _give_back(self, give_back: Callable[[], Awaitable[None]]) -> None:
+    async def _give_back(self, give_back: GiveBack, until: datetime) -> None:
         try:
             await give_back()
         except (grpc.aio.AioRpcError, DomainError) as error:
+            self._owed.append((until, give_back))
             self._log.warning(
-                "a lease could not be given back; it runs out", stage=self._stage, error=str(error)
+                "a lease could not be given back yet", stage=self._stage, error=_text(error)
             )
+
+    async def _pay(self) -> None:
+        for debt in list(self._owed):
+            until, give_back = debt
+            if self._clock.now() < until:
+                await give_back()
+            if debt in self._owed:  # not paid by a pass beside this one
+                self._owed.remove(debt)
 
     def _count(self, change: int, oldest: datetime | None) -> None:
         self.in_hand += change
@@ -89,8 +109,10 @@ class Leases:
 
     @asynccontextmanager
     async def hold_rule(self) -> AsyncIterator[None]:
-        """Turn the failure of another service, or of the database, into Held, and count it."""
+        """Around each step: gives back what is owed, and turns the failure of another service, or
+        of the database, into Held, which is counted."""
         try:
+            await self._pay()
             yield
         except (grpc.aio.AioRpcError, DomainError) as error:
             reason = _reason(error)
