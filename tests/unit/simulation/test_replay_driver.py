@@ -246,14 +246,14 @@ async def test_responses_are_those_of_the_truth(
     assert result.opens.opened == int(world.liked[:2].sum())
     assert result.opens.dismissed == 12 - result.opens.opened
     reports = [e for m in recorded.messages["ReportEngagement"] for e in m.engagements]
-    assert len({report.engagement_id for report in reports}) == len(reports)
-    kinds = Counter((report.user_id, report.kind) for report in reports)
+    assert len({each.engagement_id for each in reports}) == len(reports)
+    kinds = Counter((each.user_id, each.kind) for each in reports)
     opened = [int(world.liked[user].sum()) for user in (0, 1)]
     assert kinds["1", notification_pb2.ENGAGEMENT_KIND_OPEN] == opened[0]
     assert kinds["2", notification_pb2.ENGAGEMENT_KIND_CLICK] == opened[1]
-    for report in reports:
-        sent = datetime.strptime(report.decision_id[:8] + report.decision_id[-2:], "%Y%m%d%H")
-        delay = report.engage_time.ToDatetime() - sent
+    for each in reports:
+        sent = datetime.strptime(each.decision_id[:8] + each.decision_id[-2:], "%Y%m%d%H")
+        delay = each.engage_time.ToDatetime() - sent
         assert timedelta(minutes=2) <= delay <= timedelta(minutes=41)
 
 
