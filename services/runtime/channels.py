@@ -101,8 +101,9 @@ class _Outgoing:
     def details(self, given: ClientCallDetails, *, unary: bool) -> ClientCallDetails:
         """The call's details with the deadline shortened and the metadata added."""
         metadata = grpc.aio.Metadata(*(given.metadata or ()))
-        if request := calls.request_id():
-            metadata.set_all(calls.REQUEST_ID_METADATA_KEY, [request])
+        request = calls.request_id()
+        if request and calls.REQUEST_ID_METADATA_KEY not in metadata:
+            metadata.add(calls.REQUEST_ID_METADATA_KEY, request)
         moment = clock.current_moment()
         if self._simulation and moment is not None:
             metadata.set_all(clock.TIME_METADATA_KEY, [clock.format_time(moment)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from contextvars import copy_context
 
 import pytest
 import structlog
@@ -24,9 +25,13 @@ def _default_logging() -> Iterator[None]:
 def test_json_lines_carry_the_ids(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(RuntimeSettings(log_format="json"))
     log = logs.logger("policy")
-    calls.set_request_id("r-1")
-    with logs.bind_decision("d-1"):
-        log.info("decided", option="push")
+
+    def decide() -> None:
+        calls.set_request_id("r-1")
+        with logs.bind_decision("d-1"):
+            log.info("decided", option="push")
+
+    copy_context().run(decide)
     log.debug("not written")
     logging.getLogger("other.library").warning("careful")
     first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
