@@ -14,17 +14,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 
 from services.pacer.report import HOLDS, IN_HAND
 from services.runtime import clock
 from services.runtime.clock import Clock
-from services.runtime.errors import DomainError
+from services.runtime.errors import STATUS_DETAILS_KEY, DomainError
 from services.runtime.logs import Logger
 
 GiveBack = Callable[[], Awaitable[None]]
 
-TOO_LARGE = "larger than max"
-"""What gRPC says of a message over the size limit, under RESOURCE_EXHAUSTED."""
+# What gRPC and the services say, under RESOURCE_EXHAUSTED, of a message over the size limit.
+_TOO_LARGE_TEXT = "larger than max"
+_TOO_LARGE_REASON = "RESPONSE_TOO_LARGE"
 
 
 class Held(Exception):
@@ -123,8 +125,8 @@ class Leases:
 
 def is_too_large(error: grpc.aio.AioRpcError) -> bool:
     """Whether a call failed because a message was over the size limit."""
-    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE in (
-        error.details() or ""
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and (
+        _TOO_LARGE_TEXT in (error.details() or "") or _error_reason(error) == _TOO_LARGE_REASON
     )
 
 
@@ -152,3 +154,14 @@ def _reason(error: grpc.aio.AioRpcError | DomainError) -> str:
 
 def _text(error: grpc.aio.AioRpcError | DomainError) -> str:
     return (error.details() or "") if isinstance(error, grpc.aio.AioRpcError) else error.message
+
+
+def _error_reason(error: grpc.aio.AioRpcError) -> str:
+    """The machine-readable reason of a service's error; empty when it gave none."""
+    details = dict(error.trailing_metadata() or ()).get(STATUS_DETAILS_KEY)
+    status = status_pb2.Status.FromString(details) if isinstance(details, bytes) else None
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details if status is not None else ():
+        if detail.Unpack(info):
+            return str(info.reason)
+    return ""

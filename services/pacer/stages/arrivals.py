@@ -1,5 +1,6 @@
 """Users into whose pool something came get a slot to wait for."""
 
+import grpc
 from heliograph.candidate.v1alpha1 import candidate_pb2
 
 from services.pacer.clients import Clients
@@ -35,14 +36,23 @@ class Arrivals:
         async with self._leases.hold_rule():
             before = await self._store.cursor()
             with report.timed("arrivals"):
-                answer = await self._clients.candidate.ReadArrivals(
-                    candidate_pb2.ReadArrivalsRequest(
-                        cursor=before, limit=self._settings.batch_arrivals
-                    )
-                )
+                answer = await self._read(before)
             if answer.cursor == before:
                 return False
             return not await self._store_slots(before, answer, report) or answer.more
+
+    async def _read(self, cursor: str) -> candidate_pb2.ReadArrivalsResponse:
+        """From the start when candidate, restored from a backup, is behind the cursor."""
+        request = candidate_pb2.ReadArrivalsRequest(
+            cursor=cursor, limit=self._settings.batch_arrivals
+        )
+        try:
+            return await self._clients.candidate.ReadArrivals(request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.OUT_OF_RANGE:
+                raise
+            request.cursor = ""
+            return await self._clients.candidate.ReadArrivals(request)
 
     async def _store_slots(
         self, before: str, answer: candidate_pb2.ReadArrivalsResponse, report: Report

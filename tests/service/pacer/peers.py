@@ -20,9 +20,11 @@ from heliograph.ranker.v1alpha1 import ranker_pb2, ranker_pb2_grpc
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2, status_pb2
 
 from services.runtime.clock import TIME_METADATA_KEY, parse_time
+from services.runtime.errors import STATUS_DETAILS_KEY, ResourceExhausted, rich_status
 from services.runtime.validation import violations
 
 HEADS = [notification_pb2.HEAD_PUSH_OPEN, notification_pb2.HEAD_EMAIL_CLICK]
+MOST_BYTES = 8 * 2**20
 SLOT_HOURS = (9, 13, 19)
 Key = tuple[str, str]
 
@@ -157,6 +159,8 @@ class Candidate(candidate_pb2_grpc.CandidateServiceServicer):
     async def ReadArrivals(self, request: Any, context: Any) -> Any:
         await self.books.gate("ReadArrivals", request, context)
         first = int(request.cursor or 0)
+        if first > len(self.books.arrivals):
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, "the cursor lies in the future")
         some = self.books.arrivals[first : first + request.limit]
         after = first + len(some)
         return candidate_pb2.ReadArrivalsResponse(
@@ -171,6 +175,12 @@ class Candidate(candidate_pb2_grpc.CandidateServiceServicer):
         for user in request.user_ids:
             if events := self.books.open_events(user):
                 response.pools.add(user_id=user, events=events[: request.limit_per_user])
+        if response.ByteSize() > MOST_BYTES:
+            refusal = ResourceExhausted("too much", reason="RESPONSE_TOO_LARGE")
+            details = rich_status(refusal).SerializeToString()
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "too much", ((STATUS_DETAILS_KEY, details),)
+            )
         if self.books.on_read_pool is not None:
             await self.books.on_read_pool()
         return response

@@ -237,6 +237,16 @@ async def test_pools_too_large_for_one_message_are_read_in_halves(
     assert all(r.ByteSize() < 9 * 2**20 for r in peers.requests["Decide"])
 
 
+async def test_cursor_ahead_of_a_restored_candidate_begins_anew(pacer: Pacer, peers: Peers) -> None:
+    for number in range(3):
+        peers.publish(f"u{number}", "e1")
+    await pacer.process(MORNING)
+    peers.arrivals.clear()
+    peers.publish("ann", "e1")
+    await pacer.process(MORNING)
+    assert len(await pacer.slots("ann")) == 1
+
+
 async def test_poison_event_holds_up_nobody_else(pacer: Pacer, peers: Peers) -> None:
     for number in range(9):
         peers.publish(f"u{number}", f"e{number}")
