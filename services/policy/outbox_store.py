@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from services.runtime.database import UnitOfWork, load_queries
 from services.runtime.partitions import ensure_day_partitions
 
 _queries = load_queries(Path(__file__).with_name("outbox.sql"))
-_COLUMNS = tuple(field.name for field in fields(Delivery))
+_values_of = attrgetter(*(field.name for field in fields(Delivery)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,6 @@ def _due(row: Row[Any]) -> Due:
 
 def delivery_of(row: Row[Any]) -> Delivery:
     """A delivery from a row with all its columns."""
-    values = {name: row._mapping[name] for name in _COLUMNS}
-    values["state"] = State(values["state"])
-    return Delivery(**values)
+    delivery = Delivery(*_values_of(row))
+    delivery.state = State(delivery.state)
+    return delivery

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,11 @@ def _hour_bits(hours: Sequence[int]) -> int:
     return sum(1 << hour for hour in set(hours))
 
 
+@lru_cache(maxsize=4096)
+def _hours_in(stored: int) -> tuple[int, ...]:
+    return tuple(hour for hour in range(24) if stored >> hour & 1)
+
+
 def _state(row: Row[Any]) -> RecipientState:
     last_day = row.activity_day or date.min
     return RecipientState(
@@ -152,5 +158,5 @@ def _state(row: Row[Any]) -> RecipientState:
         create_time=row.create_time,
         active=ActiveDays.from_signed(last_day, row.activity),
         hour_counts=bytes(row.hour_counts),
-        slot_hours=tuple(hour for hour in range(24) if row.slot_hours >> hour & 1),
+        slot_hours=_hours_in(row.slot_hours),
     )

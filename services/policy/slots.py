@@ -27,16 +27,23 @@ def next_slot_times(
     """
     if not hours or count <= 0:
         return []
-    zone = ZoneInfo(time_zone or "UTC")
+    return list(_next_slot_times(now, time_zone or "UTC", tuple(sorted(set(hours))), count))
+
+
+# Users of a batch are asked about at one moment, and most share zone and hours.
+@lru_cache(maxsize=4096)
+def _next_slot_times(
+    now: datetime, time_zone: str, hours: tuple[int, ...], count: int
+) -> tuple[datetime, ...]:
+    zone = ZoneInfo(time_zone)
     # The slots of a day are never more than a day off its date, even where a zone skips a date.
     day = now.astimezone(zone).date() - timedelta(days=1)
-    wanted = tuple(sorted(set(hours)))
     found: list[datetime] = []
     while len(found) < count:
         last = found[-1] if found else now
-        found.extend(moment for moment in _slots_of_day(day, zone, wanted) if moment > last)
+        found.extend(moment for moment in _slots_of_day(day, zone, hours) if moment > last)
         day += timedelta(days=1)
-    return found[:count]
+    return tuple(found[:count])
 
 
 def _slots_of_day(day: date, zone: ZoneInfo, hours: Sequence[int]) -> list[datetime]:

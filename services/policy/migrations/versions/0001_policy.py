@@ -319,7 +319,7 @@ CREATE TABLE controller_steps (
     channel smallint NOT NULL,
     step_count bigint NOT NULL,
     step_time timestamptz NOT NULL,
-    -- `moved`, or why it held.
+    -- `MOVED`, or why it held.
     outcome text NOT NULL,
     target_per_day double precision NOT NULL,
     paced_target double precision NOT NULL,
@@ -328,7 +328,8 @@ CREATE TABLE controller_steps (
     error double precision NOT NULL,
     integral double precision NOT NULL,
     quantile double precision NOT NULL,
-    threshold double precision NOT NULL,
+    -- NULL while nothing was offered.
+    threshold double precision,
     CONSTRAINT controller_steps_pkey
         PRIMARY KEY (day, experiment_group, segment, channel, step_count)
 ) PARTITION BY RANGE (day)

@@ -1,0 +1,122 @@
+-- name: put_target
+INSERT INTO targets (experiment_group, segment, channel, per_day, update_time)
+VALUES (:group, :segment, :channel, :per_day, :now)
+ON CONFLICT (experiment_group, segment, channel) DO UPDATE
+SET per_day = excluded.per_day, update_time = excluded.update_time
+
+-- name: start_threshold
+-- The first state of a cell under a target; one that is there is the controller's.
+INSERT INTO thresholds (
+    experiment_group, segment, channel, quantile, integral, error, target_per_day
+)
+VALUES (:group, :segment, :channel, :quantile, :integral, 0, :per_day)
+ON CONFLICT (experiment_group, segment, channel) DO NOTHING
+
+-- name: close_threshold
+-- A target of 0 acts at once, not at the next tick.
+UPDATE thresholds
+SET threshold = :threshold, band_low = :threshold, band_high = :threshold, quantile = 1,
+    target_per_day = 0, version = version + 1
+WHERE experiment_group = :group AND segment = :segment AND channel = :channel
+
+-- name: read_cells
+-- Cells under a target, with their controller's state.
+SELECT
+    experiment_group, segment, channel, per_day, threshold, band_low, band_high, quantile,
+    integral, error, target_per_day, step_time, step_count, version
+FROM targets JOIN thresholds USING (experiment_group, segment, channel)
+ORDER BY experiment_group, segment, channel
+
+-- name: open_thresholds
+-- First thresholds, read off the first offers; who was first stands.
+UPDATE thresholds
+SET threshold = given.threshold, band_low = given.band_low, band_high = given.band_high,
+    version = version + 1
+FROM unnest(
+    CAST(:groups AS text[]), CAST(:segments AS text[]), CAST(:channels AS smallint[]),
+    CAST(:thresholds AS double precision[]), CAST(:band_lows AS double precision[]),
+    CAST(:band_highs AS double precision[])
+) AS given (experiment_group, segment, channel, threshold, band_low, band_high)
+WHERE thresholds.experiment_group = given.experiment_group
+    AND thresholds.segment = given.segment AND thresholds.channel = given.channel
+    AND thresholds.threshold IS NULL
+
+-- name: try_own
+-- One controller at a time, until the transaction ends.
+SELECT pg_try_advisory_xact_lock(hashtextextended('controller:' || current_schema, 0)) AS owned
+
+-- name: store_steps
+-- Compare-and-set: only on the version that the step was computed from.
+UPDATE thresholds
+SET threshold = given.threshold, band_low = given.band_low, band_high = given.band_high,
+    quantile = given.quantile, integral = given.integral, error = given.error,
+    target_per_day = given.target_per_day, step_time = :now, step_count = given.step_count,
+    version = thresholds.version + 1
+FROM unnest(
+    CAST(:groups AS text[]), CAST(:segments AS text[]), CAST(:channels AS smallint[]),
+    CAST(:versions AS bigint[]), CAST(:thresholds AS double precision[]),
+    CAST(:band_lows AS double precision[]), CAST(:band_highs AS double precision[]),
+    CAST(:quantiles AS double precision[]), CAST(:integrals AS double precision[]),
+    CAST(:errors AS double precision[]), CAST(:targets AS double precision[]),
+    CAST(:step_counts AS bigint[])
+) AS given (
+    experiment_group, segment, channel, version, threshold, band_low, band_high, quantile,
+    integral, error, target_per_day, step_count
+)
+WHERE thresholds.experiment_group = given.experiment_group
+    AND thresholds.segment = given.segment AND thresholds.channel = given.channel
+    AND thresholds.version = given.version
+RETURNING
+    thresholds.experiment_group, thresholds.segment, thresholds.channel
+
+-- name: sum_volume
+-- A day's volume by cell and kind.
+SELECT experiment_group, segment, channel, kind, sum(count) AS total
+FROM volume
+WHERE day = :day
+GROUP BY experiment_group, segment, channel, kind
+
+-- name: recent_offers
+-- What was offered lately, newest batches first.
+SELECT experiment_group, segment, channel, record_time, offer_count, user_hashes, utilities
+FROM offers
+WHERE day >= CAST(:first_day AS date) AND record_time > CAST(:since AS timestamptz)
+ORDER BY record_time DESC
+LIMIT :limit
+
+-- name: offers_by_bin
+-- Offers of past days by channel and bin of five minutes of the UTC day.
+SELECT
+    day, channel,
+    CAST(floor(extract(epoch FROM record_time - CAST(day AS timestamp) AT TIME ZONE 'UTC') / 300)
+        AS integer) AS bin,
+    sum(offer_count) AS total
+FROM offers
+WHERE day >= CAST(:first_day AS date) AND day < CAST(:day AS date)
+GROUP BY 1, 2, 3
+
+-- name: slot_groups
+-- How many recipients share time zone and slot hours.
+SELECT time_zone, slot_hours, count(*) AS total FROM recipients GROUP BY time_zone, slot_hours
+
+-- name: sample_recipients
+-- Users in the order of their hash partitions: any first thousands are a fair sample.
+SELECT user_id, create_time, activity, activity_day, opt_ins & reachable AS channels, slot_hours
+FROM recipients
+LIMIT :limit
+
+-- name: count_recipients
+SELECT count(*) AS total FROM recipients
+
+-- name: put_objective
+INSERT INTO objectives (segment, heads, channels, weights, update_time)
+VALUES (
+    :segment, CAST(:heads AS smallint[]), CAST(:channels AS smallint[]),
+    CAST(:weights AS double precision[]), :now
+)
+ON CONFLICT (segment) DO UPDATE
+SET heads = excluded.heads, channels = excluded.channels, weights = excluded.weights,
+    update_time = excluded.update_time
+
+-- name: read_objectives
+SELECT segment, heads, channels, weights FROM objectives ORDER BY segment

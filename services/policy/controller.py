@@ -1,0 +1,197 @@
+"""The controller of one cell: a PID step in quantile space that holds the day's volume on target.
+
+What is moved is the share p of offers that is sent; the threshold is the (1 − p) quantile of the
+recent offers' utility. So neither the scale of the scores nor their shape matters. With e the
+relative error, the share of the target by which volume lags behind the pacing curve,
+
+    ln p = I + r (Kp e + Kd Δe)        I ← I + r Ki e Δc
+
+where r is the learning rate and Δc the share of the day's curve since the last step. Time is
+counted along the curve, so hours without slots neither integrate nor wind up. I is the logarithm
+of the share that is right on average; its first value is target over expected offers.
+
+Where a large share b of the day's offers comes at once (one time zone, few slots), nothing can be
+corrected within it: the loop is a sampled one with period b, and the gains are lowered to
+Kp b ≤ 0.7 and Ki ≤ Kp² / 4, which keeps its poles real or well damped.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+
+from services.policy.batch import Floats
+
+CLOSED = 1e300
+"""Threshold of a cell whose target is 0: no utility reaches it."""
+OPEN = -1e300
+"""Lower end of the thresholds' range."""
+MOST_PER_BURST = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Gains:
+    """How strongly the controller acts; the defaults need no tuning, for all is relative."""
+
+    learning_rate: float = 1.0
+    proportional: float = 8.0
+    integral: float = 6.0
+    derivative: float = 1.0
+    largest_step: float = 1.5
+    """Most that ln p moves in one step."""
+    smallest_share: float = 1e-4
+    """p never falls below."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is kept between steps."""
+
+    quantile: float
+    """1 − p."""
+    integral: float
+    error: float
+    target: float
+    """Sends a day that the state was made for."""
+    step_time: datetime | None = None
+    step_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the controller sees at one tick."""
+
+    now: datetime
+    target: float
+    """Sends a day, ≥ 0."""
+    paced: float
+    """The pacing curve at `now`, in [0, 1]."""
+    progress: float
+    """How much of it lies since the last step of the same day."""
+    burst: float
+    """The largest share of it that comes at once."""
+    volume: int
+    """Handed to channels today plus in flight."""
+    offer_count: int
+    """Offers since the last step."""
+    expected_offers: float
+    """Offers expected a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step, as recorded: the state after it, and whether or why it held."""
+
+    state: State
+    outcome: str
+
+
+def start(target: float, expected_offers: float, gains: Gains) -> State:
+    """The first state: sends the share of offers that the target implies; all if none is known."""
+    if target <= 0:
+        return State(1.0, math.log(gains.smallest_share), 0.0, 0.0)
+    share = target / expected_offers if expected_offers > 0 else 1.0
+    level = _bounded(math.log(share), gains)
+    return State(-math.expm1(level), level, 0.0, target)
+
+
+def step(state: State, reading: Reading, gains: Gains) -> Step:
+    """One step. What can't be computed moves nothing."""
+    if state.step_time is not None and reading.now <= state.step_time:
+        return Step(state, "CLOCK_BACK")
+    numbers = (reading.target, reading.paced, reading.progress, reading.burst)
+    if not all(map(math.isfinite, numbers)) or reading.target < 0 or reading.volume < 0:
+        return Step(state, "NOT_FINITE")
+    counted = replace(state, step_time=reading.now, step_count=state.step_count + 1)
+    if reading.target == 0:
+        closed = start(0.0, 0.0, gains)
+        return Step(
+            replace(closed, step_time=counted.step_time, step_count=counted.step_count), "CLOSED"
+        )
+    if state.target == 0:
+        opened = start(reading.target, reading.expected_offers, gains)
+        counted = replace(opened, step_time=counted.step_time, step_count=counted.step_count)
+    elif state.target != reading.target:
+        counted = _rescaled(counted, reading.target, gains)
+    return _moved(counted, reading, gains)
+
+
+def _rescaled(state: State, target: float, gains: Gains) -> State:
+    """A new target changes the share in proportion, without a bump from the error's history."""
+    level = _bounded(state.integral + math.log(target / state.target), gains)
+    return replace(state, integral=level, target=target)
+
+
+def _moved(state: State, reading: Reading, gains: Gains) -> Step:
+    error = max(-1.0, min(1.0, reading.paced - reading.volume / reading.target))
+    proportional = min(gains.proportional, MOST_PER_BURST / max(reading.burst, 1e-6))
+    integral_gain = min(gains.integral, proportional**2 / 4)
+    derivative = gains.derivative * proportional / max(gains.proportional, 1e-6)
+    change = proportional * error + derivative * (error - state.error)
+    outcome = "MOVED"
+    integral = state.integral
+    if reading.offer_count > 0:
+        grown = integral + gains.learning_rate * integral_gain * error * reading.progress
+        wanted = grown + gains.learning_rate * change
+        # Anti-windup: at a limit, the integral only moves away from it.
+        if (wanted - _bounded(wanted, gains)) * error <= 0:
+            integral = grown
+    else:
+        outcome = "NO_OFFERS"
+    before = math.log(max(1.0 - state.quantile, gains.smallest_share))
+    wanted = integral + gains.learning_rate * change
+    level = min(max(wanted, before - gains.largest_step), before + gains.largest_step)
+    level = _bounded(level, gains)
+    moved = replace(state, quantile=-math.expm1(level), integral=integral, error=error)
+    return Step(moved, outcome)
+
+
+def _bounded(level: float, gains: Gains) -> float:
+    return max(math.log(gains.smallest_share), min(0.0, level))
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Utility from which a cell sends, and the band around it in which a coin is tossed."""
+
+    threshold: float
+    band_low: float
+    band_high: float
+
+
+NOT_SET = Judgement(0.0, 0.0, -1.0)
+
+
+def judgement(
+    state: State, utilities: Floats, *, band: float, floor: float | None
+) -> Judgement | None:
+    """The threshold at the state's quantile of recent distinct offers, with the band of ± `band`
+    of p around it. None when there are no offers to read it off.
+
+    Never below `floor`. A target of 0 closes the cell.
+    """
+    if state.target == 0:
+        return Judgement(CLOSED, CLOSED, CLOSED)
+    known = utilities[np.isfinite(utilities)]
+    if not len(known):
+        return None
+    lowest = OPEN if floor is None else floor
+    share = 1.0 - state.quantile
+    low, middle, high = (
+        max(float(value), lowest)
+        for value in np.quantile(
+            known,
+            [1.0 - min(1.0, share * (1.0 + band)), state.quantile, 1.0 - share * (1.0 - band)],
+        )
+    )
+    return Judgement(middle, low, high)
+
+
+def distinct(batches: Iterable[tuple[Iterable[int], Iterable[float]]]) -> Floats:
+    """The newest utility of each user: batches of (users, utilities) from old to new."""
+    newest: dict[int, float] = {}
+    for users, values in batches:
+        newest.update(zip(users, values, strict=True))
+    return np.fromiter(newest.values(), np.float64, len(newest))

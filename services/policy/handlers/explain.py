@@ -1,0 +1,101 @@
+"""ExplainDecision, ListDecisions."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.type.v1alpha1 import notification_pb2
+
+from services.policy.decision_messages import explanation_messages, heads_of
+from services.policy.deliveries import State, day_of
+from services.policy.explanation import Explanation
+from services.policy.ids import day_of_slot
+from services.policy.timestamps import timestamp
+from services.runtime import paging
+from services.runtime.database import Database, load_queries
+from services.runtime.errors import FieldError, InvalidArgument, NotFound
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Kind = notification_pb2.EngagementKind.ValueType
+
+_queries = load_queries(Path(__file__).parent.with_name("explain.sql"))
+_GIVEN_UP = (State.DROPPED, State.DEAD)
+
+
+class ExplainHandlers:
+    """See the protos for what each call means."""
+
+    database: Database
+
+    async def ExplainDecision(
+        self, request: policy_pb2.ExplainDecisionRequest, context: Context
+    ) -> policy_pb2.ExplainDecisionResponse:
+        asked = {"day": day_of(request.decision_id), "decision_id": request.decision_id}
+        async with self.database.read() as work:
+            found = await work.rows(_queries.read_decision, asked) if asked["day"] else []
+            if not found:
+                raise NotFound(
+                    f"no decision {request.decision_id!r}",
+                    reason="UNKNOWN_DECISION",
+                    fields=[FieldError("decision_id", "is not known")],
+                )
+            decision = policy_pb2.Decision.FromString(bytes(found[0].answer))
+            place = {"day": asked["day"], "delivery_id": decision.delivery_id}
+            deliveries = await work.rows(_queries.read_delivery, place)
+            engagements = await work.rows(_queries.read_engagements, asked)
+        explanation = Explanation.unpack(bytes(found[0].explanation))
+        options, steps = explanation_messages(explanation)
+        answer = policy_pb2.ExplainDecisionResponse(
+            decision=decision, options=options, steps=steps, heads=heads_of(explanation)
+        )
+        for delivery in deliveries:
+            answer.delivery_state = delivery.state
+            answer.delivery_detail = delivery.error if delivery.state in _GIVEN_UP else ""
+        for row in engagements:
+            answer.engagements.add(
+                engagement_id=row.engagement_id,
+                decision_id=request.decision_id,
+                user_id=row.user_id,
+                kind=Kind(row.kind),
+                engage_time=timestamp(row.engage_time),
+            )
+        return answer
+
+    async def ListDecisions(
+        self, request: policy_pb2.ListDecisionsRequest, context: Context
+    ) -> policy_pb2.ListDecisionsResponse:
+        size = paging.page_size(request.page_size)
+        after_time, after_slot = _position(request.page_token)
+        asked = {
+            "user_id": request.user_id,
+            "after_day": day_of_slot(after_time) if after_time else None,
+            "after_time": after_time,
+            "after_slot": after_slot,
+            "limit": size + 1,
+        }
+        async with self.database.read() as work:
+            rows = await work.rows(_queries.list_decisions, asked)
+        token = ""
+        if len(rows) > size:
+            last = rows[size - 1]
+            token = paging.encode([last.slot_time.isoformat(), last.slot_id])
+        return policy_pb2.ListDecisionsResponse(
+            decisions=[policy_pb2.Decision.FromString(bytes(row.answer)) for row in rows[:size]],
+            next_page_token=token,
+        )
+
+
+def _position(token: str) -> tuple[datetime | None, str]:
+    position = paging.decode(token, [str, str])
+    if position is None:
+        return None, ""
+    try:
+        moment = datetime.fromisoformat(str(position[0]))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        problem = "is not a next_page_token of this call"
+        raise InvalidArgument(f"page_token {problem}", fields=[FieldError("page_token", problem)])
+    return moment, str(position[1])
