@@ -1,14 +1,14 @@
 -- name: read_cursor
 -- Where a log has been read up to.
-SELECT cursor, read_time FROM cursors WHERE log = :log;
+SELECT cursor FROM cursors WHERE log = :log;
 
 -- name: lock_cursor
 -- The same, and nobody else reads on until this transaction ends.
-SELECT cursor, read_time FROM cursors WHERE log = :log FOR UPDATE;
+SELECT cursor FROM cursors WHERE log = :log FOR UPDATE;
 
 -- name: write_cursor
 -- Effects and cursor commit together.
-UPDATE cursors SET cursor = :cursor, read_time = coalesce(:read_time, read_time) WHERE log = :log;
+UPDATE cursors SET cursor = :cursor WHERE log = :log;
 
 -- name: changed_states
 -- States of users whose version is not the one known (0: none); users without state are left out.

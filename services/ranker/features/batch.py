@@ -32,24 +32,31 @@ def concatenate(parts: Sequence[Features]) -> Features:
 def model_inputs(
     users: Features, events: Features, user_row: NDArray[np.integer[Any]], contents: Contents
 ) -> Features:
-    """Inputs of the model for U users and N events; `user_row` [N] gives each event its user.
-
-    Adds `items` [I, 64], the distinct content vectors with zeros in row 0, in which references
-    become rows (int32), and `user_row` (int32). Sequences are trimmed to the longest one (at least
-    one step); how many padding steps there are changes no score.
-    """
-    inputs = {**users, **events}
-    distinct = np.unique(np.concatenate([inputs[name].ravel() for name in _REFS]))
-    distinct = distinct[distinct != 0]
-    inputs["items"] = np.concatenate(
-        [np.zeros((1, CONTENT_DIMENSIONS), np.float32), contents.vectors(distinct)]
-    )
-    for name in _REFS:
-        refs = inputs[name]
-        index = np.where(refs == 0, 0, np.searchsorted(distinct, refs) + 1)
-        inputs[name] = index.astype(np.int32)
-    longest = max(1, *(int((users[f"{name}_kinds"] > 0).sum(1).max()) for name in SEQUENCES))
-    for name in _PER_STEP:
-        inputs[name] = inputs[name][:, :longest]
+    """Inputs of the model for U users and N events; `user_row` [N] (int32) gives each event its
+    user. See `resolve` for the rest."""
+    inputs = resolve({**users, **events}, contents)
     inputs["user_row"] = np.asarray(user_row, np.int32)
     return inputs
+
+
+def resolve(features: Features, contents: Contents) -> Features:
+    """The features with content in place of references to it.
+
+    Adds `items` [I, 64], the distinct content vectors with zeros in row 0, of which references
+    become rows (int32). Sequences are trimmed to the longest one, at least one step: how many
+    padding steps there are changes no score.
+    """
+    resolved = dict(features)
+    refs = [name for name in _REFS if name in features]
+    distinct = np.unique(np.concatenate([features[name].ravel() for name in refs]))
+    distinct = distinct[distinct != 0]
+    resolved["items"] = np.concatenate(
+        [np.zeros((1, CONTENT_DIMENSIONS), np.float32), contents.vectors(distinct)]
+    )
+    for name in refs:
+        index = np.searchsorted(distinct, features[name]) + 1
+        resolved[name] = np.where(features[name] == 0, 0, index).astype(np.int32)
+    longest = max(1, *(int((features[f"{name}_kinds"] > 0).sum(1).max()) for name in SEQUENCES))
+    for name in _PER_STEP:
+        resolved[name] = resolved[name][:, :longest]
+    return resolved

@@ -137,7 +137,8 @@ class LogWriter:
 
     def __init__(self, sink: Path | BinaryIO, contents: Contents) -> None:
         self._writer = pq.ParquetWriter(sink, _schema(), compression="zstd")
-        self._contents = contents
+        self.contents = contents
+        """May be replaced between writes by what holds the next examples' content."""
         self._written: set[int] = set()
         self.row_count = 0
         """Decisions written so far."""
@@ -181,7 +182,7 @@ class LogWriter:
         used = [np.unique(features[spec.name]) for spec in _SPECS if spec.is_ref]
         fresh = sorted(set(np.concatenate(used).tolist()) - self._written - {0})
         if fresh:
-            vectors = self._contents.vectors(np.array(fresh, np.int64))
+            vectors = self.contents.vectors(np.array(fresh, np.int64))
             columns = {"content_ref": fresh, "content_vector": _lists(vectors, "float32")}
             self._write(columns, len(fresh))
             self._written.update(fresh)

@@ -17,8 +17,7 @@ def upgrade() -> None:
         -- row 'items', so that their change numbers commit in order.
         CREATE TABLE cursors (
             log text PRIMARY KEY,
-            cursor text NOT NULL,
-            read_time timestamptz   -- when the log had no more to read
+            cursor text NOT NULL
         );
         INSERT INTO cursors (log, cursor) VALUES ('feed', ''), ('items', '');
 

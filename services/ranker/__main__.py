@@ -1,0 +1,4 @@
+from services.ranker.bind import bind
+from services.runtime import main
+
+main("ranker", bind)

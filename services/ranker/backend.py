@@ -1,0 +1,27 @@
+"""The seam behind which models run."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.ranker.features.schema import Features
+from services.ranker.manifest import Manifest
+
+
+class ModelRefused(Exception):
+    """A model that is incomplete, altered, made for other features, or doesn't answer."""
+
+
+class Backend(Protocol):
+    """Runs models by version. Never blocks the event loop."""
+
+    async def load(self, manifest: Manifest, folder: Path) -> None:
+        """Make a version ready; nothing happens when it is. Raises ModelRefused."""
+
+    async def score(self, version: str, inputs: Features) -> NDArray[np.float32]:
+        """Scores [N, heads] of a loaded version for `features.model_inputs`."""
+
+    async def close(self) -> None:
+        """Free what the models hold, once no run goes on."""

@@ -1,0 +1,64 @@
+"""Wires the ranker's parts together."""
+
+from datetime import datetime
+
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc
+from heliograph.policy.v1alpha1 import policy_pb2_grpc
+from heliograph.ranker.v1alpha1 import ranker_pb2_grpc
+
+from services.ranker.catalogue import Catalogue
+from services.ranker.erasure import Eraser
+from services.ranker.exporting import Exporter
+from services.ranker.feature_store import FeatureStore
+from services.ranker.feed import FeedFollower
+from services.ranker.following import Following
+from services.ranker.handlers import RankerHandler, RankHandler
+from services.ranker.inprocess import InProcessBackend
+from services.ranker.inspection import Inspector
+from services.ranker.models import Models
+from services.ranker.rank_log import RankLog
+from services.ranker.ranking import Ranker
+from services.ranker.registry import Registry
+from services.ranker.settings import RankerSettings
+from services.runtime import Host
+from services.runtime.errors import Aborted
+
+
+async def bind(host: Host) -> None:
+    """Add the ranker to the host, with the promoted model loaded."""
+    settings = RankerSettings()
+    candidate = candidate_pb2_grpc.CandidateServiceStub(host.peers.channel("candidate"))
+    policy = policy_pb2_grpc.PolicyServiceStub(host.peers.channel("policy"))
+    host.map_constraints(
+        {"promotions_request_id": lambda: Aborted("a concurrent call promoted; repeat the call")}
+    )
+    log = RankLog(host.database)
+    store = FeatureStore(host.database, settings.cached_states)
+    catalogue = Catalogue(host.database, candidate)
+    feed = FeedFollower(host.database, policy, host.clock)
+    backend = InProcessBackend(
+        intra_op_threads=settings.intra_op_threads, parallel_runs=settings.parallel_runs
+    )
+    host.on_close(backend.close)
+    models = Models(Registry(settings.model_dir), backend, log, host.log)
+    await models.follow()
+    await catalogue.refresh()
+    following = Following(catalogue, feed, models, log, host.log)
+
+    async def clean(now: datetime) -> None:
+        await following.clean(now, settings.retention)
+
+    host.periodic("follow_items", settings.follow_every, following.follow_items)
+    host.periodic("follow_feed", settings.follow_every, following.follow_feed)
+    host.periodic("follow_models", settings.follow_every, following.follow_models)
+    host.periodic("clean", settings.clean_every, clean)
+    handler = RankerHandler(
+        host.clock,
+        RankHandler(host.clock, Ranker(store, catalogue, models, backend, log), following),
+        Inspector(log, catalogue),
+        Exporter(host.database, catalogue),
+        feed,
+        models,
+        Eraser(host.database, store),
+    )
+    host.add(ranker_pb2_grpc.add_RankerServiceServicer_to_server, handler)

@@ -1,0 +1,140 @@
+"""The items the ranker knows: followed from candidate, kept in Postgres, held in memory."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
+from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
+from numpy.typing import NDArray
+
+from services.ranker.feature_store import queries
+from services.ranker.features import (
+    CONTENT_DIMENSIONS,
+    ItemRecord,
+    ItemTable,
+    content_ref,
+    content_vector,
+    item_key,
+)
+from services.ranker.features.items import AttributeValue
+from services.ranker.training.log import LogContents
+from services.runtime.database import Database, UnitOfWork
+
+REFRESH_ROWS = 5000
+_NO_VECTOR = np.zeros(CONTENT_DIMENSIONS, np.float32)
+
+
+class Catalogue:
+    """All items in memory (about 400 bytes each), the same in every replica after `refresh`."""
+
+    def __init__(
+        self, database: Database, candidate: candidate_pb2_grpc.CandidateServiceAsyncStub
+    ) -> None:
+        self._database = database
+        self._candidate = candidate
+        self._table = ItemTable()
+        self._lock = threading.Lock()
+        self._change = 0
+
+    @contextmanager
+    def items(self) -> Iterator[ItemTable]:
+        """The items, unchanged while in use; to be held in a worker thread, and briefly."""
+        with self._lock:
+            yield self._table
+
+    async def follow(self) -> None:
+        """Read candidate's changes since the cursor; each batch commits with its cursor."""
+        async with self._database.read() as work:
+            (row,) = await work.rows(queries.read_cursor, {"log": "items"})
+        request = candidate_pb2.WatchItemsRequest(cursor=row.cursor)
+        async for batch in self._candidate.WatchItems(request):
+            async with self._database.unit_of_work() as work:
+                await work.execute(queries.lock_cursor, {"log": "items"})
+                await _store(work, batch.items)
+                moved = {"log": "items", "cursor": batch.cursor}
+                await work.execute(queries.write_cursor, moved)
+                await work.commit()
+
+    async def refresh(self) -> None:
+        """Take over what has been committed since the last refresh, by any replica."""
+        more = True
+        while more:
+            async with self._database.read() as work:
+                rows = await work.rows(
+                    queries.changed_items, {"change": self._change, "most": REFRESH_ROWS}
+                )
+            if rows:
+                await asyncio.to_thread(self._put, rows)
+                self._change = rows[-1].change
+            more = len(rows) == REFRESH_ROWS
+
+    async def contents(self, refs: NDArray[np.int64]) -> LogContents:
+        """Content vectors of references, also of versions that have been replaced."""
+        distinct = np.unique(refs)
+        async with self._database.read() as work:
+            rows = await work.rows(
+                queries.read_contents, {"refs": distinct[distinct != 0].tolist()}
+            )
+        found = np.array([row.content_ref for row in rows], np.int64)
+        vectors = [np.frombuffer(row.vector, "<f4") for row in rows]
+        return LogContents(found, np.array(vectors, np.float32).reshape(-1, CONTENT_DIMENSIONS))
+
+    def _put(self, rows: Sequence[Any]) -> None:
+        with self._lock:
+            for row in rows:
+                vector = _NO_VECTOR if row.vector is None else np.frombuffer(row.vector, "<f4")
+                record = ItemRecord(
+                    row.item_key, row.content_ref, vector, sends=row.sends, opens=row.opens
+                )
+                self._table.put_record(record)
+
+
+async def _store(work: UnitOfWork, items: Sequence[event_pb2.Item]) -> None:
+    """Keep the newest version of each item in the batch."""
+    newest = {item.item_id: item for item in sorted(items, key=lambda item: item.content_version)}
+    if not newest:
+        return
+    vectors = await asyncio.to_thread(lambda: [_vector(item) for item in newest.values()])
+    versions = [item.content_version for item in newest.values()]
+    refs = [content_ref(item_id, item.content_version) for item_id, item in newest.items()]
+    contents = {
+        "refs": refs,
+        "item_ids": list(newest),
+        "versions": versions,
+        "vectors": [vector.astype("<f4").tobytes() for vector in vectors],
+    }
+    await work.execute(queries.put_contents, contents)
+    keys = [item_key(item_id) for item_id in newest]
+    await work.execute(queries.put_items, {"keys": keys, "refs": refs, "versions": versions})
+
+
+def _vector(item: event_pb2.Item) -> NDArray[np.float32]:
+    attributes = {
+        name: value
+        for name, attribute in item.attributes.items()
+        if (value := _attribute(attribute)) is not None
+    }
+    return content_vector(item.title, item.item_type, attributes)
+
+
+def _attribute(value: attribute_pb2.AttributeValue) -> AttributeValue | None:
+    """The value as features take it; None for times, spans and non-finite numbers."""
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            return value.number_value if np.isfinite(value.number_value) else None
+        case "int_value":
+            return value.int_value
+        case "bool_value":
+            return value.bool_value
+        case "list_value":
+            return list(value.list_value.values)
+        case "map_value":
+            return dict(value.map_value.values)
+        case _:
+            return None

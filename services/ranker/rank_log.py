@@ -1,0 +1,124 @@
+"""What the ranker keeps by day: snapshots, decisions, what became of them; and promotions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from services.runtime.database import Database, UnitOfWork, load_queries
+from services.runtime.partitions import drop_partitions_before, ensure_day_partitions
+
+queries = load_queries(Path(__file__).with_name("log_queries.sql"))
+
+DAY_TABLES = ("snapshots", "decisions", "outcomes", "sessions")
+_SNAPSHOT_COLUMNS = (
+    "day", "rank_id", "user_id", "snapshot_time", "model_version", "features", "event_ids", "events"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class UserSnapshot:
+    """One user's part of a Rank call."""
+
+    user_id: str
+    model_version: str
+    features: bytes
+    event_ids: Sequence[str]
+    events: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSnapshot:
+    """A snapshot as it was read back."""
+
+    time: datetime
+    model_version: str
+    features: bytes
+
+
+class RankLog:
+    """Reads and writes the logs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def keep(self, rank_id: str, now: datetime, snapshots: Sequence[UserSnapshot]) -> None:
+        """Store the snapshots of one Rank call, in one batch."""
+        day = now.astimezone(UTC).date()
+        rows = [
+            (day, rank_id, kept.user_id, now, kept.model_version, kept.features,
+             list(kept.event_ids), kept.events)
+            for kept in snapshots
+        ]  # fmt: skip
+        async with self._database.unit_of_work() as work:
+            await ensure_day_partitions(work, "snapshots", [day])
+            await work.copy("snapshots", _SNAPSHOT_COLUMNS, rows)
+            await work.commit()
+
+    async def snapshot(self, rank_id: str, user_id: str) -> KeptSnapshot | None:
+        """The snapshot of a Rank call for a user; None when there is none (any more)."""
+        day = day_of(rank_id)
+        if day is None:
+            return None
+        keys = {"day": day, "user_id": user_id, "rank_id": rank_id}
+        async with self._database.read() as work:
+            rows = await work.rows(queries.find_snapshot, keys)
+        for row in rows:
+            return KeptSnapshot(row.snapshot_time, row.model_version, bytes(row.features))
+        return None
+
+    async def drop_before(self, day: date) -> None:
+        """Drop the days before `day` of all logs."""
+        for table in DAY_TABLES:
+            async with self._database.unit_of_work() as work:
+                await drop_partitions_before(work, table, day)
+                await work.commit()
+
+    async def promoted_version(self) -> str | None:
+        """The promoted model version; None before the first promotion."""
+        async with self._database.read() as work:
+            rows = await work.rows(queries.promoted)
+        return rows[0].version if rows else None
+
+    async def promotion(self, request_id: str) -> str | None:
+        """The version that the call with this request id promoted; None for a new id."""
+        async with self._database.read() as work:
+            rows = await work.rows(queries.promotion_by_request, {"request_id": request_id})
+        return rows[0].version if rows else None
+
+    async def promote(self, version: str, request_id: str, now: datetime) -> None:
+        """Record a promotion. A concurrent call with the same request id gives Aborted."""
+        columns = {"request_id": request_id, "version": version, "promote_time": now}
+        async with self._database.unit_of_work() as work:
+            await work.execute(queries.insert_promotion, columns)
+            await work.commit()
+
+
+async def erase(work: UnitOfWork, user_id: str) -> int:
+    """Delete all rows of a user in the logs; returns how many."""
+    statements = (
+        queries.erase_snapshots,
+        queries.erase_decisions,
+        queries.erase_outcomes,
+        queries.erase_sessions,
+    )
+    removed = 0
+    for statement in statements:
+        removed += (await work.execute(statement, {"user_id": user_id})).rowcount
+    return removed
+
+
+def day_of(identifier: str) -> date | None:
+    """The day an id begins with (`20260105.…`); None for an id without one."""
+    text = identifier.partition(".")[0]
+    if len(text) != 8 or not text.isdecimal():
+        return None
+    try:
+        return datetime.strptime(text, "%Y%m%d").date()
+    except ValueError:
+        return None
+
+
+def retention_start(now: datetime, retention: timedelta) -> date:
+    """First day that is kept whole."""
+    return (now - retention).astimezone(UTC).date()

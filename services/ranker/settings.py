@@ -1,0 +1,33 @@
+"""What the ranker is configured by."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.runtime.settings import ServiceSettings
+
+
+class RankerSettings(ServiceSettings):
+    """Settings with the prefix HELIOGRAPH_RANKER_."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HELIOGRAPH_RANKER_", protected_namespaces=("settings_",)
+    )
+
+    model_dir: Path = Path(__file__).parent / "models"
+    """The model registry: one folder for each version, with model.onnx, model.json and card.md."""
+    intra_op_threads: int = Field(default=2, ge=1, le=64)
+    """Threads that ONNX Runtime uses within one run."""
+    parallel_runs: int = Field(default=2, ge=1, le=64)
+    """Runs that go on at once; further ones wait."""
+    cached_states: int = Field(default=50_000, ge=0)
+    """Users' feature states kept in memory (about 5 kB each), least recently used leave first."""
+    follow_every: timedelta = Field(default=timedelta(seconds=2), gt=timedelta(0))
+    """How often the feed, the items and the promoted version are read on."""
+    retention: timedelta = Field(default=timedelta(days=14), ge=timedelta(days=4))
+    """How long snapshots and what became of decisions are kept: longer than the longest label
+    window (3 days), and as long as exports need."""
+    clean_every: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0))
+    """How often days past their retention are dropped."""
