@@ -1,0 +1,153 @@
+"""Users, items, interactions, their changes, and forgetting a user."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import grpc
+import pytest
+from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
+
+from services.runtime.clock import at
+from tests.service.candidate.calls import (
+    IMMEDIATE,
+    NOW,
+    Candidate,
+    event,
+    event_type,
+    interaction,
+    reasons,
+    stamp,
+)
+
+
+async def test_bad_users_items_and_interactions_are_rejected_alone(candidate: Candidate) -> None:
+    infinite = event_pb2.User(user_id="inf")
+    infinite.attributes["age"].number_value = float("inf")
+    no_time = event_pb2.User(user_id="time")
+    no_time.attributes["since"].time_value.seconds = 10**15
+    empty = event_pb2.User(user_id="empty", attributes={"x": attribute_pb2.AttributeValue()})
+    users = await candidate.users([infinite, no_time, empty, event_pb2.User(user_id="anna")])
+    assert reasons(users.rejections) == dict.fromkeys((0, 1, 2), "INVALID_FIELD")
+    assert users.rejections[1].fields[0].field == 'attributes["since"].time_value'
+    long = event_pb2.Item(item_id="long", title="x" * 513)
+    items = await candidate.items([long, event_pb2.Item(item_id="film")])
+    assert reasons(items.rejections) == {0: "INVALID_FIELD"}
+    answer = await candidate.interactions(
+        [
+            interaction("anna", "film"),
+            interaction("anna", "film"),
+            interaction("nobody", "film"),
+            interaction("anna", "nothing"),
+            interaction("anna", "film", float("nan")),
+            interaction("anna", "film", 11),
+            interaction("anna", "film", moment=NOW + timedelta(days=1)),
+            event_pb2.Interaction(user_id="anna", item_id="film"),
+        ]
+    )
+    assert (answer.accepted_count, answer.rejected_count) == (2, 6)
+    assert reasons(answer.rejections) == {
+        2: "UNKNOWN_USER",
+        3: "UNKNOWN_ITEM",
+        4: "INVALID_FIELD",
+        5: "INVALID_FIELD",
+        6: "INVALID_FIELD",
+        7: "INVALID_FIELD",
+    }
+    liked = await candidate.stub.RecommendUsersToItem(
+        pb.RecommendUsersToItemRequest(
+            item_id="film", parameters=pb.RecommendationParameters(include_interacted=True)
+        )
+    )
+    assert liked.interaction_count == 1
+
+
+async def test_changes_carry_versions_and_end_at_the_present(candidate: Candidate) -> None:
+    kind = event_type("news")
+    await candidate.prepare(items=["a", "b"], kinds=[kind])
+    first = await candidate.changes()
+    assert [item.item_id for part in first for item in part.items] == ["a", "b"]
+    assert [kind.name for part in first for kind in part.event_types] == ["news"]
+    cursor = first[-1].cursor
+    assert await candidate.changes(cursor) == []
+    await candidate.items(
+        [event_pb2.Item(item_id="a", title="a"), event_pb2.Item(item_id="b", title="new")]
+    )
+    (again,) = await candidate.changes(cursor)
+    assert [(item.item_id, item.title, item.content_version) for item in again.items] == [
+        ("b", "new", 2)
+    ]
+    assert again.items[0].create_time == stamp(NOW)
+
+
+async def test_many_changes_come_in_batches(candidate: Candidate) -> None:
+    names = [f"i{number:04}" for number in range(700)]
+    await candidate.prepare(items=names)
+    parts = await candidate.changes()
+    assert len(parts) == 2
+    assert [item.item_id for part in parts for item in part.items] == names
+
+
+async def test_a_following_stream_sees_later_changes(candidate: Candidate) -> None:
+    await candidate.prepare(items=["a"])
+    stream = candidate.stub.WatchItems(pb.WatchItemsRequest(follow=True))
+    seen = aiter(stream)
+    assert [item.item_id for item in (await anext(seen)).items] == ["a"]
+    await candidate.prepare(items=["b"])
+    later = await asyncio.wait_for(anext(seen), 10)
+    assert [item.item_id for item in later.items] == ["b"]
+    stream.cancel()
+
+
+async def test_a_deleted_item_takes_its_events_along(candidate: Candidate) -> None:
+    await candidate.prepare(["anna"], ["film"], [event_type("news")])
+    await candidate.publish(event("anna", "a", item_ids=["film"]), event("anna", "b"))
+    await candidate.items([event_pb2.Item(item_id="film", deleted=True)])
+    assert await candidate.pool_ids("anna") == ["b"]
+    assert (await candidate.history("anna"))["a"].end_reason == "ITEM_DELETED"
+    with at(NOW + timedelta(minutes=2)), pytest.raises(grpc.aio.AioRpcError) as failure:
+        await candidate.stub.RecommendUsersToItem(pb.RecommendUsersToItemRequest(item_id="film"))
+    assert failure.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_erasing_a_user_leaves_nothing(candidate: Candidate) -> None:
+    kinds = [event_type("news"), event_type("code", IMMEDIATE)]
+    await candidate.prepare(["anna", "bert"], ["film"], kinds)
+    await candidate.interactions([interaction("anna", "film"), interaction("bert", "film")])
+    await candidate.publish(event("anna", "a"), event("anna", "b", "code"), event("bert", "a"))
+    request = pb.EraseUserRequest(user_id="anna")
+    # two events, one arrival, one interaction, the user
+    assert (await candidate.stub.EraseUser(request)).removed_count == 5
+    assert (await candidate.stub.EraseUser(request)).removed_count == 0
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await candidate.stub.ListUserEvents(pb.ListUserEventsRequest(user_id="anna"))
+    assert failure.value.code() is grpc.StatusCode.NOT_FOUND
+    assert await candidate.lease() == []
+    assert await candidate.pool_ids("bert") == ["a"]
+    again = await candidate.publish(event("anna", "c"))
+    assert reasons(again.rejections) == {0: "UNKNOWN_USER"}
+    with at(NOW + timedelta(minutes=2)):
+        audience = await candidate.stub.RecommendUsersToItem(
+            pb.RecommendUsersToItemRequest(
+                item_id="film", parameters=pb.RecommendationParameters(include_interacted=True)
+            )
+        )
+    assert [user.user_id for user in audience.users] == ["bert"]
+
+
+async def test_erasing_an_unknown_user_is_no_error(candidate: Candidate) -> None:
+    answer = await candidate.stub.EraseUser(pb.EraseUserRequest(user_id="nobody"))
+    assert answer.removed_count == 0
+
+
+async def test_an_empty_stream_is_no_error(candidate: Candidate) -> None:
+    assert (await candidate.stub.UpsertUsers(iter([]))).accepted_count == 0
+
+
+async def test_an_oversized_batch_is_refused(candidate: Candidate) -> None:
+    users = [event_pb2.User(user_id=f"{number}") for number in range(1001)]
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await candidate.users(users)
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
