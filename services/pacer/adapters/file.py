@@ -8,13 +8,14 @@ import fcntl
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 
 from services.pacer.messages import Message, Outcome, Result
 
 TAIL_BYTES = 64 * 2**20
 _BLOCK_BYTES = 2**20
+_FIELDS = [field.name for field in fields(Message)]
 
 
 class FileAdapter:
@@ -92,14 +93,14 @@ class FileAdapter:
 
 
 def _line(message: Message) -> bytes:
-    fields = asdict(message) | {"deliver_time": message.deliver_time.isoformat()}
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    values = {name: getattr(message, name) for name in _FIELDS}
+    values["deliver_time"] = message.deliver_time.isoformat()
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def _id_of(line: bytes) -> str:
     """The delivery id of a line; empty for a line that is none of ours, or cut at the start."""
     try:
-        fields = json.loads(line)
-        return str(fields["delivery_id"])
+        return str(json.loads(line)["delivery_id"])
     except (ValueError, TypeError, KeyError):
         return ""

@@ -1,12 +1,26 @@
 """Messages of the inbox channel."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 
 from services.pacer.messages import Message
 from services.pacer.store.queries import QUERIES
 from services.runtime.database import Database
+
+_COLUMNS = (
+    "delivery_id",
+    "decision_id",
+    "user_id",
+    "event_id",
+    "event_type",
+    "channel",
+    "title",
+    "body",
+    "variant_id",
+    "deliver_time",
+    "preview",
+)
 
 
 class InboxStore:
@@ -17,12 +31,12 @@ class InboxStore:
 
     async def add(self, messages: Sequence[Message]) -> None:
         """Store messages; those that are there already stay as they are."""
-        rows = [
-            asdict(message) | {"item_ids": list(message.item_ids)}
-            for message in sorted(messages, key=lambda message: message.delivery_id)
-        ]
+        columns: dict[str, list[object]] = {
+            name: [getattr(message, name) for message in messages] for name in _COLUMNS
+        }
+        columns["item_ids"] = [json.dumps(message.item_ids) for message in messages]
         async with self._database.unit_of_work() as work:
-            await work.execute(QUERIES.add_messages, rows)
+            await work.execute(QUERIES.add_messages, columns)
             await work.commit()
 
     async def page(self, user_id: str, before: tuple[datetime, str], limit: int) -> list[Message]:

@@ -116,15 +116,23 @@ WHERE (user_id, slot_id) IN (
 )
 
 -- name: add_messages
--- A delivery that is there already stays as it is.
+-- A delivery that is there already stays as it is. In key order, so that two batches that share
+-- keys don't wait for one another.
 INSERT INTO inbox (
     delivery_id, decision_id, user_id, event_id, event_type, item_ids, channel, title, body,
     variant_id, deliver_time, preview
 )
-VALUES (
-    :delivery_id, :decision_id, :user_id, :event_id, :event_type, CAST(:item_ids AS text[]),
-    :channel, :title, :body, :variant_id, :deliver_time, :preview
+SELECT given.*
+FROM unnest(
+    CAST(:delivery_id AS text[]), CAST(:decision_id AS text[]), CAST(:user_id AS text[]),
+    CAST(:event_id AS text[]), CAST(:event_type AS text[]), CAST(:item_ids AS jsonb[]),
+    CAST(:channel AS text[]), CAST(:title AS text[]), CAST(:body AS text[]),
+    CAST(:variant_id AS text[]), CAST(:deliver_time AS timestamptz[]), CAST(:preview AS boolean[])
+) AS given (
+    delivery_id, decision_id, user_id, event_id, event_type, item_ids, channel, title, body,
+    variant_id, deliver_time, preview
 )
+ORDER BY given.delivery_id
 ON CONFLICT (delivery_id) DO NOTHING
 
 -- name: list_messages

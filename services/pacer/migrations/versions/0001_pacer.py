@@ -56,7 +56,7 @@ STATEMENTS = (
         user_id text COLLATE "C" NOT NULL,
         event_id text NOT NULL,
         event_type text NOT NULL,
-        item_ids text[] NOT NULL,
+        item_ids jsonb NOT NULL,
         channel text NOT NULL,
         title text NOT NULL,
         body text NOT NULL,
