@@ -42,8 +42,14 @@ def to_message(
         channel=CHANNEL_NAMES[delivery.channel],
         address=delivery.address,
         locale=delivery.locale,
-        title=title,
-        body=body,
+        title=_storable(title),
+        body=_storable(body),
         variant_id=variant_id,
         deliver_time=now,
     )
+
+
+def _storable(words: str) -> str:
+    """Without the null characters that Postgres and many channels refuse; a payload may hold them
+    and one message must not fail its batch."""
+    return words.replace("\0", "")

@@ -1,0 +1,209 @@
+"""The way of the data, through all five services: publish → decision → delivery → inbox or file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
+from heliograph.pacer.v1alpha1 import pacer_pb2, pacer_pb2_grpc
+from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.type.v1alpha1 import event_pb2, notification_pb2
+
+from services.runtime.clock import at
+from services.runtime.settings import SERVICE_NAMES
+from tests.conftest import RunningSystem, StartSystem
+
+NIGHT = datetime(2026, 1, 5, 3, tzinfo=UTC)
+NOON = NIGHT.replace(hour=12)
+SLOT = NIGHT.replace(hour=13)
+PUSH, EMAIL = notification_pb2.CHANNEL_PUSH, notification_pb2.CHANNEL_EMAIL
+USERS = [f"user-{number:02}" for number in range(12)]
+
+
+class Way:
+    """The services, and a product team's and an app's first calls made."""
+
+    def __init__(self, system: RunningSystem, file: Path) -> None:
+        self.file = file
+        self.candidate = candidate_pb2_grpc.CandidateServiceStub(system.channel("candidate"))
+        self.policy = policy_pb2_grpc.PolicyServiceStub(system.channel("policy"))
+        self.pacer = pacer_pb2_grpc.PacerServiceStub(system.channel("pacer"))
+
+    async def prepare(self) -> None:
+        with at(NIGHT - timedelta(days=1)):
+            await self._put_type("chat.message", event_pb2.ROUTE_IMMEDIATE, [PUSH])
+            await self._put_type("receipt", event_pb2.ROUTE_IMMEDIATE, [EMAIL])
+            await self._put_type("movie.suggestion", event_pb2.ROUTE_RANKED, [PUSH])
+            users = [event_pb2.User(user_id=user) for user in USERS]
+            await self.candidate.UpsertUsers(iter([candidate_pb2.UpsertUsersRequest(users=users)]))
+            items = [event_pb2.Item(item_id=f"film-{n}", title=f"Film {n}") for n in range(3)]
+            await self.candidate.UpsertItems(iter([candidate_pb2.UpsertItemsRequest(items=items)]))
+            answer = await self.policy.UpsertRecipients(
+                iter([policy_pb2.UpsertRecipientsRequest(recipients=map(_recipient, USERS))])
+            )
+            assert answer.accepted_count == len(USERS)
+
+    async def _put_type(self, name: str, route: event_pb2.Route.ValueType, channels: Any) -> None:
+        await self.candidate.PutEventType(
+            candidate_pb2.PutEventTypeRequest(
+                event_type=event_pb2.EventType(
+                    name=name,
+                    route=route,
+                    channels=channels,
+                    templates=[
+                        event_pb2.Template(channel=channel, title="{{ payload.text }}", body=name)
+                        for channel in channels
+                    ],
+                )
+            )
+        )
+
+    async def publish(self, moment: datetime, *events: event_pb2.Event) -> None:
+        with at(moment):
+            answer = await self.candidate.PublishEvents(
+                candidate_pb2.PublishEventsRequest(events=events)
+            )
+        assert answer.accepted_count == len(events), answer.rejections
+
+    async def process(self, moment: datetime) -> pacer_pb2.ProcessUsersResponse:
+        with at(moment):
+            return await self.pacer.ProcessUsers(pacer_pb2.ProcessUsersRequest(), timeout=60)
+
+    async def inbox(self, user: str) -> list[pacer_pb2.InboxMessage]:
+        answer = await self.pacer.ReadInbox(pacer_pb2.ReadInboxRequest(user_id=user))
+        return list(answer.messages)
+
+    async def explain(self, decision_id: str) -> policy_pb2.ExplainDecisionResponse:
+        return await self.policy.ExplainDecision(
+            policy_pb2.ExplainDecisionRequest(decision_id=decision_id)
+        )
+
+
+def _recipient(user: str) -> policy_pb2.Recipient:
+    addresses = {PUSH: "token", EMAIL: f"{user}@example.org"}
+    return policy_pb2.Recipient(
+        user_id=user,
+        opt_ins=[PUSH, EMAIL],
+        time_zone="UTC",
+        locale="en",
+        endpoints=[
+            policy_pb2.Endpoint(channel=channel, address=address)
+            for channel, address in addresses.items()
+        ],
+        slot_hours=[13, 18],
+    )
+
+
+def event(user: str, event_id: str, event_type: str, **fields: Any) -> event_pb2.Event:
+    payload = {"text": f"{event_id} for {user}"}
+    return event_pb2.Event(
+        user_id=user, event_id=event_id, event_type=event_type, payload=payload, **fields
+    )
+
+
+@pytest.fixture
+async def way(start_system: StartSystem, tmp_path: Path) -> AsyncIterator[Way]:
+    file = tmp_path / "mails.jsonl"
+    environ = {"HELIOGRAPH_PACER_FILE_PATH": str(file)}
+    async with start_system(*SERVICE_NAMES, simulation=True, environ=environ) as system:
+        prepared = Way(system, file)
+        await prepared.prepare()
+        yield prepared
+
+
+async def test_immediate_event_is_in_the_inbox_after_one_pass(way: Way) -> None:
+    await way.publish(NOON, event("user-00", "hello", "chat.message"))
+    answer = await way.process(NOON)
+    assert (answer.ready_count, answer.send_count, answer.delivery_count) == (1, 1, 1)
+    (message,) = await way.inbox("user-00")
+    assert message.title == "hello for user-00"
+    explained = await way.explain(message.decision_id)
+    assert explained.decision.event_id == "hello"
+    assert explained.delivery_state == "delivered"
+    listed = await way.candidate.ListUserEvents(
+        candidate_pb2.ListUserEventsRequest(user_id="user-00")
+    )
+    assert [known.end for known in listed.events] == [notification_pb2.EVENT_END_SENT]
+
+
+async def test_the_same_event_published_again_is_sent_once(way: Way) -> None:
+    for minute in range(3):
+        moment = NOON + timedelta(minutes=minute)
+        await way.publish(moment, event("user-00", "hello", "chat.message"))
+        await way.process(moment)
+    assert len(await way.inbox("user-00")) == 1
+
+
+async def test_email_goes_to_the_file(way: Way) -> None:
+    await way.publish(NOON, event("user-01", "bill", "receipt"))
+    assert (await way.process(NOON)).delivery_count == 1
+    (line,) = map(json.loads, way.file.read_text().splitlines())
+    assert line["address"] == "user-01@example.org"
+    assert line["title"] == "bill for user-01"
+    assert not await way.inbox("user-01")
+
+
+async def test_quiet_hours_defer_an_immediate_event_to_the_morning(way: Way) -> None:
+    await way.publish(NIGHT, event("user-00", "late", "chat.message"))
+    assert (await way.process(NIGHT)).delivery_count == 0
+    assert not await way.inbox("user-00")
+    assert (await way.process(NIGHT.replace(hour=8))).delivery_count == 1
+    assert len(await way.inbox("user-00")) == 1
+
+
+async def test_ranked_events_wait_for_the_slot_and_are_decided_once(way: Way) -> None:
+    suggestions = [
+        event(user, f"see-{n}", "movie.suggestion", item_ids=[f"film-{n}"], source_score=0.5)
+        for user in USERS
+        for n in range(3)
+    ]
+    await way.publish(NOON, *suggestions)
+    assert (await way.process(NOON)).slot_count == 0
+    answer = await way.process(SLOT)
+    assert answer.slot_count == len(USERS)
+    assert answer.delivery_count == answer.send_count
+    sent = 0
+    for user in USERS:
+        slots = await way.pacer.ListSlots(pacer_pb2.ListSlotsRequest(user_id=user))
+        waiting, closed = slots.slots
+        assert closed.slot_id == "20260105T1300"
+        assert waiting.slot_id == "20260105T1800"
+        explained = await way.explain(closed.decision_id)
+        messages = await way.inbox(user)
+        assert [m.decision_id for m in messages] == [closed.decision_id] * explained.decision.send
+        assert abs(sum(option.propensity for option in explained.options) - 1) < 1e-9
+        sent += explained.decision.send
+    assert sent == answer.send_count > 0
+    assert (await way.process(SLOT)).slot_count == 0
+
+
+async def test_stop_switch_keeps_a_decided_delivery_back(way: Way) -> None:
+    stop = policy_pb2.StopSwitch(channel=PUSH)
+    with at(NOON):
+        await way.policy.Pause(policy_pb2.PauseRequest(stop_switch=stop, reason="drill"))
+    await way.publish(NOON, event("user-00", "hello", "chat.message"))
+    assert (await way.process(NOON)).delivery_count == 0
+    with at(NOON + timedelta(hours=1)):
+        await way.policy.Resume(policy_pb2.ResumeRequest(stop_switch=stop))
+    await way.process(NOON + timedelta(hours=3))
+    assert len(await way.inbox("user-00")) == 1
+
+
+async def test_forgotten_user_is_gone_everywhere(way: Way) -> None:
+    await way.publish(NOON, event("user-00", "hello", "chat.message"))
+    await way.process(NOON)
+    assert len(await way.inbox("user-00")) == 1
+    with at(NOON + timedelta(minutes=1)):
+        answer = await way.pacer.ForgetUser(pacer_pb2.ForgetUserRequest(user_id="user-00"))
+    assert list(answer.done_services) == sorted(SERVICE_NAMES)
+    assert not answer.pending_services
+    assert not await way.inbox("user-00")
+    contexts = await way.policy.GetUserContexts(
+        policy_pb2.GetUserContextsRequest(user_ids=["user-00"])
+    )
+    assert not contexts.contexts
