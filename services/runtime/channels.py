@@ -102,7 +102,7 @@ class _Outgoing:
         """The call's details with the deadline shortened and the metadata added."""
         metadata = grpc.aio.Metadata(*(given.metadata or ()))
         request = calls.request_id()
-        if request and calls.REQUEST_ID_METADATA_KEY not in metadata:
+        if request and metadata.get(calls.REQUEST_ID_METADATA_KEY) is None:
             metadata.add(calls.REQUEST_ID_METADATA_KEY, request)
         moment = clock.current_moment()
         if self._simulation and moment is not None:
