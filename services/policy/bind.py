@@ -27,7 +27,7 @@ class PolicyServicer(
 
     def __init__(self, host: Host, settings: PolicySettings) -> None:
         experiments = ExperimentStore()
-        rules = RecordRules(slots=settings.slots, quiet_hours=settings.quiet_hours)
+        rules = RecordRules(settings.slots, settings.quiet_hours, settings.reports)
         RecordHandlers.__init__(self, host, rules, experiments)
         self.settings = settings
         self.valid_events = ValidEvents()

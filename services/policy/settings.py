@@ -12,6 +12,7 @@ from services.policy.channel_bits import EMAIL, IN_APP, PUSH
 from services.policy.choice import Exploration
 from services.policy.contexts import SlotRule
 from services.policy.controller import Gains
+from services.policy.engagements import ReportLimits
 from services.policy.preferences import QuietHours
 from services.runtime.settings import ServiceSettings
 
@@ -79,6 +80,11 @@ class PolicySettings(ServiceSettings):
     offer_window_hours: float = Field(default=24.0, gt=0)
     """How long offers count for the threshold."""
 
+    report_future_minutes: float = Field(default=5.0, ge=0)
+    """How far ahead of this service's clock the time of a report may be."""
+    session_age_days: float = Field(default=400.0, gt=0)
+    """Sessions that began longer ago are refused."""
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         drawn = self.random_send_share + self.greedy_send_share + self.greedy_no_send_share
@@ -100,6 +106,13 @@ class PolicySettings(ServiceSettings):
     def quiet_hours(self) -> QuietHours:
         """Quiet hours of recipients that set none."""
         return QuietHours(self.quiet_start_minute, self.quiet_end_minute)
+
+    @property
+    def reports(self) -> ReportLimits:
+        """Which times of reports are believed."""
+        return ReportLimits(
+            timedelta(minutes=self.report_future_minutes), timedelta(days=self.session_age_days)
+        )
 
     @property
     def caps(self) -> Caps:
