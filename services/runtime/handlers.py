@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias, cast
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
-from services.runtime.errors import Unimplemented
+from services.runtime.errors import InvalidArgument, Unimplemented
 from services.runtime.incoming import Context, Frame, IncomingCall, MethodFrame
 from services.runtime.validation import check
 
@@ -29,7 +29,7 @@ def wrap(frame: Frame, name: str, handler: Handler) -> Handler:
     build = _streamed if streams_out else _single
     return _MAKERS[streams_in, streams_out](
         build(method, behaviour_of(name, handler), streams_in),
-        request_deserializer=handler.request_deserializer,
+        request_deserializer=_tolerant(handler.request_deserializer),
         response_serializer=handler.response_serializer,
     )
 
@@ -78,7 +78,7 @@ def _single(method: MethodFrame, behaviour: Behaviour, streams_in: bool) -> Beha
 
     async def unary_unary(request: Message, context: Context) -> Any:
         async with IncomingCall(method, context):
-            check(request)
+            check(_parsed(request))
             return await behaviour(request, context)
 
     return unary_unary
@@ -98,7 +98,7 @@ def _streamed(method: MethodFrame, behaviour: Behaviour, streams_in: bool) -> Be
 
     async def unary_stream(request: Message, context: Context) -> AsyncIterator[Any]:
         async with IncomingCall(method, context):
-            check(request)
+            check(_parsed(request))
             async for response in behaviour(request, context):
                 yield response
 
@@ -107,5 +107,33 @@ def _streamed(method: MethodFrame, behaviour: Behaviour, streams_in: bool) -> Be
 
 async def _checked(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
     async for request in requests:
-        check(request)
+        check(_parsed(request))
         yield request
+
+
+class _Unreadable:
+    """Stands for bytes that are not the method's message, until a handler can refuse them."""
+
+
+def _tolerant(
+    parse: Callable[[bytes], Any] | None,
+) -> Callable[[bytes], Message | _Unreadable] | None:
+    """gRPC answers UNKNOWN when a deserializer raises; this way the caller is told what is wrong."""
+
+    if parse is None:
+        return None
+
+    def parsed(data: bytes) -> Message | _Unreadable:
+        try:
+            message: Message = parse(data)
+            return message
+        except DecodeError:
+            return _Unreadable()
+
+    return parsed
+
+
+def _parsed(request: Message | _Unreadable) -> Message:
+    if isinstance(request, _Unreadable):
+        raise InvalidArgument("the bytes are not this method's request message", reason="MALFORMED")
+    return request

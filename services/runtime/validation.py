@@ -20,7 +20,8 @@ def check(message: Message) -> None:
     if fields := violations(message):
         first = fields[0]
         more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
-        raise InvalidArgument(f"{first.path}: {first.description}{more}", fields=fields)
+        told = f"{first.path}: {first.description}" if first.path else first.description
+        raise InvalidArgument(f"{told}{more}", fields=fields)
 
 
 def rejection(
