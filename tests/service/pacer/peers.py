@@ -6,6 +6,7 @@ scripted: before the work is done, or after it, as when an answer is lost.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -59,6 +60,9 @@ class Peers:
         """Methods that fail before doing anything."""
         self.lose_answer: Counter[str] = Counter()
         """How many answers of a method are lost after the work was done."""
+        self.hang = ""
+        """A method whose next call does its work and is then never answered."""
+        self.hung = asyncio.Event()
         self.poison: set[str] = set()
         """Events that make Rank and Decide refuse the whole call."""
         self.unscored: set[str] = set()
@@ -88,7 +92,9 @@ class Peers:
     async def stop(self) -> None:
         await self._server.stop(None)
 
-    def put_type(self, name: str, route: event_pb2.Route = event_pb2.ROUTE_RANKED) -> None:
+    def put_type(
+        self, name: str, route: event_pb2.Route.ValueType = event_pb2.ROUTE_RANKED
+    ) -> None:
         channels = [
             notification_pb2.CHANNEL_PUSH,
             notification_pb2.CHANNEL_EMAIL,
@@ -129,7 +135,11 @@ class Peers:
         return parse_time(str(given)) if given else datetime.now(UTC)
 
     async def answered(self, method: str, context: Any) -> None:
-        """What every call passes last."""
+        """What a call that changed something passes last."""
+        if method == self.hang:
+            self.hang = ""
+            self.hung.set()
+            await asyncio.Event().wait()
         if self.lose_answer[method]:
             self.lose_answer[method] -= 1
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the answer was lost")

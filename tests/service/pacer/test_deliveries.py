@@ -10,6 +10,7 @@ import grpc
 import pytest
 from heliograph.pacer.v1alpha1 import pacer_pb2
 from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.type.v1alpha1 import notification_pb2
 
 from services.pacer.adapters.inbox import InboxAdapter
 from services.pacer.messages import Message, Outcome, Result
@@ -38,7 +39,10 @@ class Channel:
 def delivery(peers: Peers) -> DeliveryState:
     """A delivery in the outbox, due in the morning."""
     made = policy_pb2.Delivery(
-        delivery_id="20260105.d1", decision_id="20260105.x", user_id="ann", channel=1
+        delivery_id="20260105.d1",
+        decision_id="20260105.x",
+        user_id="ann",
+        channel=notification_pb2.CHANNEL_PUSH,
     )
     made.event.user_id, made.event.event_id, made.event.event_type = "ann", "e1", "alert"
     made.decide_time.FromDatetime(MORNING)
@@ -53,7 +57,7 @@ async def attempts(pacer: Pacer) -> list[pacer_pb2.Attempt]:
 
 async def run_until_ended(pacer: Pacer, delivery: DeliveryState) -> list[datetime]:
     """Process whenever the delivery is due; the times."""
-    times = []
+    times: list[datetime] = []
     while delivery.end is None and len(times) < 50:
         times.append(delivery.due)
         await pacer.process(delivery.due)
