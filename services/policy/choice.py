@@ -6,6 +6,7 @@ the propensities, so they can't disagree.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,8 +45,7 @@ class Options:
     """A ready event: nothing is judged, options are in order of preference."""
 
 
-@dataclass(frozen=True, slots=True)
-class Atom:
+class Atom(NamedTuple):
     """One outcome of an arm: its probability, the option or NO_SEND, and the reason to log."""
 
     probability: float
@@ -74,10 +74,11 @@ def propensities(
 ) -> tuple[Floats, Floats]:
     """Probability of each option, [count + 1] with no send last, and the same under each arm,
     [arms, count + 1]. Formula (2) of `arms`."""
-    under = np.zeros((len(by_arm), count + 1))
-    for row, outcomes in enumerate(by_arm):
-        for atom in outcomes:
-            under[row, atom.option] += atom.probability  # NO_SEND is -1, the last column
+    rows = [[0.0] * (count + 1) for _ in by_arm]
+    for row, outcomes in zip(rows, by_arm, strict=True):
+        for probability, option, _ in outcomes:
+            row[option] += probability  # NO_SEND is -1, the last column
+    under = np.array(rows)
     return np.asarray(arm_probabilities) @ under, under
 
 

@@ -19,16 +19,19 @@ from services.policy.channel_bits import CHANNELS
 from services.policy.choice import NO_SEND, Atom, Exploration, Options
 from services.policy.contexts import SlotRule
 from services.policy.controller import Judgement
-from services.policy.explanation import Explanation, option_rows
+from services.policy.explaining import Trace, explanations
+from services.policy.explanation import Explanation
 from services.policy.ids import day_of_slot, decision_id, delivery_id
 from services.policy.judging import Cell, Judged, Model, Offers, Thresholds, judge
-from services.policy.outcomes import End, EventOutcome, blocked, outcomes
+from services.policy.outcomes import End, EventOutcome, blocked, events_left, outcomes
 from services.policy.rules import Ruled, apply_rules
 from services.policy.rules.caps_and_gaps import recent
 from services.policy.rules.removal import KEPT
 from services.runtime.hashing import unit_hash
 
 DEFERRED = "DEFERRED"
+
+_DEFERRED_TRACE = Trace(NO_SEND, Arm.POLICY, 1.0, judged=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Policy:
     slots: SlotRule
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
     """The option taken for one slot."""
 
@@ -121,9 +124,9 @@ def decide(slots: Sequence[Slot], users: Mapping[str, User], policy: Policy) -> 
     for indexes in _rounds(slots):
         batch = Batch([slots[index] for index in indexes], users, policy.around)
         one = _Round(batch, policy)
-        for position, index in enumerate(indexes):
-            found[index] = one.decision(position)
-            _note(found[index])
+        for index, decision in zip(indexes, one.decisions(), strict=True):
+            found[index] = decision
+            _note(decision)
         for place, offers in one.judged.offers.items():
             known = result.offers.get(place)
             result.offers[place] = offers if known is None else known.joined(offers)
@@ -173,10 +176,22 @@ class _Round:
         self.ruled: Ruled = apply_rules(batch)
         self.left = self.ruled.removed_by == KEPT
         self.judged: Judged = judge(batch, self.left, policy.model, policy.thresholds)
+        self.events_left = events_left(batch, self.ruled)
         self.propensity: Floats = np.zeros(batch.size)
+        self.traces = [_DEFERRED_TRACE] * len(batch.slots)
 
-    def decision(self, slot: int) -> Decision:
-        """Decide one slot of the round."""
+    def decisions(self) -> list[Decision]:
+        """Decide all slots of the round."""
+        found = [self._decision(slot) for slot in range(len(self.batch.slots))]
+        heads = self.policy.model.heads
+        told = explanations(
+            self.batch, self.ruled, self.judged, self.propensity, heads, self.traces
+        )
+        for decision, explanation in zip(found, told, strict=True):
+            decision.explanation = explanation
+        return found
+
+    def _decision(self, slot: int) -> Decision:
         options = self.batch.options_of(slot)
         left = [int(one) for one in np.flatnonzero(self.left[options]) + options.start]
         if not left:
@@ -184,7 +199,7 @@ class _Round:
         if self.batch.critical[left[0]]:  # critical types come in ready slots only, by themselves
             return self._critical(slot, left)
         if self.batch.users[slot].membership.holdout:
-            return self._forced(slot, NO_SEND, "HOLDOUT", "holdout", Arm.HOLDOUT, left)
+            return self._forced(slot, NO_SEND, "HOLDOUT", "holdout", Arm.HOLDOUT)
         return self._drawn(slot, left)
 
     def _without_option(self, slot: int) -> Decision:
@@ -192,7 +207,7 @@ class _Round:
         ready = self.batch.slots[slot].ready
         if ready and wait is not None and wait.until is not None:
             return self._deferred(slot, rule, wait.reason, wait.until)
-        return self._forced(slot, NO_SEND, "NO_OPTION", rule, Arm.POLICY, [])
+        return self._forced(slot, NO_SEND, "NO_OPTION", rule, Arm.POLICY)
 
     def _deferred(self, slot: int, rule: str, reason: str, until: datetime) -> Decision:
         around = self.policy.around
@@ -223,14 +238,12 @@ class _Round:
             left, key=lambda one: (fallback[one], order.index(CHANNELS[batch.column[one]]))
         )
 
-    def _forced(
-        self, slot: int, option: int, reason: str, rule: str, arm: Arm, left: Sequence[int]
-    ) -> Decision:
+    def _forced(self, slot: int, option: int, reason: str, rule: str, arm: Arm) -> Decision:
         if option != NO_SEND:
             self.propensity[option] = 1.0
         no_send = 1.0 if option == NO_SEND else 0.0
         atom = Atom(1.0, option, reason)
-        return self._made(slot, atom, arm, 1.0, 1.0, no_send, rule, left)
+        return self._made(slot, atom, arm, 1.0, 1.0, no_send, rule)
 
     def _drawn(self, slot: int, left: list[int]) -> Decision:
         """Draw the day's arm and, within it, the option."""
@@ -263,7 +276,6 @@ class _Round:
             float(overall[atom.option]),
             float(overall[-1]),
             "",
-            left,
             NO_SEND if options.ready else left[choice.judged(options)],
         )
 
@@ -291,7 +303,6 @@ class _Round:
         propensity: float,
         no_send: float,
         forced_by: str,
-        left: Sequence[int],
         weighed: int = NO_SEND,
     ) -> Decision:
         batch, judged, around = self.batch, self.judged, self.policy.around
@@ -305,10 +316,11 @@ class _Round:
         day = day_of_slot(one.slot_time)
         name = decision_id(day, user.user_id, one.slot_id)
         channel = CHANNELS[column] if sent else 0
-        ends = outcomes(batch, self.ruled, slot, event, atom.reason)
+        ends = outcomes(batch, self.ruled, self.events_left, slot, event, atom.reason)
         if one.ready and not sent and ends[0].end is End.STAYS:
             ends = [EventOutcome(ends[0].event_id, End.SUPPRESSED, atom.reason)]
         after = max(around.now, one.slot_time)
+        self.traces[slot] = Trace(option, arm, no_send, is_judged)
         return Decision(
             slot=one,
             user=user,
@@ -327,54 +339,4 @@ class _Round:
             delivery_id=delivery_id(name, channel) if sent else "",
             outcomes=ends,
             next_slots=self.policy.slots.next_slots(after, user.time_zone, user.slot_hours),
-            explanation=self._explanation(slot, atom, arm, no_send, left, is_judged),
         )
-
-    def _explanation(
-        self, slot: int, atom: Atom, arm: Arm, no_send: float, left: Sequence[int], judged: bool
-    ) -> Explanation:
-        batch, ruled = self.batch, self.ruled
-        options = batch.options_of(slot)
-        used = np.unique(ruled.cause[options])
-        used = used[used != KEPT]
-        cause = np.where(
-            ruled.cause[options] == KEPT, KEPT, np.searchsorted(used, ruled.cause[options])
-        )
-        one = batch.slots[slot]
-        return Explanation(
-            event_ids=[event.event_id for event in one.events],
-            event_types=[event.event_type.name for event in one.events],
-            heads=list(self.policy.model.heads) if one.scores is not None else [],
-            scores=one.scores if one.scores is not None else np.zeros((0, 0), np.float32),
-            thresholds=self.judged.threshold[slot].tolist() if judged else [None, None, None],
-            no_send_propensity=no_send,
-            removed_counts=[
-                *ruled.removed_counts[slot].tolist(),
-                *self._later_counts(slot, atom, arm, left, judged),
-            ],
-            details=[ruled.causes[int(number)].detail for number in used],
-            options=option_rows(
-                batch.event[options] - int(batch.event_starts[slot]),
-                batch.column[options] + 1,
-                ruled.removed_by[options],
-                cause,
-                np.where(self.left[options] & judged, self.judged.utility[options], 0.0),
-                self.propensity[options],
-            ),
-        )
-
-    def _later_counts(
-        self, slot: int, atom: Atom, arm: Arm, left: Sequence[int], judged: bool
-    ) -> tuple[int, int, int]:
-        """How many options arm, threshold and channel turned down."""
-        sent = atom.option != NO_SEND
-        if not sent and (arm is not Arm.POLICY or not judged):
-            return len(left), 0, 0
-        if sent and (arm is not Arm.POLICY or not judged):
-            return 0, 0, len(left) - 1
-        utility = self.judged.utility[left]
-        below = utility < self.judged.threshold[slot, self.batch.column[left]]
-        if not sent:
-            return 0, len(left), 0
-        under = int(below.sum() - below[list(left).index(atom.option)])
-        return 0, under, len(left) - under - 1

@@ -1,9 +1,9 @@
 """What a decision means for each of its events: for the pool, and for a ready event's next try."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ class End(IntEnum):
     SUPPRESSED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class EventOutcome:
+class EventOutcome(NamedTuple):
     """What became of one event, and why."""
 
     event_id: str
@@ -40,26 +39,35 @@ def blocked(batch: Batch, ruled: Ruled, slot: int) -> tuple[Cause | None, str]:
     return min(passing, key=_until, default=None), RULES[last].name
 
 
-def outcomes(batch: Batch, ruled: Ruled, slot: int, taken: int, reason: str) -> list[EventOutcome]:
-    """Of all events of a slot; `taken` is the batch's index of the event sent, or -1."""
-    options = batch.options_of(slot)
-    events = batch.event[options]
-    removed = ruled.removed_by[options] != KEPT
+def events_left(batch: Batch, ruled: Ruled) -> list[bool]:
+    """Of each event of the batch, whether the rules left it an option."""
+    left = batch.event[ruled.removed_by == KEPT]
+    found: list[bool] = (np.bincount(left, minlength=len(batch.events)) > 0).tolist()
+    return found
+
+
+def outcomes(
+    batch: Batch, ruled: Ruled, left: Sequence[bool], slot: int, taken: int, reason: str
+) -> list[EventOutcome]:
+    """Of all events of a slot; `left` is by event, `taken` the batch's index of the event sent,
+    or -1."""
     first, end = int(batch.event_starts[slot]), int(batch.event_starts[slot + 1])
-    left = np.bincount(events[~removed] - first, minlength=end - first) > 0
-    causes: dict[int, list[Cause]] = {}
-    for option in np.flatnonzero(removed & ~left[events - first]) + options.start:
-        causes.setdefault(int(batch.event[option]), []).append(ruled.cause_of(int(option)))
     kept = reason if taken == -1 else "NOT_CHOSEN"
-    found = []
-    for event in range(first, end):
-        name = batch.events[event].event_id
-        if event == taken:
-            found.append(EventOutcome(name, End.SENT, reason))
-        elif event in causes:
-            found.append(_removed(name, causes[event]))
-        else:
-            found.append(EventOutcome(name, End.STAYS, kept))
+    causes: dict[int, list[Cause]] = {}
+    if not all(left[first:end]):
+        options = batch.options_of(slot)
+        for option in range(options.start, options.stop):
+            event = int(batch.event[option])
+            if not left[event]:
+                causes.setdefault(event, []).append(ruled.cause_of(option))
+    found = [
+        EventOutcome(event.event_id, End.STAYS, kept)
+        if left[first + offset]
+        else _removed(event.event_id, causes[first + offset])
+        for offset, event in enumerate(batch.slots[slot].events)
+    ]
+    if taken != -1:
+        found[taken - first] = EventOutcome(found[taken - first].event_id, End.SENT, reason)
     return found
 
 
