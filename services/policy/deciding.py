@@ -225,9 +225,7 @@ class _Round:
         )
 
     def _critical(self, slot: int, left: list[int]) -> Decision:
-        return self._forced(
-            slot, self._preferred(left)[0], "CRITICAL", "critical", Arm.POLICY, left
-        )
+        return self._forced(slot, self._preferred(left)[0], "CRITICAL", "critical", Arm.POLICY)
 
     def _preferred(self, left: Sequence[int]) -> list[int]:
         """A ready event's options, in its type's order of channels, the fallback last."""
