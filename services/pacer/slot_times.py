@@ -27,11 +27,12 @@ def offers(
 ) -> list[SlotKey]:
     """The user's possible next slots after `now`, soonest first, each once, at whole minutes.
 
-    The last resort is the minute `fallback` from now. Several are offered because a slot that was
-    processed before it was due is still ahead and must not be opened again.
+    The last resort is the minute `fallback` after all others, or from now when there are none: the
+    user's own slots come first. Several are offered because a slot that was processed before it
+    was due is still ahead and must not be opened again.
     """
-    last_resort = now + fallback + timedelta(minutes=1)
     ahead = {time for times in proposals for time in map(_minute, times) if time > now}
+    last_resort = max(ahead, default=now) + fallback + timedelta(minutes=1)
     return [
         SlotKey(user_id, slot_id(time), time) for time in sorted(ahead | {_minute(last_resort)})
     ]

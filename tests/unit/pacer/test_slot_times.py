@@ -37,3 +37,10 @@ def test_offers_are_ahead_sorted_and_never_none(
 def test_last_resort_is_after_the_delay() -> None:
     (only,) = offers("ann", NOW, timedelta(hours=6))
     assert only.time == datetime(2026, 1, 5, 14, 31, tzinfo=UTC)
+
+
+def test_last_resort_never_comes_before_the_users_own_slots() -> None:
+    tomorrow = NOW.replace(second=0) + timedelta(hours=20)
+    first, last = offers("ann", NOW, timedelta(hours=6), [tomorrow])
+    assert first.time == tomorrow
+    assert last.time > tomorrow
