@@ -118,7 +118,7 @@ class _Unreadable:
 def _tolerant(
     parse: Callable[[bytes], Any] | None,
 ) -> Callable[[bytes], Message | _Unreadable] | None:
-    """gRPC answers UNKNOWN when a deserializer raises; this way the caller is told what is wrong."""
+    """gRPC answers UNKNOWN when a deserializer raises; this way callers are told what is wrong."""
 
     if parse is None:
         return None
