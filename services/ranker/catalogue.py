@@ -1,5 +1,7 @@
 """The items the ranker knows: followed from candidate, kept in Postgres, held in memory."""
 
+from __future__ import annotations
+
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence

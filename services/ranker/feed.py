@@ -1,5 +1,7 @@
 """Follows policy's feed: every batch moves features, logs and cursor in one transaction."""
 
+from __future__ import annotations
+
 import asyncio
 from collections import Counter as Tally
 from collections import defaultdict

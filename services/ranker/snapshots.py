@@ -48,12 +48,14 @@ def decode_users(snapshots: Sequence[bytes]) -> Features:
         lengths = dict(zip(SEQUENCES, data[len(_MARK) : head], strict=True))
         offset = head
         for spec in USER_FEATURES:
-            shape = spec.shape
-            if shape == (STEPS,):
-                shape = (lengths[spec.name.split("_")[0]],)
-            count = int(np.prod(shape))
-            values = np.frombuffer(data, np.dtype(spec.dtype).newbyteorder("<"), count, offset)
-            users[spec.name][row, ..., : shape[-1]] = values.reshape(shape) if shape else values[0]
+            is_sequence = spec.shape == (STEPS,)
+            length = lengths[spec.name.split("_")[0]] if is_sequence else int(np.prod(spec.shape))
+            dtype = np.dtype(spec.dtype).newbyteorder("<")
+            values = np.frombuffer(data, dtype, length, offset)
+            if is_sequence:
+                users[spec.name][row, :length] = values
+            else:
+                users[spec.name][row] = values.reshape(spec.shape)
             offset += values.nbytes
     return users
 

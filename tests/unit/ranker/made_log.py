@@ -40,7 +40,7 @@ def made_log(
     users: int = 100, days: int = 30, seed: int = 0, channel: Channel = Channel.PUSH
 ) -> tuple[Examples, ItemTable]:
     """One send a user and day; opened with probability .6 for items of a genre the user likes
-    (user number modulo 4), else .05."""
+    (user number modulo 4), else .05. The source's score tells which, four times in five."""
     random = np.random.default_rng(seed)
     items = made_items()
     head = HEADS.index(Head.PUSH_OPEN if channel is Channel.PUSH else Head.EMAIL_CLICK)
@@ -49,10 +49,13 @@ def made_log(
     for day in range(days):
         now = START + day * 86400 + 9 * 3600
         chosen = random.integers(len(items), size=users)
-        opened = random.random(users) < np.where(
-            chosen % len(GENRES) == np.arange(users) % len(GENRES), 0.6, 0.05
-        )
-        events = [EventFacts("movie.suggestion", [f"i{item}"], "made", 0.5) for item in chosen]
+        liked = chosen % len(GENRES) == np.arange(users) % len(GENRES)
+        opened = random.random(users) < np.where(liked, 0.6, 0.05)
+        told = np.where(random.random(users) < 0.8, liked, ~liked)
+        events = [
+            EventFacts("movie.suggestion", [f"i{item}"], "made", float(score))
+            for item, score in zip(chosen, told, strict=True)
+        ]
         parts.append(
             (
                 user_features(states, [UserSignals("core")] * users, now, items),
