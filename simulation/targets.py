@@ -2,11 +2,11 @@
 
 The target counts users that push or e-mail reaches. One whom both reach is asked for with 70 % push
 and 30 % e-mail, one whom a single channel reaches with that channel alone. A segment's target is
-the sum over its users, set anew each morning for the segments as they then are. The in-app inbox
-has no target: there it is a fallback.
+the sum over its users, set anew each morning for the segments as they then are. A segment without
+users gets 0: who comes into it during the day is sent nothing more by push or e-mail before the
+next morning. The in-app inbox has no target: there it is a fallback.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from simulation.populate import EMAIL, PUSH
 from simulation.recipients import Reach
 
 PUSH_SPLIT = 0.7
+SEGMENTS = ("new", "core", "casual", "marginal", "dormant", "resurrected")
 
 Cell: TypeAlias = "tuple[str, notification_pb2.Channel.ValueType]"
 """Segment and channel."""
@@ -34,7 +35,9 @@ def split(
     `turned_off` holds the (user, channel) that users have turned off since; `segments` the segment
     of each user. Users by position.
     """
-    targets: defaultdict[Cell, float] = defaultdict(float)
+    targets: dict[Cell, float] = {
+        (segment, channel): 0.0 for segment in SEGMENTS for channel in (PUSH, EMAIL)
+    }
     for reach in reaches:
         push = reach.push and (reach.user, PUSH) not in turned_off
         email = reach.email and (reach.user, EMAIL) not in turned_off
@@ -44,7 +47,7 @@ def split(
         segment = segments[reach.user]
         targets[segment, PUSH] += per_user_day * share
         targets[segment, EMAIL] += per_user_day * (1 - share)
-    return dict(targets)
+    return targets
 
 
 async def user_segments(services: Services, user_ids: Sequence[str]) -> dict[int, str]:
