@@ -7,9 +7,9 @@ from importlib import import_module
 import click
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
-from rich.console import Console
 from rich.table import Table
 
+from services.cli.terminal import console
 from services.runtime.configuration import explain, settings_in_force
 from services.runtime.settings import SERVICE_NAMES, RuntimeSettings
 
@@ -39,4 +39,4 @@ def config(as_json: bool) -> None:
     table = Table("Variable", "Value", "From", "Meaning", show_lines=False)
     for line in lines:
         table.add_row(line.variable, line.value, line.source, line.description)
-    Console().print(table)
+    console().print(table)

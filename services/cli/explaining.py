@@ -15,11 +15,11 @@ from heliograph.copygen.v1alpha1 import copygen_pb2, copygen_pb2_grpc
 from heliograph.pacer.v1alpha1 import pacer_pb2, pacer_pb2_grpc
 from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
 from heliograph.ranker.v1alpha1 import ranker_pb2, ranker_pb2_grpc
-from rich.console import Console
 
 from services.cli import explanation_tables as tables
 from services.cli.launch import open_channel
 from services.cli.serving import told_plainly
+from services.cli.terminal import console
 from services.runtime.settings import RuntimeSettings
 
 CALL_SECONDS = 10.0
@@ -58,9 +58,9 @@ def explain(subject: str, limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({name: _plain(part) for name, part in parts.items()}, indent=2))
         return
-    console = Console(markup=False)  # titles and ids are data
+    printed = console()
     for table in tables.render(parts):
-        console.print(table)
+        printed.print(table)
 
 
 def decision_parts(services: Services, decision_id: str) -> dict[str, Message]:

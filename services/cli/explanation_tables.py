@@ -10,9 +10,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from heliograph.policy.v1alpha1 import policy_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 from rich.console import RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 
 MOST_VALUES = 6
+WHOLE = ("Decision", "Delivery", "Slot", "Event")
+"""Columns of ids, which people copy: never cut."""
 
 
 def render(parts: Mapping[str, Message]) -> Iterator[RenderableType]:
@@ -40,6 +42,11 @@ def _facts(title: str, facts: Mapping[str, object]) -> Table:
     for name, value in facts.items():
         table.add_row(name, str(value))
     return table
+
+
+def _table(title: str, *names: str) -> Table:
+    columns = [Column(name, no_wrap=name in WHOLE) for name in names]
+    return Table(*columns, title=title, title_justify="left")
 
 
 def _decision(part: Any) -> Iterator[RenderableType]:
@@ -71,7 +78,7 @@ def _decision_facts(part: Any) -> dict[str, object]:
 
 
 def _rules(part: Any) -> Table:
-    table = Table("Rule", "Removed", "Left", title="Rules in order", title_justify="left")
+    table = _table("Rules in order", "Rule", "Removed", "Left")
     for step in part.steps:
         table.add_row(step.rule, str(step.removed_count), str(step.left_count))
     return table
@@ -79,7 +86,7 @@ def _rules(part: Any) -> Table:
 
 def _options(part: Any) -> Table:
     columns = ("Event", "Channel", "Removed by", "Detail", "Utility", "Threshold", "Propensity")
-    table = Table(*columns, title="Options, no send included", title_justify="left")
+    table = _table("Options, no send included", *columns)
     for option in part.options:
         table.add_row(
             option.event_id or "(no send)",
@@ -110,7 +117,7 @@ def _context_facts(context: policy_pb2.UserContext) -> dict[str, object]:
 
 def _decisions(part: Any) -> Iterator[RenderableType]:
     columns = ("Decision", "Decided", "Taken", "Channel", "Why", "Propensity")
-    table = Table(*columns, title="Decisions, newest first (policy)", title_justify="left")
+    table = _table("Decisions, newest first (policy)", *columns)
     for decision in part.decisions:
         table.add_row(
             decision.decision_id,
@@ -125,7 +132,7 @@ def _decisions(part: Any) -> Iterator[RenderableType]:
 
 def _events(part: Any) -> Iterator[RenderableType]:
     columns = ("Event", "Type", "Source", "Items", "Accepted", "End", "Why")
-    table = Table(*columns, title="Events (candidate)", title_justify="left")
+    table = _table("Events (candidate)", *columns)
     for pooled in part.events:
         event = pooled.event
         table.add_row(
@@ -142,7 +149,7 @@ def _events(part: Any) -> Iterator[RenderableType]:
 
 def _features(part: Any) -> Iterator[RenderableType]:
     title = f"Features at {_time(part.snapshot_time)}, model {part.model_version} (ranker)"
-    table = Table("Input", "Shape", "Values", title=title, title_justify="left")
+    table = _table(title, "Input", "Shape", "Values")
     for feature in part.features:
         values = ", ".join(f"{value:.4g}" for value in feature.values[:MOST_VALUES])
         more = f" … ({len(feature.values)})" if len(feature.values) > MOST_VALUES else ""
@@ -152,7 +159,7 @@ def _features(part: Any) -> Iterator[RenderableType]:
 
 def _copy(part: Any) -> Iterator[RenderableType]:
     columns = ("Delivery", "Variant", "Title", "Body", "Propensity")
-    table = Table(*columns, title="Words (copygen)", title_justify="left")
+    table = _table("Words (copygen)", *columns)
     for copy in part.copies:
         table.add_row(
             copy.delivery_id, copy.variant_id, copy.title, copy.body, f"{copy.propensity:.4f}"
@@ -162,7 +169,7 @@ def _copy(part: Any) -> Iterator[RenderableType]:
 
 def _attempts(part: Any) -> Iterator[RenderableType]:
     columns = ("Attempt", "Adapter", "Time", "Outcome")
-    table = Table(*columns, title="Deliveries (pacer)", title_justify="left")
+    table = _table("Deliveries (pacer)", *columns)
     for attempt in part.attempts:
         outcome = "delivered" if attempt.delivered else attempt.error
         table.add_row(str(attempt.attempt), attempt.adapter, _time(attempt.attempt_time), outcome)
@@ -171,7 +178,7 @@ def _attempts(part: Any) -> Iterator[RenderableType]:
 
 def _slots(part: Any) -> Iterator[RenderableType]:
     columns = ("Slot", "Due", "Processed", "Decision")
-    table = Table(*columns, title="Slots, newest first (pacer)", title_justify="left")
+    table = _table("Slots, newest first (pacer)", *columns)
     for slot in part.slots:
         processed = _time(slot.process_time) or "waits"
         table.add_row(slot.slot_id, _time(slot.slot_time), processed, slot.decision_id)
@@ -180,7 +187,7 @@ def _slots(part: Any) -> Iterator[RenderableType]:
 
 def _inbox(part: Any) -> Iterator[RenderableType]:
     columns = ("Delivered", "Channel", "Title", "Body", "Decision")
-    table = Table(*columns, title="Inbox, newest first (pacer)", title_justify="left")
+    table = _table("Inbox, newest first (pacer)", *columns)
     for message in part.messages:
         table.add_row(
             _time(message.deliver_time),
