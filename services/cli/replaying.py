@@ -18,6 +18,7 @@ from services.cli.launch import (
     require_free_ports,
 )
 from services.cli.serving import serve_until_stopped, told_plainly
+from services.cli.terminal import console
 from services.runtime.settings import RuntimeSettings
 from simulation.connection import ReplayError
 from simulation.download import load
@@ -116,7 +117,7 @@ def _replayed(
 
 
 def _report(result: ReplayResult, json_file: Path | None) -> None:
-    print_replay(result)
+    print_replay(result, console(markup=True))
     if json_file is not None:
         write_json(result, json_file)
         click.echo(f"figures: {json_file}")

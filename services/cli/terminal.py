@@ -5,10 +5,10 @@ from rich.console import Console
 WIDTH_OF_FILES = 132
 
 
-def console() -> Console:
+def console(*, markup: bool = False) -> Console:
     """Standard output: as wide as the terminal, or wide enough for the tables in a file or pipe.
 
-    Titles, ids and reasons are data, so markup in them means nothing.
+    Without `markup`, titles, ids and reasons are data, and markup in them means nothing.
     """
-    printed = Console(markup=False)
-    return printed if printed.is_terminal else Console(markup=False, width=WIDTH_OF_FILES)
+    printed = Console(markup=markup)
+    return printed if printed.is_terminal else Console(markup=markup, width=WIDTH_OF_FILES)
