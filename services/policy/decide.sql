@@ -39,9 +39,11 @@ JOIN decisions ON decisions.day = decided_events.day
     AND decisions.slot_id = given.slot_id
 
 -- name: decided_events
--- Which of these events have ended. Invariant 3.
+-- Which of these events have ended. Invariant 3. Thousands of ids come as two texts, for ids hold
+-- no control characters, and that costs a third of two arrays.
 SELECT given.user_id, given.event_id
-FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[])) AS given (user_id, event_id)
+FROM unnest(string_to_array(:user_ids, chr(31)), string_to_array(:event_ids, chr(31)))
+    AS given (user_id, event_id)
 JOIN decided_events ON decided_events.user_id = given.user_id
     AND decided_events.event_id = given.event_id
 

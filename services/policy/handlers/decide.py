@@ -1,6 +1,6 @@
 """Decide."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
@@ -21,6 +21,7 @@ from services.runtime.validation import rejection, violations
 OLDEST_SLOT = timedelta(days=30)
 NEWEST_SLOT = timedelta(days=1)
 """How far a slot's time may be from now: its day says where its decision is kept."""
+LAST_SECOND = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 REMEMBERED_EVENTS = 200_000
 ROUNDING = 1e-6
 """Slack of probabilities that come as 32-bit floats."""
@@ -190,7 +191,9 @@ class _Reader:
 def _event(message: event_pb2.Event, kind: EventType, path: str) -> Event:
     expires = float("inf")
     if message.HasField("expire_time"):
-        expires = moment(message.expire_time, f"{path}.expire_time").timestamp()
+        expires = message.expire_time.seconds + message.expire_time.nanos / 1e9
+        if not 0 <= expires < LAST_SECOND:
+            raise _wrong("INVALID_FIELD", f"{path}.expire_time", "must lie in the years 1970–9998")
     return Event(
         event_id=message.event_id,
         event_type=kind,
