@@ -37,7 +37,8 @@ def database_server(settings: RuntimeSettings) -> Iterator[str]:
     if given:
         yield given
         return
-    with EmbeddedPostgres(settings.state_dir / "postgres") as server:
+    user = settings.postgres_user or None
+    with EmbeddedPostgres(settings.state_dir / "postgres", user=user) as server:
         yield server.url("heliograph")
 
 

@@ -67,7 +67,7 @@ METHODS: Mapping[str, frozenset[Role]] = _table(
             "UpsertRecipients": (Role.APP,),
             "PutPreferences": (Role.APP,),
             "Snooze": (Role.APP,),
-            "GetUserContexts": (Role.PACER,),
+            "GetUserContexts": (Role.PACER, Role.OPERATOR),
             "Decide": (Role.PACER,),
             "ReportEngagement": (Role.APP,),
             "ReportSessions": (Role.APP,),

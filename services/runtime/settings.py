@@ -85,10 +85,9 @@ class RuntimeSettings(BaseSettings):
 
     state_dir: Path = Path(".heliograph")
     """Folder for what a single machine keeps: embedded Postgres, local keys, the file channel."""
-    data_dir: Path = Path("../shared/data")
-    """Folder with the data sets that the replay and the tests read."""
-    model_dir: Path = Path("models")
-    """Folder with the ranking models."""
+    postgres_user: str = ""
+    """User that the embedded Postgres runs as when it is started by root; empty: the owner of its
+    data, or else nobody."""
     secret_key: SecretStr = SecretStr("")
     """Secret from which all keys are derived, 32 characters or more. Empty: a key made once in
     state_dir (not in production)."""

@@ -74,7 +74,7 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: Path, *, user: str | None = None) -> None:
         self._state = data_dir.absolute()
         self._home = self._state / "cluster"
-        self._user = user or os.environ.get("HELIOGRAPH_POSTGRES_USER")
+        self._user = user
         self._lock: int | None = None
         self._socket: Path | None = None
         self._password = ""
