@@ -67,9 +67,13 @@ ORDER BY user_id FOR KEY SHARE
 -- Which of the users exist.
 SELECT user_id FROM users WHERE user_id = ANY(CAST(:user_ids AS text[]))
 
--- name: item_states
--- Which of the items exist, and whether they are deleted.
-SELECT item_id, deleted FROM items WHERE item_id = ANY(CAST(:item_ids AS text[]))
+-- name: known_items
+-- Which of the items are stored.
+SELECT item_id FROM items WHERE item_id = ANY(CAST(:item_ids AS text[]))
+
+-- name: deleted_items
+-- Which of the items are deleted.
+SELECT item_id FROM items WHERE deleted AND item_id = ANY(CAST(:item_ids AS text[]))
 
 -- name: insert_interactions
 -- Store interactions; the same user, item and time is stored once.

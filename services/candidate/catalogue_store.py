@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import TextClause
+
+from services.candidate import literals
 from services.runtime.database import UnitOfWork, load_queries
 
 QUERIES = load_queries(Path(__file__).with_name("catalogue_queries.sql"))
@@ -39,51 +42,53 @@ async def upsert_users(work: UnitOfWork, users: Sequence[Record], now: datetime)
 async def upsert_items(work: UnitOfWork, items: Sequence[Record], now: datetime) -> None:
     """Store items; of several with one id the last counts."""
     kept = {item.name: item.deleted for item in items}
-    params = _records(items, now) | {"deleted": list(kept.values())}
+    params = _records(items, now) | {"deleted": literals.flags(kept.values())}
     await work.execute(QUERIES.upsert_items, params)
 
 
 async def insert_interactions(work: UnitOfWork, interactions: Sequence[Interaction]) -> None:
     """Store interactions of users and items that exist."""
     params = {
-        "user_ids": [entry.user_id for entry in interactions],
-        "item_ids": [entry.item_id for entry in interactions],
-        "times": [entry.interact_time for entry in interactions],
-        "weights": [entry.weight for entry in interactions],
-        "kinds": [entry.kind for entry in interactions],
+        "user_ids": literals.texts(entry.user_id for entry in interactions),
+        "item_ids": literals.texts(entry.item_id for entry in interactions),
+        "times": literals.times(entry.interact_time for entry in interactions),
+        "weights": literals.numbers(entry.weight for entry in interactions),
+        "kinds": literals.texts(entry.kind for entry in interactions),
     }
     await work.execute(QUERIES.insert_interactions, params)
 
 
 async def share_users(work: UnitOfWork, user_ids: Collection[str]) -> set[str]:
     """Those of the users that exist; they can't be removed before this unit of work ends."""
-    rows = await work.rows(QUERIES.share_users, {"user_ids": sorted(set(user_ids))})
+    rows = await work.rows(QUERIES.share_users, {"user_ids": literals.texts(set(user_ids))})
     return {row.user_id for row in rows}
 
 
 async def known_items(work: UnitOfWork, item_ids: Collection[str]) -> set[str]:
     """Those of the items that are stored, deleted ones too."""
-    return {name for name, _ in await _item_states(work, item_ids)}
+    return await _items(work, QUERIES.known_items, item_ids)
 
 
 async def deleted_items(work: UnitOfWork, item_ids: Collection[str]) -> set[str]:
     """Those of the items that are stored and deleted."""
-    return {name for name, deleted in await _item_states(work, item_ids) if deleted}
+    return await _items(work, QUERIES.deleted_items, item_ids)
 
 
-async def _item_states(work: UnitOfWork, item_ids: Collection[str]) -> list[tuple[str, bool]]:
+async def _items(work: UnitOfWork, query: TextClause, item_ids: Collection[str]) -> set[str]:
     if not item_ids:
-        return []
-    rows = await work.rows(QUERIES.item_states, {"item_ids": sorted(set(item_ids))})
-    return [(row.item_id, row.deleted) for row in rows]
+        return set()
+    rows = await work.rows(query, {"item_ids": literals.texts(set(item_ids))})
+    return {row.item_id for row in rows}
 
 
 def _records(records: Sequence[Record], now: datetime) -> dict[str, object]:
     kept = {record.name: record for record in records}
     return {
-        "ids": list(kept),
-        "bodies": [record.body for record in kept.values()],
-        "create_times": [record.create_time for record in kept.values()],
-        "undated": [name for name, record in kept.items() if record.create_time is None],
+        "ids": literals.texts(kept),
+        "bodies": literals.binaries(record.body for record in kept.values()),
+        "create_times": literals.times(record.create_time for record in kept.values()),
+        "undated": literals.texts(
+            name for name, record in kept.items() if record.create_time is None
+        ),
         "now": now,
     }

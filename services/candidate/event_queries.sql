@@ -2,7 +2,7 @@
 
 -- name: lock_users
 -- Which of the users exist; each is locked, in one order, so that a user's pool has one writer.
-SELECT user_id FROM users WHERE user_id = ANY(CAST(:user_ids AS text[]))
+SELECT user_id, pool_bound FROM users WHERE user_id = ANY(CAST(:user_ids AS text[]))
 ORDER BY user_id FOR NO KEY UPDATE
 
 -- name: stored_digests
@@ -21,23 +21,6 @@ JOIN events ON events.user_id = asked.user_id AND events.event_type = asked.even
     AND events.aggregation_key = asked.aggregation_key
 WHERE events.end_kind IS NULL AND events.route = 3 AND events.expire_time > :now
 ORDER BY events.user_id, events.event_type, events.aggregation_key, events.accept_time DESC
-
--- name: insert_events
--- Accept a batch; those merged on arrival come with their end.
-INSERT INTO events (user_id, event_id, event_type, route, digest, body, item_ids, source,
-    campaign_id, aggregation_key, source_score, expire_time, accept_time,
-    end_kind, end_time, merged_into)
-SELECT user_id, event_id, event_type, route, digest, body, CAST(item_ids AS text[]), source,
-    campaign_id, aggregation_key, source_score, expire_time, CAST(:now AS timestamptz),
-    CASE WHEN merged_into <> '' THEN 2 END,
-    CASE WHEN merged_into <> '' THEN CAST(:now AS timestamptz) END, merged_into
-FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[]), CAST(:event_types AS text[]),
-    CAST(:routes AS smallint[]), CAST(:digests AS bytea[]), CAST(:bodies AS bytea[]),
-    CAST(:item_ids AS text[]), CAST(:sources AS text[]), CAST(:campaign_ids AS text[]),
-    CAST(:keys AS text[]), CAST(:scores AS float8[]), CAST(:expire_times AS timestamptz[]),
-    CAST(:merged_into AS text[]))
-    AS new(user_id, event_id, event_type, route, digest, body, item_ids, source,
-        campaign_id, aggregation_key, source_score, expire_time, merged_into)
 
 -- name: grow_events
 -- Store the new content of waiting events that others were merged into.
@@ -60,21 +43,29 @@ SELECT * FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[]),
 INSERT INTO arrivals (user_id, arrive_time)
 SELECT user_id, CAST(:now AS timestamptz) FROM unnest(CAST(:user_ids AS text[])) AS new(user_id)
 
+-- name: count_pools
+-- How many events wait in these users' pools.
+SELECT user_id, count(*) AS waiting FROM events
+WHERE user_id = ANY(CAST(:user_ids AS text[])) AND end_kind IS NULL AND route = 3
+GROUP BY user_id
+
+-- name: set_pool_bounds
+-- Store how many events at most wait in these users' pools.
+UPDATE users SET pool_bound = new.bound
+FROM unnest(CAST(:user_ids AS text[]), CAST(:bounds AS integer[])) AS new(user_id, bound)
+WHERE users.user_id = new.user_id
+
 -- name: evict_events
 -- Bring the pools of these users down to their size: least promising first, then soonest expiry.
--- What has expired already is recorded as expired.
-WITH overfull AS (
-    SELECT user_id FROM events
-    WHERE user_id = ANY(CAST(:user_ids AS text[])) AND end_kind IS NULL AND route = 3
-    GROUP BY user_id HAVING count(*) > :pool_size
-), places AS (
+-- What has expired already goes before all others, and is recorded as expired.
+WITH places AS (
     SELECT user_id, event_id, expire_time <= :now AS expired,
         row_number() OVER (
             PARTITION BY user_id
             ORDER BY expire_time <= :now, source_score DESC, expire_time DESC, event_id
         ) AS place
     FROM events
-    WHERE user_id IN (SELECT user_id FROM overfull) AND end_kind IS NULL AND route = 3
+    WHERE user_id = ANY(CAST(:user_ids AS text[])) AND end_kind IS NULL AND route = 3
 )
 UPDATE events SET end_kind = CASE WHEN places.expired THEN 3 ELSE 4 END, end_time = :now,
     end_reason = CASE WHEN places.expired THEN 'EXPIRED' ELSE 'POOL_FULL' END
@@ -146,7 +137,10 @@ ORDER BY leased.available_time, leased.seq
 -- name: waiting_about
 -- Waiting events about any of these items or of any of these campaigns.
 SELECT user_id, event_id FROM events
-WHERE end_kind IS NULL AND item_ids && CAST(:item_ids AS text[])
+WHERE end_kind IS NULL AND item_ids[1] = ANY(CAST(:item_ids AS text[]))
+UNION
+SELECT user_id, event_id FROM events
+WHERE end_kind IS NULL AND cardinality(item_ids) > 1 AND item_ids && CAST(:item_ids AS text[])
 UNION
 SELECT user_id, event_id FROM events
 WHERE end_kind IS NULL AND campaign_id <> '' AND campaign_id = ANY(CAST(:campaign_ids AS text[]))
@@ -168,9 +162,9 @@ WHERE events.user_id = old.user_id AND events.event_id = old.event_id
 -- name: delete_old_arrivals
 -- Bounded deletion of arrivals that nobody reads any more.
 DELETE FROM arrivals USING (
-    SELECT xid, seq FROM arrivals WHERE arrive_time < :before ORDER BY arrive_time LIMIT :count
+    SELECT xid, seq FROM arrivals ORDER BY xid, seq LIMIT :count
 ) AS old
-WHERE arrivals.xid = old.xid AND arrivals.seq = old.seq
+WHERE arrivals.xid = old.xid AND arrivals.seq = old.seq AND arrivals.arrive_time < :before
 
 -- name: delete_old_requests
 -- Bounded deletion of stored answers.

@@ -8,12 +8,32 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from services.candidate import literals
 from services.candidate.aggregation import Key, Waiting
 from services.candidate.events import End, Event, Route
 from services.candidate.messages import decode_event, encode_event
 from services.runtime.database import UnitOfWork, load_queries
 
 QUERIES = load_queries(Path(__file__).with_name("event_queries.sql"))
+COLUMNS = (
+    "user_id",
+    "event_id",
+    "event_type",
+    "route",
+    "digest",
+    "body",
+    "item_ids",
+    "source",
+    "campaign_id",
+    "aggregation_key",
+    "source_score",
+    "expire_time",
+    "accept_time",
+    "end_kind",
+    "end_time",
+    "merged_into",
+)
+"""Of the table events, in the order of `_row`."""
 NOT_RANKED = (Route.IMMEDIATE, Route.SCHEDULED)
 
 EventKey = tuple[str, str]
@@ -41,10 +61,11 @@ class Ending:
     decision_id: str = ""
 
 
-async def lock_users(work: UnitOfWork, user_ids: Iterable[str]) -> set[str]:
-    """Those of the users that exist, each locked against other writers of its pool."""
-    rows = await work.rows(QUERIES.lock_users, {"user_ids": sorted(set(user_ids))})
-    return {row.user_id for row in rows}
+async def lock_users(work: UnitOfWork, user_ids: Iterable[str]) -> dict[str, int]:
+    """Those of the users that exist, each locked against other writers of its pool, with the number
+    of events that wait in it at most."""
+    rows = await work.rows(QUERIES.lock_users, {"user_ids": literals.texts(set(user_ids))})
+    return {row.user_id: row.pool_bound for row in rows}
 
 
 async def stored_digests(work: UnitOfWork, keys: Collection[EventKey]) -> dict[EventKey, bytes]:
@@ -58,7 +79,12 @@ async def mergeable(work: UnitOfWork, keys: Collection[Key], now: datetime) -> d
     if not keys:
         return {}
     users, types, names = zip(*keys, strict=True)
-    params = {"user_ids": list(users), "event_types": list(types), "keys": list(names), "now": now}
+    params = {
+        "user_ids": literals.texts(users),
+        "event_types": literals.texts(types),
+        "keys": literals.texts(names),
+        "now": now,
+    }
     found = [
         Waiting(decode_event(row.body), row.accept_time)
         for row in await work.rows(QUERIES.mergeable_events, params)
@@ -70,24 +96,16 @@ async def mergeable(work: UnitOfWork, keys: Collection[Key], now: datetime) -> d
 
 
 async def insert(work: UnitOfWork, new: Sequence[NewEvent], now: datetime) -> None:
-    """Store accepted events; immediate and scheduled ones enter the ready queue."""
-    events = [entry.event for entry in new]
-    params = _content(events) | {
-        "event_types": [event.event_type for event in events],
-        "routes": [int(entry.route) for entry in new],
-        "digests": [entry.digest for entry in new],
-        "sources": [event.source for event in events],
-        "campaign_ids": [event.campaign_id for event in events],
-        "keys": [event.aggregation_key for event in events],
-        "merged_into": [entry.merged_into for entry in new],
-        "now": now,
-    }
-    await work.execute(QUERIES.insert_events, params)
+    """Store accepted events; immediate and scheduled ones enter the ready queue.
+
+    Their users are locked and their keys are known to be new, so a plain COPY will do.
+    """
+    await work.copy("events", COLUMNS, (_row(entry, now) for entry in new))
     queued = [entry.event for entry in new if entry.route is not Route.RANKED]
     if queued:
         ready = _keys([(event.user_id, event.event_id) for event in queued]) | {
-            "available_times": [event.deliver_time or now for event in queued],
-            "expire_times": [event.expire_time for event in queued],
+            "available_times": literals.times(event.deliver_time or now for event in queued),
+            "expire_times": literals.times(event.expire_time for event in queued),
         }
         await work.execute(QUERIES.queue_ready, ready)
 
@@ -95,21 +113,46 @@ async def insert(work: UnitOfWork, new: Sequence[NewEvent], now: datetime) -> No
 async def grow(work: UnitOfWork, events: Sequence[Event]) -> None:
     """Store the new content of waiting events."""
     if events:
-        await work.execute(QUERIES.grow_events, _content(events))
+        params = _keys([(event.user_id, event.event_id) for event in events]) | {
+            "bodies": literals.binaries(encode_event(event) for event in events),
+            "item_ids": literals.texts(literals.texts(event.item_ids) for event in events),
+            "scores": literals.numbers(event.source_score for event in events),
+            "expire_times": literals.times(event.expire_time for event in events),
+        }
+        await work.execute(QUERIES.grow_events, params)
 
 
-async def evict(
-    work: UnitOfWork, user_ids: Collection[str], pool_size: int, now: datetime
+async def bound_pools(
+    work: UnitOfWork, bounds: Mapping[str, int], pool_size: int, now: datetime
 ) -> set[EventKey]:
-    """Bring pools down to their size; returns the events that had to leave."""
-    params = {"user_ids": list(user_ids), "pool_size": pool_size, "now": now}
-    return set(_pairs(await work.rows(QUERIES.evict_events, params)))
+    """Keep locked users' pools within their size; returns the events that had to leave.
+
+    `bounds` are the most events that may wait in each pool. Ends don't lower the stored bound, so
+    only where it passes the size are events counted, and the bound made exact again.
+    """
+    stored = dict(bounds)
+    evicted: set[EventKey] = set()
+    doubtful = [user for user, bound in bounds.items() if bound > pool_size]
+    if doubtful:
+        rows = await work.rows(QUERIES.count_pools, {"user_ids": doubtful})
+        counts = {row.user_id: row.waiting for row in rows}
+        stored |= {user: min(counts.get(user, 0), pool_size) for user in doubtful}
+        overfull = [user for user, count in counts.items() if count > pool_size]
+        if overfull:
+            params = {"user_ids": overfull, "pool_size": pool_size, "now": now}
+            evicted = set(_pairs(await work.rows(QUERIES.evict_events, params)))
+    params = {
+        "user_ids": literals.texts(stored),
+        "bounds": literals.numbers(stored.values()),
+    }
+    await work.execute(QUERIES.set_pool_bounds, params)
+    return evicted
 
 
 async def announce(work: UnitOfWork, user_ids: Collection[str], now: datetime) -> None:
     """Tell the reader of arrivals about these users, each once."""
     if user_ids:
-        params = {"user_ids": sorted(set(user_ids)), "now": now}
+        params = {"user_ids": literals.texts(sorted(set(user_ids))), "now": now}
         await work.execute(QUERIES.insert_arrivals, params)
 
 
@@ -126,9 +169,9 @@ async def end(
     if not first:
         return []
     params = _keys(first) | {
-        "ends": [int(ending.end) for ending in first.values()],
-        "reasons": [ending.reason for ending in first.values()],
-        "decision_ids": [ending.decision_id for ending in first.values()],
+        "ends": literals.numbers(int(ending.end) for ending in first.values()),
+        "reasons": literals.texts(ending.reason for ending in first.values()),
+        "decision_ids": literals.texts(ending.decision_id for ending in first.values()),
         "routes": [int(route) for route in routes],
         "now": now,
     }
@@ -141,7 +184,7 @@ async def end(
 async def give_back(work: UnitOfWork, until: Mapping[EventKey, datetime]) -> None:
     """Give leased events back to the ready queue, each not before its time."""
     if until:
-        params = _keys(until) | {"available_times": list(until.values())}
+        params = _keys(until) | {"available_times": literals.times(until.values())}
         await work.execute(QUERIES.return_ready, params)
 
 
@@ -165,23 +208,31 @@ def _pairs(rows: Sequence[Row[Any]]) -> list[EventKey]:
     return [(row.user_id, row.event_id) for row in rows]
 
 
-def _keys(keys: Iterable[EventKey]) -> dict[str, list[str]]:
+def _keys(keys: Iterable[EventKey]) -> dict[str, object]:
     pairs = list(keys)
-    return {"user_ids": [user for user, _ in pairs], "event_ids": [event for _, event in pairs]}
-
-
-def _content(events: Sequence[Event]) -> dict[str, object]:
     return {
-        "user_ids": [event.user_id for event in events],
-        "event_ids": [event.event_id for event in events],
-        "bodies": [encode_event(event) for event in events],
-        "item_ids": [_array_literal(event.item_ids) for event in events],
-        "scores": [event.source_score for event in events],
-        "expire_times": [event.expire_time for event in events],
+        "user_ids": literals.texts(user for user, _ in pairs),
+        "event_ids": literals.texts(event for _, event in pairs),
     }
 
 
-def _array_literal(values: Sequence[str]) -> str:
-    """Postgres array of texts; arrays of arrays can't have rows of different lengths."""
-    quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
-    return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
+def _row(entry: NewEvent, now: datetime) -> tuple[object, ...]:
+    event, merged = entry.event, bool(entry.merged_into)
+    return (
+        event.user_id,
+        event.event_id,
+        event.event_type,
+        int(entry.route),
+        entry.digest,
+        encode_event(event),
+        literals.texts(event.item_ids),
+        event.source,
+        event.campaign_id,
+        event.aggregation_key,
+        event.source_score,
+        event.expire_time.isoformat(),
+        now.isoformat(),
+        int(End.MERGED) if merged else None,
+        now.isoformat() if merged else None,
+        entry.merged_into,
+    )

@@ -10,6 +10,7 @@ from heliograph.type.v1alpha1 import attribute_pb2, event_pb2, notification_pb2
 
 from services.candidate.events import Draft, Event, Refusal, Route, TypeRules
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DEFAULT_TIME_TO_LIVE = timedelta(days=3)
 
 
@@ -32,9 +33,8 @@ def read_time(moment: Timestamp, path: str) -> datetime:
 
 def write_time(moment: datetime) -> Timestamp:
     """Proto form of an aware time."""
-    stamp = Timestamp()
-    stamp.FromDatetime(moment.astimezone(UTC))
-    return stamp
+    since = moment - EPOCH  # exact, and several times faster than Timestamp.FromDatetime
+    return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def require_plain(text: str, path: str) -> str:

@@ -1,6 +1,7 @@
 """Accepts events: the only way into the pool and the ready queue."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -58,9 +59,12 @@ class Publisher:
         """The same inside a unit of work that the caller commits."""
         published = Published()
         rules = await self._types.rules(work, {draft.event_type for draft in drafts})
-        accepted = await self._judge(work, drafts, rules, published, now)
+        users = await event_store.lock_users(work, (draft.user_id for draft in drafts))
+        accepted = await self._judge(work, drafts, users, rules, published, now)
         if accepted:
-            await self._store(work, accepted, rules, published, now)
+            new = await self._merged(work, accepted, rules, now)
+            await event_store.insert(work, new, now)
+            published.evicted = await self._fill_pools(work, new, users, now)
         work.after_commit(lambda: self._count(published))
         return published
 
@@ -68,12 +72,12 @@ class Publisher:
         self,
         work: UnitOfWork,
         drafts: Sequence[Draft],
+        users: Collection[str],
         rules: Mapping[str, TypeRules],
         published: Published,
         now: datetime,
     ) -> list[NewEvent]:
         """New events; a replay is neither new nor refused, whatever has become of it since."""
-        users = await event_store.lock_users(work, (draft.user_id for draft in drafts))
         seen = await event_store.stored_digests(work, {draft.key for draft in drafts})
         items = {item for draft in drafts for item in draft.item_ids}
         deleted = await catalogue_store.deleted_items(work, items)
@@ -100,20 +104,24 @@ class Publisher:
             published.refusals[place] = refusal
         return accepted
 
-    async def _store(
+    async def _fill_pools(
         self,
         work: UnitOfWork,
-        accepted: Sequence[NewEvent],
-        rules: Mapping[str, TypeRules],
-        published: Published,
+        new: Sequence[NewEvent],
+        users: Mapping[str, int],
         now: datetime,
-    ) -> None:
-        new = await self._merged(work, accepted, rules, now)
-        await event_store.insert(work, new, now)
-        pools = {entry.event.user_id for entry in new if entry.route is Route.RANKED}
-        if pools:
-            published.evicted = await event_store.evict(work, pools, self._pool_size, now)
-            await event_store.announce(work, pools, now)
+    ) -> set[EventKey]:
+        arrived = Counter(
+            entry.event.user_id
+            for entry in new
+            if entry.route is Route.RANKED and not entry.merged_into
+        )
+        if not arrived:
+            return set()
+        bounds = {user: users[user] + count for user, count in arrived.items()}
+        evicted = await event_store.bound_pools(work, bounds, self._pool_size, now)
+        await event_store.announce(work, arrived, now)
+        return evicted
 
     async def _merged(
         self,
@@ -149,7 +157,7 @@ def _planned(
     return NewEvent(event, entry.route, entry.digest, merged_into.get(key, ""))
 
 
-def _wrong_key(draft: Draft, users: set[str], known: bytes | None) -> Refusal | None:
+def _wrong_key(draft: Draft, users: Collection[str], known: bytes | None) -> Refusal | None:
     if draft.user_id not in users:
         message = f"user {draft.user_id!r} is unknown; store it with UpsertUsers first"
         return Refusal("UNKNOWN_USER", message, "user_id")

@@ -46,7 +46,7 @@ class CandidateSettings(ServiceSettings):
     """How often a following WatchItems stream looks for changes, on the wall clock."""
     fresh_window: timedelta = Field(default=14 * DAY, gt=timedelta(0))
     """How long after its creation an item is fresh."""
-    generate_chunk: int = Field(default=1000, ge=1, le=10_000)
+    generate_chunk: int = Field(default=250, ge=1, le=10_000)
     """Users that GenerateDaily handles, and commits, at a time."""
     factors: int = Field(default=32, ge=1, le=512)
     """Length of the collaborative filter's vectors."""

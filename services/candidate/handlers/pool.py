@@ -49,15 +49,12 @@ class PoolCalls(Calls):
         users = list(dict.fromkeys(request.user_ids))
         per_user = request.limit_per_user or DEFAULT_PER_USER
         bodies = await self.parts.pool.read(users, per_user, self.parts.clock.now())
-        pools: dict[str, list[event_pb2.Event]] = {}
+        answer = pb.ReadPoolResponse(event_types=await self._types_of(bodies))
+        filled = {body.user_id for body in bodies}
+        pools = {user: answer.pools.add(user_id=user) for user in users if user in filled}
         for body in bodies:
-            pools.setdefault(body.user_id, []).append(event_pb2.Event.FromString(body.body))
-        return pb.ReadPoolResponse(
-            pools=[
-                pb.UserPool(user_id=user, events=pools[user]) for user in users if user in pools
-            ],
-            event_types=await self._types_of(bodies),
-        )
+            pools[body.user_id].events.add().MergeFromString(body.body)
+        return answer
 
     async def SettlePool(
         self, request: pb.SettlePoolRequest, context: Context
