@@ -88,7 +88,7 @@ class Controller:
         offers = await control_store.read_offers(work, now, self._settings.offer_window)
         curves = await self._curves.read(work, now)
         expected: dict[Cell, float] = {}
-        if any(one.judgement is None or one.state.target == 0 for one in cells):
+        if any(one.per_day and (one.judgement is None or one.state.target == 0) for one in cells):
             expected = await self.expected(work, now)
         found = []
         for one in cells:
