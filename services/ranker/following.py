@@ -1,6 +1,8 @@
 """Keeps the ranker at the present: items, feed and the promoted model."""
 
+from collections.abc import Awaitable
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import grpc
 
@@ -10,6 +12,8 @@ from services.ranker.models import Models
 from services.ranker.rank_log import RankLog, retention_start
 from services.runtime import metrics
 from services.runtime.logs import Logger
+
+Result = TypeVar("Result")
 
 
 class Following:
@@ -29,12 +33,12 @@ class Following:
 
     async def follow_items(self, _now: datetime) -> None:
         """Read candidate's item changes."""
-        await self._catalogue.follow()
+        await self._read("candidate", self._catalogue.follow())
         await self._catalogue.refresh()
 
     async def follow_feed(self, _now: datetime) -> None:
         """Read policy's feed, and take over the item history it changed."""
-        await self._feed.catch_up()
+        await self._read("policy", self._feed.catch_up())
         await self._catalogue.refresh()
 
     async def follow_models(self, _now: datetime) -> None:
@@ -46,12 +50,19 @@ class Following:
 
         When policy can't be reached the call is answered from what is known, and counted.
         """
-        try:
-            if await self._feed.catch_up():
-                await self._catalogue.refresh()
-        except grpc.aio.AioRpcError as error:
+        applied = await self._read("policy", self._feed.catch_up())
+        if applied is None:
             self._behind.inc()
-            self._logger.warning("feed not read before the call", status=error.code().name)
+        elif applied:
+            await self._catalogue.refresh()
+
+    async def _read(self, peer: str, reading: Awaitable[Result]) -> Result | None:
+        """What reading a peer's log gave; None when the peer can't be reached."""
+        try:
+            return await reading
+        except grpc.aio.AioRpcError as error:
+            self._logger.warning("a log was not read on", peer=peer, status=error.code().name)
+            return None
 
     async def clean(self, now: datetime, retention: timedelta) -> None:
         """Drop days past their retention."""

@@ -67,24 +67,31 @@ class Block(nn.Module):
         super().__init__()
         self.heads = heads
         self.before_attention = nn.LayerNorm(width)
-        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.queries = nn.Linear(width, width)
+        self.keys_values = nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, width)
         self.before_forward = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 2 * width)
         self.contract = nn.Linear(2 * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Tokens x [B, T, W] to the same; `bias` [B, 1, 1, T] is added to the attention."""
+    def forward(self, x: Tensor, bias: Tensor | None = None, first: int | None = None) -> Tensor:
+        """Tokens x [B, T, W] to the first Q of them, all unless `first` says fewer [B, Q, W].
+
+        `bias` [B, 1, 1, T] is added to the attention.
+        """
         batch, tokens, width = x.shape
-        qkv = self.queries_keys_values(self.before_attention(x))  # [B, T, 3W]
-        split = qkv.reshape(batch, tokens, 3, self.heads, width // self.heads)
-        queries, keys, values = split.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, T, W/heads]
-        attention = queries @ keys.transpose(-1, -2) / math.sqrt(width // self.heads)
+        size = width // self.heads
+        normed = self.before_attention(x)
+        x = x[:, :first]  # [B, Q, W]
+        queries = self.queries(normed[:, :first]).reshape(batch, -1, self.heads, size)
+        pairs = self.keys_values(normed).reshape(batch, tokens, 2, self.heads, size)
+        keys, values = pairs.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, T, W/heads]
+        attention = queries.transpose(1, 2) @ keys.transpose(-1, -2) / math.sqrt(size)
         if bias is not None:
-            attention = attention + bias  # [B, heads, T, T]
-        mixed = torch.softmax(attention, dim=-1) @ values  # [B, heads, T, W/heads]
-        mixed = mixed.transpose(1, 2).reshape(batch, tokens, width)
+            attention = attention + bias  # [B, heads, Q, T]
+        mixed = torch.softmax(attention, dim=-1) @ values  # [B, heads, Q, W/heads]
+        mixed = mixed.transpose(1, 2).reshape(batch, -1, width)
         x = x + self.dropout(self.output(mixed))
         forward = self.contract(nn.functional.gelu(self.expand(self.before_forward(x))))
         result: Tensor = x + self.dropout(forward)
@@ -129,9 +136,10 @@ class SequenceEncoder(nn.Module):
         tokens = torch.cat([summary, steps], dim=1)  # [3U, 1 + L, S]; the first is always valid
         padding = (stacked["kinds"] == 0).to(tokens.dtype) * HIDDEN  # [3U, L]
         bias = torch.cat([torch.zeros_like(padding[:, :1]), padding], dim=1)[:, None, None]
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             tokens = block(tokens, bias)
-        summaries: Tensor = self.widen(self.norm(tokens[:, 0]))  # [3U, W]
+        heard = self.blocks[-1](tokens, bias, first=1)[:, 0]  # [3U, S]: only it is read
+        summaries: Tensor = self.widen(self.norm(heard))  # [3U, W]
         return summaries.reshape(len(SEQUENCES), users, -1).transpose(0, 1)
 
     @staticmethod
