@@ -20,32 +20,46 @@ FROM recipients
 WHERE user_id = ANY (CAST(:user_ids AS text[]))
 
 -- name: stored_decisions
--- Answers given before for these slots.
-SELECT given.user_id, given.slot_id, decisions.answer
+-- Answers given before for these slots. Here and below, LATERAL … OFFSET 0 looks each key up by its
+-- index: the planner would rather read whole partitions once they are large.
+SELECT given.user_id, given.slot_id, found.answer
 FROM unnest(CAST(:days AS date[]), CAST(:user_ids AS text[]), CAST(:slot_ids AS text[]))
     AS given (day, user_id, slot_id)
-JOIN decisions ON decisions.day = given.day AND decisions.user_id = given.user_id
-    AND decisions.slot_id = given.slot_id
+CROSS JOIN LATERAL (
+    SELECT answer FROM decisions
+    WHERE decisions.day = given.day AND decisions.user_id = given.user_id
+        AND decisions.slot_id = given.slot_id
+    OFFSET 0
+) AS found
 
 -- name: stored_ready_decisions
 -- Answers given before for these ready events, whatever slot time they had then.
-SELECT given.user_id, given.slot_id, decisions.answer
+SELECT given.user_id, given.slot_id, found.answer
 FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[]), CAST(:slot_ids AS text[]))
     AS given (user_id, event_id, slot_id)
-JOIN decided_events ON decided_events.user_id = given.user_id
-    AND decided_events.event_id = given.event_id
-JOIN decisions ON decisions.day = decided_events.day
-    AND decisions.decision_id = decided_events.decision_id
-    AND decisions.slot_id = given.slot_id
+CROSS JOIN LATERAL (
+    SELECT day, decision_id FROM decided_events
+    WHERE decided_events.user_id = given.user_id AND decided_events.event_id = given.event_id
+    OFFSET 0
+) AS ended
+CROSS JOIN LATERAL (
+    SELECT answer FROM decisions
+    WHERE decisions.day = ended.day AND decisions.decision_id = ended.decision_id
+        AND decisions.slot_id = given.slot_id
+    OFFSET 0
+) AS found
 
 -- name: decided_events
--- Which of these events have ended. Invariant 3. Thousands of ids come as two texts, for ids hold
--- no control characters, and that costs a third of two arrays.
-SELECT given.user_id, given.event_id
-FROM unnest(string_to_array(:user_ids, chr(31)), string_to_array(:event_ids, chr(31)))
-    AS given (user_id, event_id)
-JOIN decided_events ON decided_events.user_id = given.user_id
-    AND decided_events.event_id = given.event_id
+-- Which of these events have ended. Invariant 3. The event ids of a user come as one text, for
+-- unnest would flatten arrays; ids hold no control characters.
+SELECT given.user_id, found.event_id
+FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[])) AS given (user_id, event_ids)
+CROSS JOIN LATERAL (
+    SELECT event_id FROM decided_events
+    WHERE decided_events.user_id = given.user_id
+        AND decided_events.event_id = ANY (string_to_array(given.event_ids, chr(31)))
+    OFFSET 0
+) AS found
 
 -- name: store_fatigue
 -- Of locked users. Arrays of arrays come as text, for unnest would flatten them.
@@ -59,4 +73,4 @@ FROM unnest(
     CAST(:user_ids AS text[]), CAST(:send_times AS text[]), CAST(:send_channels AS text[]),
     CAST(:send_deliveries AS text[]), CAST(:arm_days AS date[]), CAST(:arm_likelihoods AS text[])
 ) AS given (user_id, send_times, send_channels, send_deliveries, arm_day, arm_likelihoods)
-WHERE fatigue.user_id = given.user_id
+WHERE fatigue.user_id = given.user_id AND fatigue.user_id = ANY (CAST(:user_ids AS text[]))

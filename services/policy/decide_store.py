@@ -103,8 +103,8 @@ async def mark_decided_events(
 ) -> None:
     """Tell each user which of the slots' events were decided for good before."""
     asked = {
-        "user_ids": _SEPARATOR.join(slot.user_id for slot in slots for _ in slot.events),
-        "event_ids": _SEPARATOR.join(event.event_id for slot in slots for event in slot.events),
+        "user_ids": [slot.user_id for slot in slots],
+        "event_ids": [_SEPARATOR.join(event.event_id for event in slot.events) for slot in slots],
     }
     for row in await work.rows(_queries.decided_events, asked):
         users[row.user_id].decided_events.add(row.event_id)
