@@ -32,7 +32,13 @@ def decode(token: str, kinds: Sequence[type[str] | type[int]]) -> tuple[str | in
         not isinstance(position, list)
         or len(position) != len(kinds)
         or any(type(part) is not kind for part, kind in zip(position, kinds, strict=True))
+        or any(isinstance(part, str) and not _storable(part) for part in position)
     ):
         problem = "is not a next_page_token of this call"
         raise InvalidArgument(f"page_token {problem}", fields=[FieldError("page_token", problem)])
     return tuple(position)
+
+
+def _storable(text: str) -> bool:
+    """Whether Postgres can hold the text; a token is made by anyone."""
+    return "\x00" not in text and text.isprintable()

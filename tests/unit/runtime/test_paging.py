@@ -1,0 +1,52 @@
+"""Page tokens come back as they went, and nobody else's are believed."""
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.runtime.errors import InvalidArgument
+from services.runtime.paging import decode, encode
+
+PRINTABLE = st.text().filter(str.isprintable)
+
+
+@given(PRINTABLE, st.integers(-(2**62), 2**62))
+def test_a_token_comes_back_as_it_went(text: str, number: int) -> None:
+    assert decode(encode([text, number]), [str, int]) == (text, number)
+
+
+def test_an_empty_token_is_the_start() -> None:
+    assert decode("", [str]) is None
+
+
+def made(position: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "rubbish",
+        "é",
+        made([1]),
+        made(["a", "b"]),
+        made({"a": 1}),
+        made(["nul\x00"]),
+        made(["\ud800"]),
+    ],
+)
+def test_tokens_that_are_not_ours_are_refused(token: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        decode(token, [str])
+    assert caught.value.fields[0].path == "page_token"
+
+
+@given(st.text(max_size=60))
+def test_no_token_does_harm(token: str) -> None:
+    try:
+        decode(token, [str, int])
+    except InvalidArgument as error:
+        assert error.fields[0].path == "page_token"
