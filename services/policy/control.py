@@ -3,9 +3,20 @@
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
+import numpy as np
+
 from services.policy import control_store
 from services.policy.control_store import ControlledCell, RecentOffers, StoredStep, Volume
-from services.policy.controller import Reading, Step, judgement, start, step
+from services.policy.controller import (
+    Judgement,
+    Reading,
+    State,
+    Step,
+    judgement,
+    retarget,
+    start,
+    step,
+)
 from services.policy.experiment_store import ExperimentStore
 from services.policy.judging import Cell
 from services.policy.pacing import Curve, curve, slots_by_bin
@@ -13,6 +24,7 @@ from services.policy.settings import PolicySettings
 from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
 
+NO_OFFERS = RecentOffers(np.zeros(0), ())
 UNKNOWN_SHARE = 0.1
 """Share of offers sent by a cell of which neither recipients nor offers are known."""
 
@@ -88,23 +100,37 @@ class Controller:
         offers = await control_store.read_offers(work, now, self._settings.offer_window)
         curves = await self._curves.read(work, now)
         expected: dict[Cell, float] = {}
-        if any(one.per_day and (one.judgement is None or one.state.target == 0) for one in cells):
-            expected = await self.expected(work, now)
+        if any(one.judgement is None for one in cells):
+            expected = await self._expected(work, now)
         found = []
         for one in cells:
-            offered = offers.get(one.cell, RecentOffers(curves[1].shares[:0], ()))
+            offered = offers.get(one.cell, NO_OFFERS)
             reading = self._reading(
                 one,
                 curves[one.cell.channel],
                 volume.get(one.cell, Volume()),
                 offered,
-                expected.get(one.cell, 0.0),
                 now,
             )
-            found.append(self._step(one, reading, offered))
+            found.append(self._step(one, reading, offered, expected.get(one.cell, 0.0)))
         return found
 
-    async def expected(self, work: UnitOfWork, now: datetime) -> dict[Cell, float]:
+    async def set_target(self, work: UnitOfWork, cell: Cell, per_day: float, now: datetime) -> None:
+        """Put a cell under a target, or change it; acts on the next decision."""
+        known = await control_store.lock_cell(work, cell)
+        expected = 0.0
+        if known is None or known.state.target == 0:
+            expected = (await self._expected(work, now)).get(cell, 0.0)
+        if known is None:
+            state = self._start(per_day, expected)
+        else:
+            guess = expected or per_day / UNKNOWN_SHARE
+            state = retarget(known.state, per_day, guess, self._settings.gains)
+        offers = await control_store.read_offers(work, now, self._settings.offer_window)
+        held = self._judged(state, offers.get(cell, NO_OFFERS))
+        await control_store.put_target(work, cell, state, held, now)
+
+    async def _expected(self, work: UnitOfWork, now: datetime) -> dict[Cell, float]:
         """Offers expected a day, for first states."""
         experiments = await self._experiments.current(work)
         today = now.astimezone(UTC).date()
@@ -118,7 +144,6 @@ class Controller:
         pacing: Curve,
         volume: Volume,
         offered: RecentOffers,
-        expected: float,
         now: datetime,
     ) -> Reading:
         paced = pacing.at(now)
@@ -127,29 +152,30 @@ class Controller:
         before = pacing.at(last) if last is not None and same_day else 0.0
         return Reading(
             now=now,
-            target=one.per_day,
             paced=paced,
             progress=max(0.0, paced - before),
             burst=pacing.burst,
             volume=volume.controlled,
             offer_count=offered.since(last),
-            expected_offers=expected or one.per_day / UNKNOWN_SHARE,
         )
 
-    def _step(self, one: ControlledCell, reading: Reading, offered: RecentOffers) -> StoredStep:
-        settings, before = self._settings, one.state
-        made = step(before, reading, settings.gains)
+    def _step(
+        self, one: ControlledCell, reading: Reading, offered: RecentOffers, expected: float
+    ) -> StoredStep:
         if one.judgement is None and not len(offered.utilities):
             # Nothing was offered yet, so nothing lags: only what is expected may have changed.
-            first = start(reading.target, reading.expected_offers, settings.gains)
-            made = Step(
-                replace(first, step_time=reading.now, step_count=before.step_count + 1),
-                "NOTHING_OFFERED",
-            )
-        held = judgement(
-            made.state,
-            offered.utilities,
-            band=settings.threshold_band,
-            floor=settings.utility_floor,
+            first = self._start(one.state.target, expected)
+            count = one.state.step_count + 1
+            kept = replace(first, step_time=reading.now, step_count=count)
+            return StoredStep(one, reading, Step(kept, "NOTHING_OFFERED"), None)
+        made = step(one.state, reading, self._settings.gains)
+        return StoredStep(one, reading, made, self._judged(made.state, offered) or one.judgement)
+
+    def _start(self, target: float, expected: float) -> State:
+        return start(target, expected or target / UNKNOWN_SHARE, self._settings.gains)
+
+    def _judged(self, state: State, offered: RecentOffers) -> Judgement | None:
+        settings = self._settings
+        return judgement(
+            state, offered.utilities, band=settings.threshold_band, floor=settings.utility_floor
         )
-        return StoredStep(one, reading, made, held or one.judgement)

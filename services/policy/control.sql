@@ -4,26 +4,32 @@ VALUES (:group, :segment, :channel, :per_day, :now)
 ON CONFLICT (experiment_group, segment, channel) DO UPDATE
 SET per_day = excluded.per_day, update_time = excluded.update_time
 
--- name: start_threshold
--- The first state of a cell under a target; one that is there is the controller's.
+-- name: put_threshold
+-- The state that goes with a target: it acts at once, not at the next tick.
 INSERT INTO thresholds (
-    experiment_group, segment, channel, quantile, integral, error, target_per_day
+    experiment_group, segment, channel, threshold, band_low, band_high, quantile, integral, error
 )
-VALUES (:group, :segment, :channel, :quantile, :integral, 0, :per_day)
-ON CONFLICT (experiment_group, segment, channel) DO NOTHING
+VALUES (
+    :group, :segment, :channel, :threshold, :band_low, :band_high, :quantile, :integral, :error
+)
+ON CONFLICT (experiment_group, segment, channel) DO UPDATE
+SET threshold = excluded.threshold, band_low = excluded.band_low, band_high = excluded.band_high,
+    quantile = excluded.quantile, integral = excluded.integral, error = excluded.error,
+    version = thresholds.version + 1
 
--- name: close_threshold
--- A target of 0 acts at once, not at the next tick.
-UPDATE thresholds
-SET threshold = :threshold, band_low = :threshold, band_high = :threshold, quantile = 1,
-    target_per_day = 0, version = version + 1
+-- name: lock_cell
+SELECT
+    experiment_group, segment, channel, per_day, threshold, band_low, band_high, quantile,
+    integral, error, step_time, step_count, version
+FROM targets JOIN thresholds USING (experiment_group, segment, channel)
 WHERE experiment_group = :group AND segment = :segment AND channel = :channel
+FOR UPDATE
 
 -- name: read_cells
 -- Cells under a target, with their controller's state.
 SELECT
     experiment_group, segment, channel, per_day, threshold, band_low, band_high, quantile,
-    integral, error, target_per_day, step_time, step_count, version
+    integral, error, step_time, step_count, version
 FROM targets JOIN thresholds USING (experiment_group, segment, channel)
 ORDER BY experiment_group, segment, channel
 
@@ -50,18 +56,17 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('controller:' || current_schem
 UPDATE thresholds
 SET threshold = given.threshold, band_low = given.band_low, band_high = given.band_high,
     quantile = given.quantile, integral = given.integral, error = given.error,
-    target_per_day = given.target_per_day, step_time = :now, step_count = given.step_count,
+    step_time = :now, step_count = given.step_count,
     version = thresholds.version + 1
 FROM unnest(
     CAST(:groups AS text[]), CAST(:segments AS text[]), CAST(:channels AS smallint[]),
     CAST(:versions AS bigint[]), CAST(:thresholds AS double precision[]),
     CAST(:band_lows AS double precision[]), CAST(:band_highs AS double precision[]),
     CAST(:quantiles AS double precision[]), CAST(:integrals AS double precision[]),
-    CAST(:errors AS double precision[]), CAST(:targets AS double precision[]),
-    CAST(:step_counts AS bigint[])
+    CAST(:errors AS double precision[]), CAST(:step_counts AS bigint[])
 ) AS given (
     experiment_group, segment, channel, version, threshold, band_low, band_high, quantile,
-    integral, error, target_per_day, step_count
+    integral, error, step_count
 )
 WHERE thresholds.experiment_group = given.experiment_group
     AND thresholds.segment = given.segment AND thresholds.channel = given.channel

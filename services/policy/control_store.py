@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import Row
 
 from services.policy.batch import Floats
-from services.policy.controller import CLOSED, Judgement, Reading, State, Step, distinct
+from services.policy.controller import Judgement, Reading, State, Step, distinct
 from services.policy.experiments import Experiments
 from services.policy.judging import Cell, Thresholds
 from services.policy.pacing import BINS, SlotHours
@@ -38,7 +38,6 @@ class ControlledCell:
     """A cell under a target."""
 
     cell: Cell
-    per_day: float
     state: State
     judgement: Judgement | None
     """None until something was offered."""
@@ -110,16 +109,31 @@ def thresholds_of(
     return Thresholds(known, cold, Judgement(lowest, lowest, lowest - 1.0), band, floor)
 
 
+async def lock_cell(work: UnitOfWork, cell: Cell) -> ControlledCell | None:
+    """A cell under a target, locked; None when it has none."""
+    for row in await work.rows(_queries.lock_cell, _named(cell)):
+        return _controlled(row)
+    return None
+
+
 async def put_target(
-    work: UnitOfWork, cell: Cell, per_day: float, first: State, now: datetime
+    work: UnitOfWork, cell: Cell, state: State, judgement: Judgement | None, now: datetime
 ) -> None:
-    """Set a cell's target; `first` is the state of a cell that has none yet."""
-    asked = {**_named(cell), "per_day": per_day, "now": now}
-    await work.execute(_queries.put_target, asked)
-    state = {"quantile": first.quantile, "integral": first.integral, "per_day": per_day}
-    await work.execute(_queries.start_threshold, _named(cell) | state)
-    if per_day == 0:
-        await work.execute(_queries.close_threshold, {**_named(cell), "threshold": CLOSED})
+    """Set a cell's target, with the state and the threshold that go with it."""
+    held = {
+        "threshold": judgement and judgement.threshold,
+        "band_low": judgement and judgement.band_low,
+        "band_high": judgement and judgement.band_high,
+    }
+    columns = {
+        "per_day": state.target,
+        "quantile": state.quantile,
+        "integral": state.integral,
+        "error": state.error,
+        "now": now,
+    }
+    await work.execute(_queries.put_target, _named(cell) | columns)
+    await work.execute(_queries.put_threshold, _named(cell) | columns | held)
 
 
 async def open_thresholds(work: UnitOfWork, opened: Mapping[Cell, Judgement]) -> None:
@@ -147,7 +161,6 @@ async def store_steps(work: UnitOfWork, steps: Sequence[StoredStep], now: dateti
         "quantiles": [state.quantile for state in states],
         "integrals": [state.integral for state in states],
         "errors": [state.error for state in states],
-        "targets": [state.target for state in states],
         "step_counts": [state.step_count for state in states],
     }
     columns |= _cell_columns([one.before.cell for one in steps])
@@ -255,14 +268,12 @@ async def read_objectives(work: UnitOfWork) -> Objectives:
 
 
 def _controlled(row: Row[Any]) -> ControlledCell:
-    state = State(
-        row.quantile, row.integral, row.error, row.target_per_day, row.step_time, row.step_count
-    )
+    state = State(row.quantile, row.integral, row.error, row.per_day, row.step_time, row.step_count)
     judgement = None
     if row.threshold is not None:
         judgement = Judgement(row.threshold, row.band_low, row.band_high)
     cell = Cell(row.experiment_group, row.segment, row.channel)
-    return ControlledCell(cell, row.per_day, state, judgement, row.version)
+    return ControlledCell(cell, state, judgement, row.version)
 
 
 def _step_row(day: date, now: datetime, one: StoredStep) -> tuple[object, ...]:
@@ -273,8 +284,8 @@ def _step_row(day: date, now: datetime, one: StoredStep) -> tuple[object, ...]:
         state.step_count,
         now,
         one.step.outcome,
-        reading.target,
-        reading.paced * reading.target,
+        state.target,
+        reading.paced * state.target,
         reading.volume,
         reading.offer_count,
         state.error,

@@ -64,8 +64,6 @@ class Reading:
     """What the controller sees at one tick."""
 
     now: datetime
-    target: float
-    """Sends a day, ≥ 0."""
     paced: float
     """The pacing curve at `now`, in [0, 1]."""
     progress: float
@@ -76,8 +74,6 @@ class Reading:
     """Handed to channels today plus in flight."""
     offer_count: int
     """Offers since the last step."""
-    expected_offers: float
-    """Offers expected a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,35 +93,37 @@ def start(target: float, expected_offers: float, gains: Gains) -> State:
     return State(-math.expm1(level), level, 0.0, target)
 
 
+def retarget(state: State, target: float, expected_offers: float, gains: Gains) -> State:
+    """The state under a new target: the share changes in proportion, what was learned stays. A
+    closed cell starts anew."""
+    if state.target == 0 or target == 0:
+        first = start(target, expected_offers, gains)
+        return replace(first, step_time=state.step_time, step_count=state.step_count)
+    ratio = math.log(target / state.target)
+    share = math.log(max(1.0 - state.quantile, gains.smallest_share))
+    return replace(
+        state,
+        target=target,
+        integral=_bounded(state.integral + ratio, gains),
+        quantile=-math.expm1(_bounded(share + ratio, gains)),
+    )
+
+
 def step(state: State, reading: Reading, gains: Gains) -> Step:
     """One step. What can't be computed moves nothing."""
     if state.step_time is not None and reading.now <= state.step_time:
         return Step(state, "CLOCK_BACK")
-    numbers = (reading.target, reading.paced, reading.progress, reading.burst)
-    if not all(map(math.isfinite, numbers)) or reading.target < 0 or reading.volume < 0:
+    numbers = (reading.paced, reading.progress, reading.burst)
+    if not all(map(math.isfinite, numbers)) or reading.volume < 0:
         return Step(state, "NOT_FINITE")
     counted = replace(state, step_time=reading.now, step_count=state.step_count + 1)
-    if reading.target == 0:
-        closed = start(0.0, 0.0, gains)
-        return Step(
-            replace(closed, step_time=counted.step_time, step_count=counted.step_count), "CLOSED"
-        )
     if state.target == 0:
-        opened = start(reading.target, reading.expected_offers, gains)
-        counted = replace(opened, step_time=counted.step_time, step_count=counted.step_count)
-    elif state.target != reading.target:
-        counted = _rescaled(counted, reading.target, gains)
+        return Step(counted, "CLOSED")
     return _moved(counted, reading, gains)
 
 
-def _rescaled(state: State, target: float, gains: Gains) -> State:
-    """A new target changes the share in proportion, without a bump from the error's history."""
-    level = _bounded(state.integral + math.log(target / state.target), gains)
-    return replace(state, integral=level, target=target)
-
-
 def _moved(state: State, reading: Reading, gains: Gains) -> Step:
-    error = max(-1.0, min(1.0, reading.paced - reading.volume / reading.target))
+    error = max(-1.0, min(1.0, reading.paced - reading.volume / state.target))
     proportional = min(gains.proportional, MOST_PER_BURST / max(reading.burst, 1e-6))
     integral_gain = min(gains.integral, proportional**2 / 4)
     derivative = gains.derivative * proportional / max(gains.proportional, 1e-6)

@@ -11,9 +11,8 @@ from heliograph.policy.v1alpha1 import policy_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.policy import control_store, request_log
-from services.policy.control import UNKNOWN_SHARE, Controller, PacingCurves
+from services.policy.control import Controller, PacingCurves
 from services.policy.control_store import ControlledCell, Volume
-from services.policy.controller import start
 from services.policy.experiments import DEFAULT_GROUP
 from services.policy.judging import Cell
 from services.policy.pacing import Curve
@@ -76,9 +75,7 @@ class ControlHandlers:
             if known is not None:
                 return policy_pb2.SetTargetResponse.FromString(known)
             now = self.clock.now()
-            expected = (await self.controller.expected(work, now)).get(cell, 0.0)
-            first = start(per_day, expected or per_day / UNKNOWN_SHARE, self.settings.gains)
-            await control_store.put_target(work, cell, per_day, first, now)
+            await self.controller.set_target(work, cell, per_day, now)
             target = policy_pb2.Target(cell=_cell_message(cell), per_day=per_day)
             answer = policy_pb2.SetTargetResponse(target=target)
             await request_log.remember(work, asked, answer.SerializeToString(), now)
@@ -222,7 +219,7 @@ def _threshold_message(one: ControlledCell) -> policy_pb2.Threshold:
         cell=_cell_message(one.cell),
         threshold=one.judgement.threshold if one.judgement else 0.0,
         quantile=state.quantile,
-        target_per_day=one.per_day,
+        target_per_day=state.target,
         error=state.error,
         integral=state.integral,
         step_time=timestamp(state.step_time) if state.step_time else None,
@@ -245,8 +242,8 @@ def _volume_message(
         threshold=default_threshold,
     )
     if controlled is not None:
-        message.target_per_day = controlled.per_day
-        message.paced_target = controlled.per_day * passed
+        message.target_per_day = controlled.state.target
+        message.paced_target = controlled.state.target * passed
         message.threshold = controlled.judgement.threshold if controlled.judgement else 0.0
     return message
 

@@ -98,6 +98,15 @@ async def test_a_target_of_0_sends_nothing(policy: Policy) -> None:
     assert (made.send, made.reason) == (False, "BELOW_THRESHOLD")
 
 
+async def test_a_changed_target_acts_on_the_next_decision(policy: Policy) -> None:
+    """Closed, then opened by a new target at the same moment, before any tick."""
+    with at(NOW):
+        await policy.stub.SetTarget(target(per_day=0))
+        await policy.stub.SetTarget(target(per_day=100, request_id="r2"))
+    (made,) = (await decide(policy, slot(event("a")), types=[ONLY_PUSH])).decisions
+    assert made.send
+
+
 async def test_the_first_offers_open_a_cell_at_its_share(policy: Policy) -> None:
     """200 users, 3 slots a day each, 60 sends a day: a tenth of the first offers passes."""
     names = [f"user-{number:03}" for number in range(200)]

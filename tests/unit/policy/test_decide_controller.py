@@ -22,6 +22,7 @@ from services.policy.controller import (
     State,
     distinct,
     judgement,
+    retarget,
     start,
     step,
 )
@@ -36,13 +37,11 @@ HOURS = (9, 13, 19)
 def reading(**changes: Any) -> Reading:
     known = Reading(
         now=MONDAY + timedelta(hours=12),
-        target=100.0,
         paced=0.5,
         progress=0.1,
         burst=0.05,
         volume=50,
         offer_count=10,
-        expected_offers=1000.0,
     )
     return replace(known, **changes)
 
@@ -65,7 +64,7 @@ def test_lagging_lowers_the_quantile_and_leading_raises_it() -> None:
     assert step(before, reading(volume=50), GAINS).state.quantile == pytest.approx(before.quantile)
 
 
-@pytest.mark.parametrize("field_name", ["target", "paced", "progress", "burst"])
+@pytest.mark.parametrize("field_name", ["paced", "progress", "burst"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_not_finite_moves_nothing(field_name: str, value: float) -> None:
     made = step(state(), reading(**{field_name: value}), GAINS)
@@ -85,18 +84,19 @@ def test_without_offers_the_integral_holds() -> None:
 
 
 def test_a_target_of_0_closes_and_a_new_one_opens() -> None:
-    closed = step(state(), reading(target=0.0), GAINS).state
+    closed = retarget(state(), 0.0, 1000.0, GAINS)
     held = judgement(closed, np.array([0.5]), band=0.1, floor=None)
     assert held is not None
     assert held.threshold == CLOSED
-    later = reading(now=MONDAY + timedelta(hours=13))
-    opened = step(closed, later, GAINS).state
-    assert 1 - opened.quantile == pytest.approx(0.1, rel=0.05)
+    assert step(closed, reading(volume=0), GAINS).state.quantile == 1
+    opened = retarget(closed, 100.0, 1000.0, GAINS)
+    assert 1 - opened.quantile == pytest.approx(0.1)
 
 
 def test_a_new_target_changes_the_share_in_proportion() -> None:
-    doubled = reading(target=200.0, volume=100)
-    assert 1 - step(state(), doubled, GAINS).state.quantile == pytest.approx(0.2)
+    doubled = retarget(state(), 200.0, 0.0, GAINS)
+    assert 1 - doubled.quantile == pytest.approx(0.2)
+    assert 1 - step(doubled, reading(volume=100), GAINS).state.quantile == pytest.approx(0.2)
 
 
 @given(
@@ -109,8 +109,7 @@ def test_a_step_is_bounded_whatever_it_sees(
 ) -> None:  # fmt: skip
     """The quantile stays one, and at a limit the integral does not wind up further."""
     seen = reading(
-        paced=paced, progress=progress, burst=burst, volume=volume, target=target,
-        offer_count=offers,
+        paced=paced, progress=progress, burst=burst, volume=volume, offer_count=offers
     )  # fmt: skip
     before = state(integral=max(math.log(GAINS.smallest_share), min(0.0, integral)), target=target)
     made = step(before, seen, GAINS).state
@@ -191,10 +190,11 @@ class Stream:
             pacing = curve(slots_by_bin(groups, _day(day)), seen)
             due = [slots_by_bin([SlotHours(name, HOURS, 1.0)], _day(day)) for name in ZONES]
             volume, offers, last, since = 0, np.zeros(BINS), 0.0, 0
+            now = retarget(now, self.target_on(day), 0.0, GAINS)
             for place in range(BINS):
                 moment = datetime.combine(_day(day), time(), UTC) + place * BIN
                 if latest:
-                    held, now = self._tick(now, pacing, moment, day, volume, last, since, latest)
+                    held, now = self._tick(now, pacing, moment, volume, last, since, latest)
                     last, since = pacing.at(moment), 0
                 for zone in range(len(ZONES)):
                     if not due[zone][place]:
@@ -220,19 +220,17 @@ class Stream:
         return self.volumes
 
     def _tick(
-        self, now: State, pacing: Curve, moment: datetime, day: int, volume: int, last: float,
+        self, now: State, pacing: Curve, moment: datetime, volume: int, last: float,
         since: int, latest: dict[int, float],
     ) -> tuple[Judgement | None, State]:  # fmt: skip
         paced = pacing.at(moment)
         seen = Reading(
             now=moment,
-            target=self.target_on(day),
             paced=paced,
             progress=max(0.0, paced - last),
             burst=pacing.burst,
             volume=volume,
             offer_count=since,
-            expected_offers=self.users * len(HOURS) * self.expected,
         )
         made = step(now, seen, GAINS).state
         return judgement(made, np.array(list(latest.values())), band=0.1, floor=None), made

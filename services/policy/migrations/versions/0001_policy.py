@@ -295,8 +295,6 @@ CREATE TABLE thresholds (
     quantile double precision NOT NULL,
     integral double precision NOT NULL,
     error double precision NOT NULL,
-    -- The target that the state was made for.
-    target_per_day double precision NOT NULL,
     step_time timestamptz,
     step_count bigint NOT NULL DEFAULT 0,
     -- Compare-and-set: a step is stored only on the version it was computed from.
