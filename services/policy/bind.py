@@ -2,7 +2,7 @@
 
 from heliograph.policy.v1alpha1 import policy_pb2_grpc
 
-from services.policy.control import Controller, PacingCurves
+from services.policy.control import Controller, Outlook
 from services.policy.decider import Decider
 from services.policy.experiment_store import ExperimentStore
 from services.policy.handlers.control import ControlHandlers, Ticks
@@ -32,8 +32,8 @@ class PolicyServicer(
         self.settings = settings
         self.valid_events = ValidEvents()
         self.decider = Decider(host.database, host.clock, settings, experiments)
-        self.curves = PacingCurves(settings)
-        self.controller = Controller(host.database, settings, experiments, self.curves)
+        self.outlook = Outlook(settings, experiments)
+        self.controller = Controller(host.database, settings, self.outlook)
         self.ticks = Ticks()
 
 

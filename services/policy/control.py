@@ -1,11 +1,13 @@
 """The controller's tick: reads volume and offers, steps every cell, writes the thresholds."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 import numpy as np
 
 from services.policy import control_store
+from services.policy.channel_bits import CHANNELS
 from services.policy.control_store import ControlledCell, RecentOffers, StoredStep, Volume
 from services.policy.controller import (
     Judgement,
@@ -25,32 +27,43 @@ from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
 
 NO_OFFERS = RecentOffers(np.zeros(0), ())
-UNKNOWN_SHARE = 0.1
-"""Share of offers sent by a cell of which neither recipients nor offers are known."""
 
 
-class PacingCurves:
-    """The pacing curve of each channel, worked out anew once an hour of the clock."""
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What the rest of the day is expected to bring."""
 
-    def __init__(self, settings: PolicySettings) -> None:
+    curves: Mapping[int, Curve]
+    """Pacing curve of each channel."""
+    offers: Mapping[Cell, float]
+    """Offers a day; cells without users are missing."""
+
+
+class Outlook:
+    """Works out the prospect anew once an hour of the clock, and when asked to."""
+
+    def __init__(self, settings: PolicySettings, experiments: ExperimentStore) -> None:
         self._settings = settings
+        self._experiments = experiments
         self._hour: datetime | None = None
-        self._curves: dict[int, Curve] = {}
+        self._known = Prospect({}, {})
 
-    async def read(self, work: UnitOfWork, now: datetime) -> dict[int, Curve]:
-        """Curves of the UTC day of `now`, by channel."""
+    async def read(self, work: UnitOfWork, now: datetime, *, fresh: bool = False) -> Prospect:
+        """The prospect on the UTC day of `now`."""
         hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        if hour != self._hour:
-            self._curves = await self.of_day(work, hour.date())
+        if fresh or hour != self._hour:
+            self._known = await self._read(work, hour.date())
             self._hour = hour
-        return self._curves
+        return self._known
 
-    async def of_day(self, work: UnitOfWork, day: date) -> dict[int, Curve]:
-        """Curves of a UTC day, by channel."""
-        groups = await control_store.read_slot_groups(work, self._settings.slot_hours)
-        slots = slots_by_bin(groups, day)
-        offers = await control_store.read_offers_by_bin(work, day)
-        return {channel: curve(slots, offers.get(channel, [])) for channel in (1, 2, 3)}
+    async def _read(self, work: UnitOfWork, day: date) -> Prospect:
+        hours = self._settings.slot_hours
+        slots = slots_by_bin(await control_store.read_slot_groups(work, hours), day)
+        seen = await control_store.read_offers_by_bin(work, day)
+        curves = {channel: curve(slots, seen.get(channel, [])) for channel in CHANNELS}
+        experiments = await self._experiments.current(work)
+        offers = await control_store.expected_offers(work, experiments, day, hours)
+        return Prospect(curves, offers)
 
 
 class Controller:
@@ -60,13 +73,11 @@ class Controller:
         self,
         database: Database,
         settings: PolicySettings,
-        experiments: ExperimentStore,
-        curves: PacingCurves,
+        outlook: Outlook,
     ) -> None:
         self._database = database
         self._settings = settings
-        self._experiments = experiments
-        self._curves = curves
+        self._outlook = outlook
         labels = ["experiment_group", "segment", "channel"]
         self._error = metrics.gauge(
             "policy", "volume_error", "ratio", "(Pacing curve - volume) / target.", labels
@@ -98,54 +109,37 @@ class Controller:
         day = now.astimezone(UTC).date()
         volume = await control_store.read_volume(work, day)
         offers = await control_store.read_offers(work, now, self._settings.offer_window)
-        curves = await self._curves.read(work, now)
-        expected: dict[Cell, float] = {}
-        if any(one.judgement is None for one in cells):
-            expected = await self._expected(work, now)
+        prospect = await self._outlook.read(work, now)
         found = []
         for one in cells:
             offered = offers.get(one.cell, NO_OFFERS)
-            reading = self._reading(
-                one,
-                curves[one.cell.channel],
-                volume.get(one.cell, Volume()),
-                offered,
-                now,
-            )
-            found.append(self._step(one, reading, offered, expected.get(one.cell, 0.0)))
+            booked = volume.get(one.cell, Volume())
+            reading = self._reading(one, prospect, booked, offered, now)
+            found.append(self._step(one, reading, offered))
         return found
 
     async def set_target(self, work: UnitOfWork, cell: Cell, per_day: float, now: datetime) -> None:
         """Put a cell under a target, or change it; acts on the next decision."""
         known = await control_store.lock_cell(work, cell)
-        expected = 0.0
-        if known is None or known.state.target == 0:
-            expected = (await self._expected(work, now)).get(cell, 0.0)
+        expected = (await self._outlook.read(work, now, fresh=True)).offers.get(cell, 0.0)
+        gains = self._settings.gains
         if known is None:
-            state = self._start(per_day, expected)
+            state = start(per_day, expected, gains)
         else:
-            guess = expected or per_day / UNKNOWN_SHARE
-            state = retarget(known.state, per_day, guess, self._settings.gains)
+            state = retarget(known.state, per_day, expected, gains)
         offers = await control_store.read_offers(work, now, self._settings.offer_window)
         held = self._judged(state, offers.get(cell, NO_OFFERS))
         await control_store.put_target(work, cell, state, held, now)
 
-    async def _expected(self, work: UnitOfWork, now: datetime) -> dict[Cell, float]:
-        """Offers expected a day, for first states."""
-        experiments = await self._experiments.current(work)
-        today = now.astimezone(UTC).date()
-        return await control_store.expected_offers(
-            work, experiments, today, self._settings.slot_hours
-        )
-
     def _reading(
         self,
         one: ControlledCell,
-        pacing: Curve,
+        prospect: Prospect,
         volume: Volume,
         offered: RecentOffers,
         now: datetime,
     ) -> Reading:
+        pacing = prospect.curves[one.cell.channel]
         paced = pacing.at(now)
         last = one.state.step_time
         same_day = last is not None and last.astimezone(UTC).date() == now.astimezone(UTC).date()
@@ -157,22 +151,19 @@ class Controller:
             burst=pacing.burst,
             volume=volume.controlled,
             offer_count=offered.since(last),
+            expected_offers=prospect.offers.get(one.cell, 0.0),
         )
 
-    def _step(
-        self, one: ControlledCell, reading: Reading, offered: RecentOffers, expected: float
-    ) -> StoredStep:
+    def _step(self, one: ControlledCell, reading: Reading, offered: RecentOffers) -> StoredStep:
+        gains = self._settings.gains
         if one.judgement is None and not len(offered.utilities):
             # Nothing was offered yet, so nothing lags: only what is expected may have changed.
-            first = self._start(one.state.target, expected)
+            first = retarget(one.state, one.state.target, reading.expected_offers, gains)
             count = one.state.step_count + 1
             kept = replace(first, step_time=reading.now, step_count=count)
             return StoredStep(one, reading, Step(kept, "NOTHING_OFFERED"), None)
-        made = step(one.state, reading, self._settings.gains)
+        made = step(one.state, reading, gains)
         return StoredStep(one, reading, made, self._judged(made.state, offered) or one.judgement)
-
-    def _start(self, target: float, expected: float) -> State:
-        return start(target, expected or target / UNKNOWN_SHARE, self._settings.gains)
 
     def _judged(self, state: State, offered: RecentOffers) -> Judgement | None:
         settings = self._settings

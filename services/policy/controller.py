@@ -4,11 +4,12 @@ What is moved is the share p of offers that is sent; the threshold is the (1 −
 recent offers' utility. So neither the scale of the scores nor their shape matters. With e the
 relative error, the share of the target by which volume lags behind the pacing curve,
 
-    ln p = I + r (Kp e + Kd Δe)        I ← I + r Ki e Δc
+    ln p = min(0, ln(T / E)) + I + r (Kp e + Kd Δe)        I ← I + r Ki e Δc
 
-where r is the learning rate and Δc the share of the day's curve since the last step. Time is
-counted along the curve, so hours without slots neither integrate nor wind up. I is the logarithm
-of the share that is right on average; its first value is target over expected offers.
+where T is the target, E the offers expected a day (a feed-forward: it follows a new target, and
+users who come into the segment or leave it), r the learning rate and Δc the share of the day's
+curve since the last step. Time is counted along the curve, so hours without slots neither integrate
+nor wind up. I is what the expectation gets wrong, and starts at 0.
 
 Where a large share b of the day's offers comes at once (one time zone, few slots), nothing can be
 corrected within it: the loop is a sampled one with period b, and the gains are lowered to
@@ -29,6 +30,8 @@ CLOSED = 1e300
 OPEN = -1e300
 """Lower end of the thresholds' range."""
 MOST_PER_BURST = 0.7
+UNKNOWN_SHARE = 0.1
+"""T / E of a cell of which no offers can be expected from what is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class Reading:
     """Handed to channels today plus in flight."""
     offer_count: int
     """Offers since the last step."""
+    expected_offers: float
+    """Offers expected a day, E; 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,35 +90,23 @@ class Step:
 
 
 def start(target: float, expected_offers: float, gains: Gains) -> State:
-    """The first state: sends the share of offers that the target implies; all if none is known."""
-    if target <= 0:
-        return State(1.0, math.log(gains.smallest_share), 0.0, 0.0)
-    share = target / expected_offers if expected_offers > 0 else 1.0
-    level = _bounded(math.log(share), gains)
-    return State(-math.expm1(level), level, 0.0, target)
+    """The first state: sends the share of offers that the target implies."""
+    return retarget(State(1.0, 0.0, 0.0, 0.0), target, expected_offers, gains)
 
 
 def retarget(state: State, target: float, expected_offers: float, gains: Gains) -> State:
-    """The state under a new target: the share changes in proportion, what was learned stays. A
-    closed cell starts anew."""
-    if state.target == 0 or target == 0:
-        first = start(target, expected_offers, gains)
-        return replace(first, step_time=state.step_time, step_count=state.step_count)
-    ratio = math.log(target / state.target)
-    share = math.log(max(1.0 - state.quantile, gains.smallest_share))
-    return replace(
-        state,
-        target=target,
-        integral=_bounded(state.integral + ratio, gains),
-        quantile=-math.expm1(_bounded(share + ratio, gains)),
-    )
+    """The state under a new target; what was learned stays."""
+    if target == 0:
+        return replace(state, quantile=1.0, target=0.0)
+    level = _bounded(_expected(target, expected_offers) + state.integral, gains)
+    return replace(state, quantile=-math.expm1(level), target=target)
 
 
 def step(state: State, reading: Reading, gains: Gains) -> Step:
     """One step. What can't be computed moves nothing."""
     if state.step_time is not None and reading.now <= state.step_time:
         return Step(state, "CLOCK_BACK")
-    numbers = (reading.paced, reading.progress, reading.burst)
+    numbers = (reading.paced, reading.progress, reading.burst, reading.expected_offers)
     if not all(map(math.isfinite, numbers)) or reading.volume < 0:
         return Step(state, "NOT_FINITE")
     counted = replace(state, step_time=reading.now, step_count=state.step_count + 1)
@@ -128,22 +121,28 @@ def _moved(state: State, reading: Reading, gains: Gains) -> Step:
     integral_gain = min(gains.integral, proportional**2 / 4)
     derivative = gains.derivative * proportional / max(gains.proportional, 1e-6)
     change = proportional * error + derivative * (error - state.error)
+    base = _expected(state.target, reading.expected_offers)
     outcome = "MOVED"
     integral = state.integral
     if reading.offer_count > 0:
         grown = integral + gains.learning_rate * integral_gain * error * reading.progress
-        wanted = grown + gains.learning_rate * change
+        wanted = base + grown + gains.learning_rate * change
         # Anti-windup: at a limit, the integral only moves away from it.
         if (wanted - _bounded(wanted, gains)) * error <= 0:
             integral = grown
     else:
         outcome = "NO_OFFERS"
     before = math.log(max(1.0 - state.quantile, gains.smallest_share))
-    wanted = integral + gains.learning_rate * change
+    wanted = base + integral + gains.learning_rate * change
     level = min(max(wanted, before - gains.largest_step), before + gains.largest_step)
     level = _bounded(level, gains)
     moved = replace(state, quantile=-math.expm1(level), integral=integral, error=error)
     return Step(moved, outcome)
+
+
+def _expected(target: float, offers: float) -> float:
+    """ln p by what is known beforehand; more than all can't be sent."""
+    return min(0.0, math.log(target / offers if offers > 0 else UNKNOWN_SHARE))
 
 
 def _bounded(level: float, gains: Gains) -> float:
@@ -157,9 +156,6 @@ class Judgement:
     threshold: float
     band_low: float
     band_high: float
-
-
-NOT_SET = Judgement(0.0, 0.0, -1.0)
 
 
 def judgement(

@@ -11,7 +11,7 @@ from heliograph.policy.v1alpha1 import policy_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.policy import control_store, request_log
-from services.policy.control import Controller, PacingCurves
+from services.policy.control import Controller, Outlook
 from services.policy.control_store import ControlledCell, Volume
 from services.policy.experiments import DEFAULT_GROUP
 from services.policy.judging import Cell
@@ -54,7 +54,7 @@ class ControlHandlers:
     clock: Clock
     settings: PolicySettings
     controller: Controller
-    curves: PacingCurves
+    outlook: Outlook
     ticks: Ticks
 
     async def tick(self, now: datetime) -> None:
@@ -146,7 +146,7 @@ class ControlHandlers:
         async with self.database.read() as work:
             cells = {one.cell: one for one in await control_store.read_cells(work)}
             volume = await control_store.read_volume(work, day)
-            curves = await self.curves.read(work, now)
+            curves = (await self.outlook.read(work, now)).curves
         moment = now if day == today else None
         passed = {channel: _passed(curve, moment, day < today) for channel, curve in curves.items()}
         return policy_pb2.WatchVolumeResponse(

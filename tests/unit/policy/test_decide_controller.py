@@ -42,6 +42,7 @@ def reading(**changes: Any) -> Reading:
         burst=0.05,
         volume=50,
         offer_count=10,
+        expected_offers=1000.0,
     )
     return replace(known, **changes)
 
@@ -64,7 +65,7 @@ def test_lagging_lowers_the_quantile_and_leading_raises_it() -> None:
     assert step(before, reading(volume=50), GAINS).state.quantile == pytest.approx(before.quantile)
 
 
-@pytest.mark.parametrize("field_name", ["paced", "progress", "burst"])
+@pytest.mark.parametrize("field_name", ["paced", "progress", "burst", "expected_offers"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_not_finite_moves_nothing(field_name: str, value: float) -> None:
     made = step(state(), reading(**{field_name: value}), GAINS)
@@ -94,7 +95,7 @@ def test_a_target_of_0_closes_and_a_new_one_opens() -> None:
 
 
 def test_a_new_target_changes_the_share_in_proportion() -> None:
-    doubled = retarget(state(), 200.0, 0.0, GAINS)
+    doubled = retarget(state(), 200.0, 1000.0, GAINS)
     assert 1 - doubled.quantile == pytest.approx(0.2)
     assert 1 - step(doubled, reading(volume=100), GAINS).state.quantile == pytest.approx(0.2)
 
@@ -111,12 +112,12 @@ def test_a_step_is_bounded_whatever_it_sees(
     seen = reading(
         paced=paced, progress=progress, burst=burst, volume=volume, offer_count=offers
     )  # fmt: skip
-    before = state(integral=max(math.log(GAINS.smallest_share), min(0.0, integral)), target=target)
+    before = state(integral=integral, target=target)
     made = step(before, seen, GAINS).state
     assert 0 <= made.quantile <= 1
     assert math.isfinite(made.integral)
     if made.quantile == 0 and made.error > 0:
-        assert made.integral <= max(before.integral, 0.0)
+        assert made.integral == before.integral
 
 
 def test_thresholds_are_read_off_each_users_newest_offer() -> None:
@@ -185,12 +186,13 @@ class Stream:
         latest: dict[int, float] = {}
         sends: dict[int, list[datetime]] = {}
         seen: list[Floats] = []
-        now = start(self.target_on(0), self.users * len(HOURS) * self.expected, GAINS)
+        guess = self.users * len(HOURS) * self.expected
+        now = start(self.target_on(0), guess, GAINS)
         for day in range(days):
             pacing = curve(slots_by_bin(groups, _day(day)), seen)
             due = [slots_by_bin([SlotHours(name, HOURS, 1.0)], _day(day)) for name in ZONES]
             volume, offers, last, since = 0, np.zeros(BINS), 0.0, 0
-            now = retarget(now, self.target_on(day), 0.0, GAINS)
+            now = retarget(now, self.target_on(day), guess, GAINS)
             for place in range(BINS):
                 moment = datetime.combine(_day(day), time(), UTC) + place * BIN
                 if latest:
@@ -231,6 +233,7 @@ class Stream:
             burst=pacing.burst,
             volume=volume,
             offer_count=since,
+            expected_offers=self.users * len(HOURS) * self.expected,
         )
         made = step(now, seen, GAINS).state
         return judgement(made, np.array(list(latest.values())), band=0.1, floor=None), made
@@ -257,6 +260,12 @@ def test_volume_is_on_target_from_the_third_day(users: int, target: float, expec
 def test_a_change_of_the_scores_scale_unsettles_nothing() -> None:
     stream = Stream(943, target_on=lambda _: 500.0, scale=lambda day: 3.0 if day >= 3 else 1.0)
     assert stream.run(6)[2:] == pytest.approx([1] * 4, abs=0.1)
+
+
+def test_users_who_come_and_go_are_followed() -> None:
+    """Half as many offers are expected from half as many users, and the same target."""
+    fewer = step(state(), reading(expected_offers=500.0), GAINS).state
+    assert 1 - fewer.quantile == pytest.approx(0.2)
 
 
 def test_a_new_target_is_met_on_its_second_day() -> None:
