@@ -37,7 +37,7 @@ class BootstrapOptions:
     rounds: int = 6
     days: int = 7
     users: int | None = None
-    random_items: int = 5
+    random_items: int = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ class Play:
     reaches: Sequence[Reach]
     responder: Responder
     target: float
+    candidates: int
     cursor: str = ""
     decisions: dict[str, Decided] = field(default_factory=dict)
     sends: list[SendRecord] = field(default_factory=list)
@@ -107,7 +108,9 @@ class Play:
             await set_targets(self.services, f"{start:%Y-%m-%d}", targets)
 
     async def _generate(self, start: datetime) -> dict[str, SourceCount]:
-        request = candidate_pb2.GenerateDailyRequest(day=f"{start:%Y-%m-%d}")
+        request = candidate_pb2.GenerateDailyRequest(
+            day=f"{start:%Y-%m-%d}", candidates_per_source=self.candidates
+        )
         sources: dict[str, SourceCount] = {}
         with self.timed("generate"):
             stream = self.services.candidate.GenerateDaily(request, timeout=LONG_CALL_S)

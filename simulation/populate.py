@@ -16,8 +16,8 @@ from simulation.world import World, first_seen, interaction_weight, item_created
 
 EVENT_TYPE = "item.suggestion"
 """What GenerateDaily makes in a default deployment."""
-TIME_TO_LIVE = timedelta(days=3)
-"""What the sources suggested and no decision took can still be sent on the days after."""
+TIME_TO_LIVE = timedelta(days=2)
+"""What the sources suggested and no decision took can still be sent on the next day."""
 ACTIVITY_DAYS = 64
 """Sessions older than this change no activeness segment."""
 

@@ -52,6 +52,8 @@ class ReplayOptions:
     target: float = 0.5
     """Sends per user and day over push and e-mail."""
     seed: int = 1
+    candidates: int = 3
+    """What each source may suggest to a user a day."""
     start: datetime = DEFAULT_START
 
     def __post_init__(self) -> None:
@@ -60,6 +62,8 @@ class ReplayOptions:
             raise ValueError(f"the start must be midnight UTC, not {self.start.isoformat()}")
         if self.days < 1 or (self.users is not None and self.users < 1):
             raise ValueError("days and users must be 1 or more")
+        if not 1 <= self.candidates <= 100:
+            raise ValueError("the candidates must be from 1 to 100 per source, user and day")
         if not 0 <= self.target <= 10:
             raise ValueError("the target must be from 0 to 10 sends per user and day")
 
@@ -85,6 +89,7 @@ async def run(
             reaches=reaches(world, options.seed),
             responder=Responder(world, options.seed),
             target=options.target,
+            candidates=options.candidates,
         )
         setup = await _set_up(play, options.seed, progress)
         facts = [await play.play_day(day, progress) for day in range(options.days)]

@@ -333,7 +333,8 @@ async def test_an_unimplemented_service_stops_the_replay(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"days": 0}, {"users": 0}, {"target": -1}, {"target": float("nan")}]
+    "wrong",
+    [{"days": 0}, {"candidates": 0}, {"users": 0}, {"target": -1}, {"target": float("nan")}],
 )
 def test_options_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
