@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 
 from services.policy import control_store
-from services.policy.channel_bits import CHANNELS
+from services.policy.batch import Floats
 from services.policy.control_store import ControlledCell, RecentOffers, StoredStep, Volume
 from services.policy.controller import (
     Judgement,
@@ -21,7 +21,7 @@ from services.policy.controller import (
 )
 from services.policy.experiment_store import ExperimentStore
 from services.policy.judging import Cell
-from services.policy.pacing import Curve, curve, slots_by_bin
+from services.policy.pacing import BINS, Curve, curve, flat, slots_by_bin, with_channel
 from services.policy.settings import PolicySettings
 from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
@@ -33,10 +33,16 @@ NO_OFFERS = RecentOffers(np.zeros(0), ())
 class Prospect:
     """What the rest of the day is expected to bring."""
 
-    curves: Mapping[int, Curve]
-    """Pacing curve of each channel."""
+    curves: Mapping[Cell, Curve]
+    """Pacing curves of the cells that were offered something before."""
+    slots: Curve
+    """The pacing curve of all others."""
     offers: Mapping[Cell, float]
     """Offers a day; cells without users are missing."""
+
+    def curve(self, cell: Cell) -> Curve:
+        """The pacing curve of a cell."""
+        return self.curves.get(cell, self.slots)
 
 
 class Outlook:
@@ -46,7 +52,7 @@ class Outlook:
         self._settings = settings
         self._experiments = experiments
         self._hour: datetime | None = None
-        self._known = Prospect({}, {})
+        self._known = Prospect({}, flat(), {})
 
     async def read(self, work: UnitOfWork, now: datetime, *, fresh: bool = False) -> Prospect:
         """The prospect on the UTC day of `now`."""
@@ -60,10 +66,23 @@ class Outlook:
         hours = self._settings.slot_hours
         slots = slots_by_bin(await control_store.read_slot_groups(work, hours), day)
         seen = await control_store.read_offers_by_bin(work, day)
-        curves = {channel: curve(slots, seen.get(channel, [])) for channel in CHANNELS}
+        curves = {cell: curve(slots, days) for cell, days in _filled_up(seen).items()}
         experiments = await self._experiments.current(work)
         offers = await control_store.expected_offers(work, experiments, day, hours)
-        return Prospect(curves, offers)
+        return Prospect(curves, curve(slots, []), offers)
+
+
+def _filled_up(seen: Mapping[Cell, Mapping[date, Floats]]) -> dict[Cell, list[Floats]]:
+    """Offers by cell, a list of days, with those of the whole channel where a cell had few."""
+    channels: dict[tuple[int, date], Floats] = {}
+    for cell, days in seen.items():
+        for day, counts in days.items():
+            key = (cell.channel, day)
+            channels[key] = channels.get(key, np.zeros(BINS)) + counts
+    return {
+        cell: [with_channel(counts, channels[cell.channel, day]) for day, counts in days.items()]
+        for cell, days in seen.items()
+    }
 
 
 class Controller:
@@ -139,7 +158,7 @@ class Controller:
         offered: RecentOffers,
         now: datetime,
     ) -> Reading:
-        pacing = prospect.curves[one.cell.channel]
+        pacing = prospect.curve(one.cell)
         paced = pacing.at(now)
         last = one.state.step_time
         same_day = last is not None and last.astimezone(UTC).date() == now.astimezone(UTC).date()

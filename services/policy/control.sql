@@ -90,15 +90,15 @@ ORDER BY record_time DESC
 LIMIT :limit
 
 -- name: offers_by_bin
--- Offers of past days by channel and bin of five minutes of the UTC day.
+-- Offers of past days by cell and bin of five minutes of the UTC day.
 SELECT
-    day, channel,
+    day, experiment_group, segment, channel,
     CAST(floor(extract(epoch FROM record_time - CAST(day AS timestamp) AT TIME ZONE 'UTC') / 300)
         AS integer) AS bin,
     sum(offer_count) AS total
 FROM offers
 WHERE day >= CAST(:first_day AS date) AND day < CAST(:day AS date)
-GROUP BY 1, 2, 3
+GROUP BY 1, 2, 3, 4, 5
 
 -- name: slot_groups
 -- How many recipients share time zone and slot hours.

@@ -203,17 +203,15 @@ async def read_offers(
     }
 
 
-async def read_offers_by_bin(work: UnitOfWork, day: date) -> dict[int, list[Floats]]:
-    """Offers of the days before `day`, by channel: an array [BINS] for each day with any."""
+async def read_offers_by_bin(work: UnitOfWork, day: date) -> dict[Cell, dict[date, Floats]]:
+    """Offers of the days before `day`, by cell and day, each [BINS]."""
     asked = {"first_day": day - timedelta(days=CURVE_DAYS), "day": day}
-    found: dict[tuple[int, date], Floats] = {}
+    found: dict[Cell, dict[date, Floats]] = {}
     for row in await work.rows(_queries.offers_by_bin, asked):
-        counts = found.setdefault((row.channel, row.day), np.zeros(BINS))
+        cell = Cell(row.experiment_group, row.segment, row.channel)
+        counts = found.setdefault(cell, {}).setdefault(row.day, np.zeros(BINS))
         counts[min(max(row.bin, 0), BINS - 1)] += float(row.total)
-    by_channel: dict[int, list[Floats]] = {}
-    for (channel, _), counts in sorted(found.items()):
-        by_channel.setdefault(channel, []).append(counts)
-    return by_channel
+    return found
 
 
 async def read_slot_groups(work: UnitOfWork, default: tuple[int, ...]) -> list[SlotHours]:

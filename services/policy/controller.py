@@ -168,19 +168,33 @@ def judgement(
     """
     if state.target == 0:
         return Judgement(CLOSED, CLOSED, CLOSED)
-    known = utilities[np.isfinite(utilities)]
+    known = np.sort(utilities[np.isfinite(utilities)])
     if not len(known):
         return None
     lowest = OPEN if floor is None else floor
     share = 1.0 - state.quantile
-    low, middle, high = (
-        max(float(value), lowest)
-        for value in np.quantile(
-            known,
-            [1.0 - min(1.0, share * (1.0 + band)), state.quantile, 1.0 - share * (1.0 - band)],
-        )
+    high, middle, low = (
+        max(_threshold(known, part), lowest)
+        for part in (share * (1.0 - band), share, min(1.0, share * (1.0 + band)))
     )
     return Judgement(middle, low, high)
+
+
+def _threshold(known: Floats, share: float) -> float:
+    """The utility that this share of offers reaches; `known` is sorted.
+
+    Of n offers the k-th largest is reached by k / (n + 1) of all (Weibull's plotting position).
+    Beyond the largest, the tail goes on as an exponential one with the mean excess of the upper
+    half: few offers must not keep a cell open.
+    """
+    count = len(known)
+    expected = share * (count + 1)
+    if expected >= 1:
+        return float(np.quantile(known, 1.0 - share, method="weibull"))
+    upper = known[count // 2 :]
+    excess = float(upper.mean() - upper[0])
+    beyond = float(known[-1]) + excess * math.log(1.0 / expected)
+    return max(beyond, float(np.nextafter(known[-1], np.inf)))
 
 
 def distinct(batches: Iterable[tuple[Iterable[int], Iterable[float]]]) -> Floats:

@@ -2,7 +2,8 @@
 
 A day is a UTC day in bins of five minutes. The curve follows opportunity: the share of the day's
 slots that lie before a moment, known from the recipients' hours and time zones, mixed with what the
-days before offered. Without either it is flat.
+days before offered to the cell and, as long as that is little, to all cells of its channel. Without
+any of these it is flat.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ BINS = 288
 BIN = timedelta(minutes=5)
 SLOTS_WEIGHT = 0.25
 """Weight of the recipients' slots in the mix, in days of offers."""
+CHANNEL_WEIGHT = 30.0
+"""How many offers of its own a cell needs in a day to count as much as its channel's others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,13 @@ def curve(slots: Floats, offers: Sequence[Floats]) -> Curve:
     )
     total = float(shares.sum())
     return Curve(shares / total) if total > 0 else flat()
+
+
+def with_channel(own: Floats, channel: Floats) -> Floats:
+    """A day's offers of a cell, [BINS], filled up with CHANNEL_WEIGHT offers that come as those of
+    all its channel did."""
+    total = float(channel.sum())
+    return own + CHANNEL_WEIGHT * channel / total if total > 0 else own
 
 
 def bin_of(moment: datetime) -> int:

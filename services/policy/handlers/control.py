@@ -146,20 +146,22 @@ class ControlHandlers:
         async with self.database.read() as work:
             cells = {one.cell: one for one in await control_store.read_cells(work)}
             volume = await control_store.read_volume(work, day)
-            curves = (await self.outlook.read(work, now)).curves
+            prospect = await self.outlook.read(work, now)
         moment = now if day == today else None
-        passed = {channel: _passed(curve, moment, day < today) for channel, curve in curves.items()}
         return policy_pb2.WatchVolumeResponse(
             report_time=timestamp(now),
             cells=[
                 _volume_message(
-                    cell, volume.get(cell, Volume()), cells.get(cell), passed[cell.channel],
+                    cell,
+                    volume.get(cell, Volume()),
+                    cells.get(cell),
+                    _passed(prospect.curve(cell), moment, day < today),
                     self.settings.default_threshold,
                 )
                 for cell in sorted({*cells, *volume})
                 if group in ("", cell.group)
             ],
-        )  # fmt: skip
+        )
 
 
 def _passed(curve: Curve, now: datetime | None, over: bool) -> float:

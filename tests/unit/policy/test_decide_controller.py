@@ -26,7 +26,17 @@ from services.policy.controller import (
     start,
     step,
 )
-from services.policy.pacing import BIN, BINS, Curve, SlotHours, bin_of, curve, flat, slots_by_bin
+from services.policy.pacing import (
+    BIN,
+    BINS,
+    Curve,
+    SlotHours,
+    bin_of,
+    curve,
+    flat,
+    slots_by_bin,
+    with_channel,
+)
 
 GAINS = Gains()
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -135,6 +145,33 @@ def test_without_offers_there_is_no_threshold_and_the_floor_holds() -> None:
     held = judgement(state(quantile=0.0), np.array([-5.0, -1.0]), band=0.1, floor=-2.0)
     assert held is not None
     assert held.threshold == -2.0
+
+
+def test_a_share_below_one_of_the_known_offers_lies_beyond_the_largest() -> None:
+    """A cell of ten users closes as well as a large one, and thresholds rise without a gap."""
+    known = np.linspace(0.1, 1.0, 10)
+    thresholds = []
+    for share in (0.3, 0.2, 0.092, 0.09, 0.05, 0.001):
+        held = judgement(state(quantile=1 - share), known, band=0.1, floor=None)
+        assert held is not None
+        assert held.band_low <= held.threshold <= held.band_high
+        thresholds.append(held.threshold)
+    assert thresholds == sorted(thresholds)
+    assert 0.98 < thresholds[2] <= 1.0 < thresholds[3] < 1.02
+    alike = judgement(state(quantile=0.999), np.full(10, 0.5), band=0.1, floor=None)
+    assert alike is not None
+    assert alike.threshold > 0.5
+
+
+def test_a_cell_with_few_offers_is_paced_as_its_channel() -> None:
+    channel, own = np.zeros(BINS), np.zeros(BINS)
+    channel[[72, 216]] = 500
+    own[216] = 3
+    mixed = curve(np.zeros(BINS), [with_channel(own, channel)])
+    assert mixed.at(MONDAY + timedelta(hours=12)) == pytest.approx(15 / 33)
+    own[216] = 3000
+    alone = curve(np.zeros(BINS), [with_channel(own, channel)])
+    assert alone.at(MONDAY + timedelta(hours=12)) < 0.01
 
 
 def test_the_curve_follows_slots_until_days_were_seen() -> None:
