@@ -64,7 +64,7 @@ train: $(VENV)/.dev protos ## Make the bootstrap log and train the default ranki
 	@cd $(ROOT)
 	mkdir -p $(dir $(LOG))
 	$(BIN)/python -m simulation.bootstrap --out $(LOG)
-	$(BIN)/python -m services.ranker.training.train --log $(LOG) --out services/ranker/models/default
+	$(BIN)/python -m services.ranker.training.train --log $(LOG) --out services/ranker/models/bootstrap-1
 
 bench: $(VENV)/.dev protos ## Run the benches
 	@cd $(ROOT) && $(BIN)/python -m bench.replay --json out/replay.json

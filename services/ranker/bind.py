@@ -15,7 +15,7 @@ from services.ranker.following import Following
 from services.ranker.handlers import RankerHandler, RankHandler
 from services.ranker.inprocess import InProcessBackend
 from services.ranker.inspection import Inspector
-from services.ranker.models import Models
+from services.ranker.promotion import Models
 from services.ranker.rank_log import RankLog
 from services.ranker.ranking import Ranker
 from services.ranker.registry import Registry

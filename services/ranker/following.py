@@ -8,7 +8,7 @@ import grpc
 
 from services.ranker.catalogue import Catalogue
 from services.ranker.feed import FeedFollower
-from services.ranker.models import Models
+from services.ranker.promotion import Models
 from services.ranker.rank_log import RankLog, retention_start
 from services.runtime import metrics
 from services.runtime.logs import Logger

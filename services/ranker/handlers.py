@@ -17,7 +17,7 @@ from services.ranker.features import HEADS, Head
 from services.ranker.feed import FeedFollower
 from services.ranker.following import Following
 from services.ranker.inspection import Inspector
-from services.ranker.models import Models
+from services.ranker.promotion import Models
 from services.ranker.ranking import Ranked, Ranker
 from services.ranker.registry import Entry
 from services.ranker.requests import RankRequest, moment, page_start, rank_request

@@ -25,7 +25,7 @@ from services.ranker.features import (
     seconds,
     user_features,
 )
-from services.ranker.models import Models, Served
+from services.ranker.promotion import Models, Served
 from services.ranker.rank_log import RankLog, UserSnapshot
 from services.ranker.snapshots import encode_events, encode_users
 
