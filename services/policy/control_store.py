@@ -74,8 +74,9 @@ class RecentOffers:
     """When, and how many."""
 
     def since(self, moment: datetime | None) -> int:
-        """How many offers came after `moment`."""
-        return sum(count for time, count in self.times if moment is None or time > moment)
+        """How many offers came from `moment` on: in simulated time the tick of a moment comes
+        before its decisions."""
+        return sum(count for time, count in self.times if moment is None or time >= moment)
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,8 +160,9 @@ async def test_volume_follows_its_target_over_days(policy: Policy) -> None:
         )
     ]
     assert sent[2:] == pytest.approx([60, 60], abs=9)
-    steps = await policy.rows("SELECT outcome, error, threshold FROM controller_steps")
+    steps = await policy.rows("SELECT outcome, integral FROM controller_steps")
     assert len(steps) > 40
+    assert max(abs(row.integral) for row in steps) > 0.02
     assert {row.outcome for row in steps} <= {"MOVED", "NO_OFFERS", "NOTHING_OFFERED"}
 
 

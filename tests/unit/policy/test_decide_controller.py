@@ -206,6 +206,8 @@ class Stream:
     seed: int = 0
     scale: Callable[[int], float] = lambda _: 1.0
     target_on: Callable[[int], float] = lambda _: 100.0
+    lost: float = 0.0
+    """Share of what passes that another channel takes."""
     expected: float = 1.0
     """The first guess of the offers, over the truth."""
     volumes: list[float] = field(default_factory=list)
@@ -248,7 +250,7 @@ class Stream:
                     held = held or judgement(now, worth, band=0.1, floor=None)
                     assert held is not None
                     passing = [user for user, value in zip(asked, worth, strict=True)
-                               if value >= held.threshold]  # fmt: skip
+                               if value >= held.threshold and rng.random() >= self.lost]  # fmt: skip
                     for user in passing:
                         sends[user] = [*_within_a_day(sends.get(user, []), moment), moment]
                     volume += len(passing)
@@ -297,6 +299,12 @@ def test_volume_is_on_target_from_the_third_day(users: int, target: float, expec
 def test_a_change_of_the_scores_scale_unsettles_nothing() -> None:
     stream = Stream(943, target_on=lambda _: 500.0, scale=lambda day: 3.0 if day >= 3 else 1.0)
     assert stream.run(6)[2:] == pytest.approx([1] * 4, abs=0.1)
+
+
+def test_what_another_channel_takes_is_made_up_for() -> None:
+    """Push and e-mail compete for a slot, so less is sent than passes: the integral learns it."""
+    volumes = Stream(943, target_on=lambda _: 300.0, lost=0.6).run(5)
+    assert volumes[2:] == pytest.approx([1] * 3, abs=0.06)
 
 
 def test_users_who_come_and_go_are_followed() -> None:
