@@ -106,7 +106,9 @@ SELECT time_zone, slot_hours, count(*) AS total FROM recipients GROUP BY time_zo
 
 -- name: sample_recipients
 -- Users in the order of their hash partitions: any first thousands are a fair sample.
-SELECT user_id, create_time, activity, activity_day, opt_ins & reachable AS channels, slot_hours
+SELECT
+    user_id, create_time, activity, activity_day, slot_hours,
+    opt_ins & reachable & ~muted_channels AS channels
 FROM recipients
 LIMIT :limit
 

@@ -249,8 +249,12 @@ class Stream:
                     latest.update(zip(asked, worth, strict=True))
                     held = held or judgement(now, worth, band=0.1, floor=None)
                     assert held is not None
-                    passing = [user for user, value in zip(asked, worth, strict=True)
-                               if value >= held.threshold and rng.random() >= self.lost]  # fmt: skip
+                    kept = rng.random(len(asked)) >= self.lost
+                    passing = [
+                        user
+                        for user, value, won in zip(asked, worth, kept, strict=True)
+                        if won and value >= held.threshold
+                    ]
                     for user in passing:
                         sends[user] = [*_within_a_day(sends.get(user, []), moment), moment]
                     volume += len(passing)
