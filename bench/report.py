@@ -10,9 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+LEAST_WIDTH = 110
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -69,14 +71,16 @@ class BenchReport:
 
     def print(self, console: Console | None = None) -> None:
         """Print the metrics as a table."""
-        table = Table(f"bench.{self.bench}", "Value", "95 %", "Unit", "Goal", "Met")
+        table = Table(box=box.SIMPLE)
+        for column in (f"bench.{self.bench}", "value", "95 %", "unit", "goal", "met"):
+            table.add_column(column, no_wrap=True)
         for name, metric in self.metrics.items():
             span = "" if metric.ci is None else f"{metric.ci[0]:.3g} to {metric.ci[1]:.3g}"
             sign = "≥" if metric.better == "higher" else "≤"
             met = "yes" if metric.met else "[red]no[/red]"
             goal = f"{sign} {metric.goal:g}"
             table.add_row(name, f"{metric.value:.4g}", span, metric.unit, goal, met)
-        (console or Console()).print(table)
+        (console or Console(width=max(Console().width, LEAST_WIDTH))).print(table)
 
 
 def commit() -> str:
