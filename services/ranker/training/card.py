@@ -30,6 +30,8 @@ def card(manifest: Manifest) -> str:
         "where there is none, and must carry no weight in the utility.",
         "",
         "## Data",
+        *(f"`{name}` (SHA-256 `{digest}`)." for name, digest in log["files"].items()),
+        "",
         f"{log['rows']:,} decisions of {log['users']:,} users, {log['time'][0]} to "
         f"{log['time'][1]}: {log['train_rows']:,} to learn from, then an embargo of "
         f"{log['embargo_days']:g} days (the longest label window), then {log['tuning_rows']:,} of "

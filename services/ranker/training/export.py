@@ -1,6 +1,7 @@
 """Writes a trained model as a folder of the registry: model.onnx, model.json, card.md."""
 
 import warnings
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -37,8 +38,10 @@ class ParityError(Exception):
     """The exported model answers otherwise than the trained one."""
 
 
-def export(trained: Trained, seed: int, folder: Path) -> Manifest:
-    """Write the folder of a model version named like the folder. Raises ParityError."""
+def export(trained: Trained, seed: int, logs: Sequence[Path], folder: Path) -> Manifest:
+    """Write the folder of a model version named like the folder. Raises ParityError.
+
+    `logs`: the files it was trained on, to be named in the manifest with their hashes."""
     folder.mkdir(parents=True, exist_ok=True)
     examples, validation = trained.examples, trained.split.validation
     sample = batch(examples, trained.contents, validation[:PARITY_ROWS])
@@ -54,7 +57,7 @@ def export(trained: Trained, seed: int, folder: Path) -> Manifest:
         parameters=sum(weights.numel() for weights in trained.model.parameters()),
         heads=HEADS,
         trained_heads=trained.heads,
-        log=_log_facts(trained),
+        log={"files": {path.name: file_sha256(path) for path in logs}} | _log_facts(trained),
         metrics=_metrics(trained, seed),
     )
     write_manifest(folder, manifest)

@@ -29,7 +29,7 @@ def main(logs: tuple[Path, ...], out: Path, seed: int, epochs: int) -> None:
         with Progress(*columns, console=console, disable=quiet) as progress:
             config = TrainingConfig(seed=seed, epochs=epochs)
             trained = train(examples, contents, config, progress)
-        manifest = export(trained, config.seed, out)
+        manifest = export(trained, config.seed, logs, out)
     except LogError as error:
         raise click.ClickException(str(error)) from error
     console.print(f"{out}: {', '.join(head.name.lower() for head in manifest.trained_heads)}")

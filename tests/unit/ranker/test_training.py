@@ -38,7 +38,7 @@ def trained() -> Trained:
 @pytest.fixture(scope="module")
 def folder(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "made-1"
-    export(trained, SMALL.seed, folder)
+    export(trained, SMALL.seed, [], folder)
     return folder
 
 
