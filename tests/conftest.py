@@ -27,8 +27,9 @@ from pydantic import SecretStr
 
 from services.runtime.channels import Peers
 from services.runtime.database import Database
-from services.runtime.migrations import create_database, drop_database, migrate, service_url
+from services.runtime.migrations import create_database, drop_database, migrate
 from services.runtime.postgres import EmbeddedPostgres
+from services.runtime.roles import service_url
 from services.runtime.settings import SERVICE_NAMES, Endpoint, RuntimeSettings
 from services.runtime.system import System
 

@@ -50,7 +50,7 @@ def _fetch_validate_proto() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         source = ["--no-binary", "protovalidate", "--dest", folder, "protovalidate==1.2.0"]
-        subprocess.run([*pip, *source], check=True)
+        _run([*pip, *source])
         archive = Path(folder) / SDIST
         actual = hashlib.sha256(archive.read_bytes()).hexdigest()
         if actual != SDIST_SHA256:
@@ -71,10 +71,17 @@ def _compile(sources: list[Path]) -> None:
     outputs = [f"--{kind}_out={GENERATED}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
     plugins = [f"--plugin={_script(name)}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
     command = [sys.executable, "-m", "grpc_tools.protoc", *includes, *plugins, *outputs]
-    subprocess.run([*command, *map(str, sources)], check=True)
+    _run([*command, *map(str, sources)])
     messages = [f"--python_out={GENERATED}", f"--mypy_out={GENERATED}"]
     command = [sys.executable, "-m", "grpc_tools.protoc", *includes, *plugins, *messages]
-    subprocess.run([*command, str(INCLUDED / VALIDATE_PROTO)], check=True)
+    _run([*command, str(INCLUDED / VALIDATE_PROTO)])
+
+
+def _run(command: list[str]) -> None:
+    """Run quietly; what it printed is shown when it fails."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}{done.stderr}\nfailed: {' '.join(command)}")
 
 
 def _script(name: str) -> str:

@@ -7,8 +7,6 @@ under that role; the schema holds its own version table.
 
 from __future__ import annotations
 
-import base64
-import re
 import threading
 import time
 from collections.abc import Iterable
@@ -26,7 +24,7 @@ from pydantic import SecretStr
 from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
 
 from services.runtime.database import DRIVER
-from services.runtime.secrets import derive
+from services.runtime.roles import role_name, role_password
 
 SERVICES = ("candidate", "ranker", "policy", "copygen", "pacer")
 MAINTENANCE_DATABASE = "postgres"
@@ -35,30 +33,8 @@ ROLE_ATTEMPTS = 20
 ROLE_RETRY_SECONDS = 0.05
 
 _LOCK_KEY = 0x68656C696F  # "helio", any constant will do
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}").fullmatch
 # Alembic's `op` is one per process.
 _alembic = threading.Lock()
-
-
-def role_name(service: str) -> str:
-    """Database role of a service."""
-    if not _NAME(service):
-        raise ValueError(f"{service!r} is no service name")
-    return f"heliograph_{service}"
-
-
-def role_password(service: str, secret_key: SecretStr) -> str:
-    """Password of a service's role, derived from the deployment's secret key."""
-    key = derive(secret_key, f"database-role:{service}")
-    return base64.urlsafe_b64encode(key).decode().rstrip("=")
-
-
-def service_url(database_url: str, service: str, secret_key: SecretStr) -> str:
-    """URL of the same database for a service's own role."""
-    url = make_url(database_url).set(
-        username=role_name(service), password=role_password(service, secret_key)
-    )
-    return url.render_as_string(hide_password=False)
 
 
 def migrate(

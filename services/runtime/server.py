@@ -21,8 +21,8 @@ from services.runtime.database import Database
 from services.runtime.errors import Unavailable
 from services.runtime.host import Bind, Host
 from services.runtime.incoming import Frame
-from services.runtime.migrations import service_url
 from services.runtime.periodic import Tasks
+from services.runtime.roles import service_url
 from services.runtime.settings import ConfigurationError, RuntimeSettings
 
 _DATABASE_PAUSE_S = 0.2

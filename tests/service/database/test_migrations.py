@@ -16,7 +16,8 @@ from sqlalchemy.exc import DBAPIError
 
 from services.runtime import migrations
 from services.runtime.database import Database
-from services.runtime.migrations import drop_database, migrate, service_url
+from services.runtime.migrations import drop_database, migrate
+from services.runtime.roles import role_name, service_url
 
 FIRST = """
 revision = "0001"
@@ -189,7 +190,7 @@ def test_an_admin_without_superuser_rights_can_migrate(
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {name} LOGIN CREATEROLE CREATEDB PASSWORD 'x'")
         for service in migrations.SERVICES:
-            role = migrations.role_name(service)
+            role = role_name(service)
             found = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role])
             if found.fetchone():
                 connection.execute(f"GRANT {role} TO {name} WITH ADMIN OPTION")

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from services.runtime import calls
 from services.runtime.database import Database
 from services.runtime.errors import Aborted, AlreadyExists, DeadlineExceeded, Unavailable
-from services.runtime.migrations import service_url
+from services.runtime.roles import service_url
 
 COUNT = text("SELECT count(*) FROM account")
 MOVE = text("UPDATE account SET amount = amount + 1 WHERE id = :id")

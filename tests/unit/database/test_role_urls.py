@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from services.runtime.migrations import role_password, service_url
+from services.runtime.roles import role_password, service_url
 
 KEY = SecretStr("one secret key of a deployment")
 
