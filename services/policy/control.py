@@ -8,7 +8,7 @@ import numpy as np
 
 from services.policy import control_store
 from services.policy.batch import Floats
-from services.policy.control_store import ControlledCell, RecentOffers, StoredStep, Volume
+from services.policy.control_store import ControlledCell, StoredStep, Volume
 from services.policy.controller import (
     Judgement,
     Reading,
@@ -22,11 +22,12 @@ from services.policy.controller import (
 from services.policy.experiment_store import ExperimentStore
 from services.policy.judging import Cell
 from services.policy.pacing import BINS, Curve, curve, flat, slots_by_bin, with_channel
+from services.policy.recent_offers import RecentOffers
 from services.policy.settings import PolicySettings
 from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
 
-NO_OFFERS = RecentOffers(np.zeros(0), ())
+NO_OFFERS = RecentOffers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ class Controller:
     ) -> list[StoredStep]:
         day = now.astimezone(UTC).date()
         volume = await control_store.read_volume(work, day)
-        offers = await control_store.read_offers(work, now, self._settings.offer_window)
+        offers = await control_store.read_offers(work, now)
         prospect = await self._outlook.read(work, now)
         found = []
         for one in cells:
@@ -146,8 +147,8 @@ class Controller:
             state = start(per_day, expected, gains)
         else:
             state = retarget(known.state, per_day, expected, gains)
-        offers = await control_store.read_offers(work, now, self._settings.offer_window)
-        held = self._judged(state, offers.get(cell, NO_OFFERS))
+        offers = await control_store.read_offers(work, now)
+        held = self._judged(state, offers.get(cell, NO_OFFERS), now)
         await control_store.put_target(work, cell, state, held, now)
 
     def _reading(
@@ -175,17 +176,18 @@ class Controller:
 
     def _step(self, one: ControlledCell, reading: Reading, offered: RecentOffers) -> StoredStep:
         gains = self._settings.gains
-        if one.judgement is None and not len(offered.utilities):
+        if one.judgement is None and not offered.batches:
             # Nothing was offered yet, so nothing lags: only what is expected may have changed.
             first = retarget(one.state, one.state.target, reading.expected_offers, gains)
             count = one.state.step_count + 1
             kept = replace(first, step_time=reading.now, step_count=count)
             return StoredStep(one, reading, Step(kept, "NOTHING_OFFERED"), None)
         made = step(one.state, reading, gains)
-        return StoredStep(one, reading, made, self._judged(made.state, offered) or one.judgement)
-
-    def _judged(self, state: State, offered: RecentOffers) -> Judgement | None:
-        settings = self._settings
-        return judgement(
-            state, offered.utilities, band=settings.threshold_band, floor=settings.utility_floor
+        return StoredStep(
+            one, reading, made, self._judged(made.state, offered, reading.now) or one.judgement
         )
+
+    def _judged(self, state: State, offered: RecentOffers, now: datetime) -> Judgement | None:
+        settings = self._settings
+        ahead = offered.ahead(now)
+        return judgement(state, ahead, band=settings.threshold_band, floor=settings.utility_floor)

@@ -10,10 +10,11 @@ import numpy as np
 from sqlalchemy import Row
 
 from services.policy.batch import Floats
-from services.policy.controller import Judgement, Reading, State, Step, distinct
+from services.policy.controller import Judgement, Reading, State, Step
 from services.policy.experiments import Experiments
 from services.policy.judging import Cell, Thresholds
 from services.policy.pacing import BINS, SlotHours
+from services.policy.recent_offers import READ_BACK, OfferBatch, RecentOffers
 from services.policy.segments import ActiveDays, segment_of
 from services.policy.utility import ANY_SEGMENT, DEFAULT_WEIGHTS, HeadWeight, Objectives
 from services.runtime.database import UnitOfWork, load_queries
@@ -22,7 +23,7 @@ from services.runtime.partitions import ensure_day_partitions
 _queries = load_queries(Path(__file__).with_name("control.sql"))
 
 SAMPLED_RECIPIENTS = 20_000
-READ_BATCHES = 5_000
+READ_BATCHES = 10_000
 """Newest batches of offers that a threshold is read off."""
 CURVE_DAYS = 7
 
@@ -62,21 +63,6 @@ class Volume:
     def in_flight(self) -> int:
         """Decided and still on their way."""
         return self.decided - self.sent - self.dropped
-
-
-@dataclass(frozen=True, slots=True)
-class RecentOffers:
-    """What a cell was offered lately."""
-
-    utilities: Floats
-    """The newest of each user."""
-    times: Sequence[tuple[datetime, int]]
-    """When, and how many."""
-
-    def since(self, moment: datetime | None) -> int:
-        """How many offers came from `moment` on: in simulated time the tick of a moment comes
-        before its decisions."""
-        return sum(count for time, count in self.times if moment is None or time >= moment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,23 +171,16 @@ async def read_volume(work: UnitOfWork, day: date) -> dict[Cell, Volume]:
     return {cell: Volume(**kinds) for cell, kinds in counts.items()}
 
 
-async def read_offers(
-    work: UnitOfWork, now: datetime, window: timedelta
-) -> dict[Cell, RecentOffers]:
-    """What cells were offered within the window before `now`."""
-    since = now - window
+async def read_offers(work: UnitOfWork, now: datetime) -> dict[Cell, RecentOffers]:
+    """What cells were offered lately."""
+    since = now - READ_BACK
     asked = {"first_day": since.astimezone(UTC).date(), "since": since, "limit": READ_BATCHES}
-    rows: dict[Cell, list[Row[Any]]] = {}
+    batches: dict[Cell, list[OfferBatch]] = {}
     for row in reversed(await work.rows(_queries.recent_offers, asked)):
         cell = Cell(row.experiment_group, row.segment, row.channel)
-        rows.setdefault(cell, []).append(row)
-    return {
-        cell: RecentOffers(
-            distinct((row.user_hashes, row.utilities) for row in batches),
-            [(row.record_time, row.offer_count) for row in batches],
-        )
-        for cell, batches in rows.items()
-    }
+        batch = OfferBatch(row.record_time, row.offer_count, row.user_hashes, row.utilities)
+        batches.setdefault(cell, []).append(batch)
+    return {cell: RecentOffers(found) for cell, found in batches.items()}
 
 
 async def read_offers_by_bin(work: UnitOfWork, day: date) -> dict[Cell, dict[date, Floats]]:

@@ -1,8 +1,9 @@
 """The controller of one cell: a PID step in quantile space that holds the day's volume on target.
 
 What is moved is the share p of offers that is sent; the threshold is the (1 − p) quantile of the
-recent offers' utility. So neither the scale of the scores nor their shape matters. With e the
-relative error, the share of the target by which volume lags behind the pacing curve,
+utility that recent offers let expect (`recent_offers`). So neither the scale of the scores nor
+their shape matters. With e the relative error, the share of the target by which volume lags behind
+the pacing curve,
 
     ln p = min(0, ln(T / E)) + I + r (Kp e + Kd Δe)        I ← I + r Ki e Δc
 
@@ -17,7 +18,6 @@ Kp b ≤ 0.7 and Ki ≤ Kp² / 4, which keeps its poles real or well damped.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -161,7 +161,7 @@ class Judgement:
 def judgement(
     state: State, utilities: Floats, *, band: float, floor: float | None
 ) -> Judgement | None:
-    """The threshold at the state's quantile of recent distinct offers, with the band of ± `band`
+    """The threshold at the state's quantile of the offers expected next, with the band of ± `band`
     of p around it. None when there are no offers to read it off.
 
     Never below `floor`. A target of 0 closes the cell.
@@ -195,11 +195,3 @@ def _threshold(known: Floats, share: float) -> float:
     excess = float(upper.mean() - upper[0])
     beyond = float(known[-1]) + excess * math.log(1.0 / expected)
     return max(beyond, float(np.nextafter(known[-1], np.inf)))
-
-
-def distinct(batches: Iterable[tuple[Iterable[int], Iterable[float]]]) -> Floats:
-    """The newest utility of each user: batches of (users, utilities) from old to new."""
-    newest: dict[int, float] = {}
-    for users, values in batches:
-        newest.update(zip(users, values, strict=True))
-    return np.fromiter(newest.values(), np.float64, len(newest))

@@ -77,8 +77,6 @@ class PolicySettings(ServiceSettings):
     """Change of ln(share sent) for a lag that grew by a day's target in one step."""
     offer_sample: int = Field(default=2000, ge=1)
     """Users of each cell whose offers one batch records."""
-    offer_window_hours: float = Field(default=24.0, gt=0)
-    """How long offers count for the threshold."""
 
     report_future_minutes: float = Field(default=5.0, ge=0)
     """How far ahead of this service's clock the time of a report may be."""
@@ -147,8 +145,3 @@ class PolicySettings(ServiceSettings):
     def tick(self) -> timedelta:
         """Time between two steps of the controller."""
         return timedelta(seconds=self.tick_seconds)
-
-    @property
-    def offer_window(self) -> timedelta:
-        """How long offers count for the threshold."""
-        return timedelta(hours=self.offer_window_hours)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -20,7 +21,6 @@ from services.policy.controller import (
     Judgement,
     Reading,
     State,
-    distinct,
     judgement,
     retarget,
     start,
@@ -37,6 +37,7 @@ from services.policy.pacing import (
     slots_by_bin,
     with_channel,
 )
+from services.policy.recent_offers import READ_BACK, OfferBatch, RecentOffers
 
 GAINS = Gains()
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -131,12 +132,28 @@ def test_a_step_is_bounded_whatever_it_sees(
 
 
 def test_thresholds_are_read_off_each_users_newest_offer() -> None:
-    utilities = distinct([([1, 2], [0.1, 0.2]), ([2, 3], [0.9, 0.3])])
+    batches = [OfferBatch(MONDAY, 2, [1, 2], [0.1, 0.2]), OfferBatch(MONDAY, 2, [2, 3], [0.9, 0.3])]
+    utilities = RecentOffers(batches).ahead(MONDAY + timedelta(hours=1))
     assert sorted(utilities) == [0.1, 0.3, 0.9]
     held = judgement(state(quantile=0.5), utilities, band=0.1, floor=None)
     assert held is not None
     assert held.threshold == 0.3
     assert held.band_low <= held.threshold <= held.band_high
+
+
+def test_what_came_a_day_ago_in_the_next_hours_tells_what_comes() -> None:
+    """Twelve batches of a hundred an hour apart, each with its own utility, for two days."""
+    batches = [
+        OfferBatch(MONDAY + timedelta(hours=2 * hour), 100, [hour], [float(hour % 12)])
+        for hour in range(24)
+    ]
+    known = RecentOffers(batches)
+    now = MONDAY + timedelta(hours=46, minutes=30)
+    assert known.ahead(now).tolist() == [0.0, 1.0, 2.0]
+    assert known.since(MONDAY + timedelta(hours=46)) == 100
+    first_day = RecentOffers(batches[:12])
+    assert len(first_day.ahead(MONDAY + timedelta(hours=23))) == 12
+    assert len(RecentOffers().ahead(now)) == 0
 
 
 def test_without_offers_there_is_no_threshold_and_the_floor_holds() -> None:
@@ -206,6 +223,8 @@ class Stream:
     seed: int = 0
     scale: Callable[[int], float] = lambda _: 1.0
     target_on: Callable[[int], float] = lambda _: 100.0
+    morning: float = 0.0
+    """By how much the first slot of the day is worth more."""
     lost: float = 0.0
     """Share of what passes that another channel takes."""
     expected: float = 1.0
@@ -222,7 +241,7 @@ class Stream:
             for index, name in enumerate(ZONES)
         ]
         held: Judgement | None = None
-        latest: dict[int, float] = {}
+        latest: list[OfferBatch] = []
         sends: dict[int, list[datetime]] = {}
         seen: list[Floats] = []
         guess = self.users * len(HOURS) * self.expected
@@ -245,8 +264,11 @@ class Stream:
                         for user in np.flatnonzero((zones == zone) & (rng.random(self.users) < 0.8))
                         if len(_within_a_day(sends.get(user, []), moment)) < self.cap
                     ]
-                    worth = self.scale(day) * (taste[asked] + rng.normal(0, 0.5, len(asked)))
-                    latest.update(zip(asked, worth, strict=True))
+                    local = moment.astimezone(ZoneInfo(ZONES[zone]))
+                    morning = self.morning if local.hour == HOURS[0] else 0.0
+                    worth = taste[asked] + rng.normal(0, 0.5, len(asked)) + morning
+                    worth *= self.scale(day)
+                    latest.append(OfferBatch(moment, len(asked), asked, worth.tolist()))
                     held = held or judgement(now, worth, band=0.1, floor=None)
                     assert held is not None
                     kept = rng.random(len(asked)) >= self.lost
@@ -266,7 +288,7 @@ class Stream:
 
     def _tick(
         self, now: State, pacing: Curve, moment: datetime, volume: int, last: float,
-        since: int, latest: dict[int, float],
+        since: int, latest: list[OfferBatch],
     ) -> tuple[Judgement | None, State]:  # fmt: skip
         paced = pacing.at(moment)
         seen = Reading(
@@ -279,7 +301,9 @@ class Stream:
             expected_offers=self.users * len(HOURS) * self.expected,
         )
         made = step(now, seen, GAINS).state
-        return judgement(made, np.array(list(latest.values())), band=0.1, floor=None), made
+        latest[:] = [one for one in latest if one.time > moment - READ_BACK]
+        ahead = RecentOffers(latest).ahead(moment)
+        return judgement(made, ahead, band=0.1, floor=None), made
 
 
 def _day(number: int) -> date:
@@ -300,15 +324,24 @@ def test_volume_is_on_target_from_the_third_day(users: int, target: float, expec
     assert volumes[2:] == pytest.approx([1, 1], abs=0.1)
 
 
-def test_a_change_of_the_scores_scale_unsettles_nothing() -> None:
+def test_a_change_of_the_scores_scale_is_taken_within_a_day() -> None:
+    """Thresholds are read off the day before, so on the day itself only the error corrects."""
     stream = Stream(943, target_on=lambda _: 500.0, scale=lambda day: 3.0 if day >= 3 else 1.0)
-    assert stream.run(6)[2:] == pytest.approx([1] * 4, abs=0.1)
+    volumes = stream.run(6)
+    assert volumes[3] == pytest.approx(1, abs=0.2)
+    assert [volumes[2], *volumes[4:]] == pytest.approx([1] * 3, abs=0.15)
 
 
 def test_what_another_channel_takes_is_made_up_for() -> None:
     """Push and e-mail compete for a slot, so less is sent than passes: the integral learns it."""
     volumes = Stream(943, target_on=lambda _: 300.0, lost=0.6).run(5)
     assert volumes[2:] == pytest.approx([1] * 3, abs=0.06)
+
+
+def test_utilities_that_differ_by_the_hour_do_not_mislead_it() -> None:
+    """Mornings are worth a standard deviation more: what comes next is judged by its own hours."""
+    volumes = Stream(943, target_on=lambda _: 300.0, morning=1.0, lost=0.3).run(5)
+    assert volumes[1:] == pytest.approx([1] * 4, abs=0.1)
 
 
 def test_users_who_come_and_go_are_followed() -> None:
