@@ -83,11 +83,11 @@ $(VENV)/bin/python:
 $(VENV)/.run: $(VENV)/bin/python $(ROOT)pyproject.toml $(ROOT)requirements.lock
 	@cd $(ROOT)
 	echo "Installing (once) …"
-	$(PIP) --editable .
+	$(PIP) --config-settings editable_mode=compat --editable .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
 	@cd $(ROOT)
 	echo "Installing what tests and training need (once) …"
-	$(PIP) --editable '.[dev,train]'
+	$(PIP) --config-settings editable_mode=compat --editable '.[dev,train]'
 	touch $@

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True, help="write the figures there")
     parser.add_argument("--days", type=int, default=3)
     parser.add_argument("--users", type=int, default=None, help="only so many users")
-    parser.add_argument("--target", type=float, default=0.5, help="sends per user and day")
+    parser.add_argument("--target", type=float, default=0.8, help="sends per user and day")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
     try:

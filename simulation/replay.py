@@ -49,8 +49,8 @@ class ReplayOptions:
 
     days: int = 3
     users: int | None = None
-    target: float = 0.5
-    """Sends per user and day over push and e-mail."""
+    target: float = 0.8
+    """Sends per user and day, over all channels."""
     seed: int = 1
     candidates: int = 3
     """What each source may suggest to a user a day."""

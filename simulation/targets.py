@@ -1,10 +1,9 @@
 """Volume targets of the replay: sends per user and day, split over segments and channels.
 
-The target counts users that push or e-mail reaches. One whom both reach is asked for with 70 % push
-and 30 % e-mail, one whom a single channel reaches with that channel alone. A segment's target is
-the sum over its users, set anew each morning for the segments as they then are. A segment without
-users gets 0: who comes into it during the day is sent nothing more by push or e-mail before the
-next morning. The in-app inbox has no target: there it is a fallback.
+Each user's share is split over the channels that reach them, push to e-mail to in-app as 5 : 2 : 3.
+A segment's target is the sum over its users, set anew each morning for the segments as they then
+are. A segment without users gets 0: who comes into it during the day is sent nothing more before
+the next morning.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,14 +13,16 @@ from heliograph.policy.v1alpha1 import policy_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from simulation.connection import LONG_CALL_S, Services, batches
-from simulation.populate import EMAIL, PUSH
+from simulation.populate import EMAIL, IN_APP, PUSH
 from simulation.recipients import Reach
 
-PUSH_SPLIT = 0.7
 SEGMENTS = ("new", "core", "casual", "marginal", "dormant", "resurrected")
 
 Cell: TypeAlias = "tuple[str, notification_pb2.Channel.ValueType]"
 """Segment and channel."""
+
+SPLIT = {PUSH: 0.5, EMAIL: 0.2, IN_APP: 0.3}
+"""How a user's sends are split when all channels reach them."""
 
 
 def split(
@@ -36,17 +37,18 @@ def split(
     of each user. Users by position.
     """
     targets: dict[Cell, float] = {
-        (segment, channel): 0.0 for segment in SEGMENTS for channel in (PUSH, EMAIL)
+        (segment, channel): 0.0 for segment in SEGMENTS for channel in SPLIT
     }
     for reach in reaches:
-        push = reach.push and (reach.user, PUSH) not in turned_off
-        email = reach.email and (reach.user, EMAIL) not in turned_off
-        if not push and not email:
-            continue
-        share = PUSH_SPLIT if push and email else float(push)
-        segment = segments[reach.user]
-        targets[segment, PUSH] += per_user_day * share
-        targets[segment, EMAIL] += per_user_day * (1 - share)
+        reached = {PUSH: reach.push, EMAIL: reach.email, IN_APP: True}
+        open_channels = [
+            channel
+            for channel, opted_in in reached.items()
+            if opted_in and (reach.user, channel) not in turned_off
+        ]
+        whole = sum(SPLIT[channel] for channel in open_channels)
+        for channel in open_channels:
+            targets[segments[reach.user], channel] += per_user_day * SPLIT[channel] / whole
     return targets
 
 

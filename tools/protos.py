@@ -1,7 +1,8 @@
 """Generates the Python stubs of the protos into `gen/`, from nothing but PyPI packages.
 
-`buf/validate/validate.proto` is taken from the protovalidate 1.2.0 source distribution, pinned by hash; it is not
-copied into the repository. Run by `make protos`; does nothing when the stubs are newer than their sources.
+`buf/validate/validate.proto` is taken from the protovalidate 1.2.0 source distribution, pinned by
+hash; it is not copied into the repository. Run by `make protos`; does nothing while the protos are
+those of the last time.
 """
 
 import hashlib
@@ -54,7 +55,7 @@ def _fetch_validate_proto() -> None:
         archive = Path(folder) / SDIST
         actual = hashlib.sha256(archive.read_bytes()).hexdigest()
         if actual != SDIST_SHA256:
-            raise SystemExit(f"{SDIST}: expected SHA-256 {SDIST_SHA256}, got {actual}; refusing to use it")
+            raise SystemExit(f"{SDIST}: SHA-256 is {actual}, not {SDIST_SHA256}; it is not used")
         with tarfile.open(archive) as tar:
             member = tar.extractfile(f"protovalidate-1.2.0/upstream/proto/{VALIDATE_PROTO}")
             if member is None:
@@ -68,7 +69,8 @@ def _compile(sources: list[Path]) -> None:
     shutil.rmtree(GENERATED / "buf", ignore_errors=True)
     well_known = resources.files("grpc_tools") / "_proto"
     includes = [f"-I{PROTOS}", f"-I{INCLUDED}", f"-I{well_known}"]
-    outputs = [f"--{kind}_out={GENERATED}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    kinds = ("python", "grpc_python", "mypy", "mypy_grpc")
+    outputs = [f"--{kind}_out={GENERATED}" for kind in kinds]
     plugins = [f"--plugin={_script(name)}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
     command = [sys.executable, "-m", "grpc_tools.protoc", *includes, *plugins, *outputs]
     _run([*command, *map(str, sources)])

@@ -35,7 +35,7 @@ _OPTIONS = (
         "--target",
         default=_DEFAULTS.target,
         show_default=True,
-        help="Sends per user and day over push and e-mail.",
+        help="Sends per user and day, over all channels.",
     ),
     click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Seed of all draws."),
     click.option(

@@ -43,7 +43,8 @@ async def test_days_of_notifications(start_system: StartSystem, made: MovieLens)
         assert day.decided > 0
         assert day.opens.sent == sum(sum(arms.values()) for arms in day.sent.values())
         assert sum(day.decided_by_arm.values()) == day.decided
-        assert {cell.channel for cell in day.volume if cell.target is not None} == {"push", "email"}
+        targeted = {cell.channel for cell in day.volume if cell.target is not None}
+        assert targeted == {"push", "email", "in_app"}
         assert {"generate", "process", "process.rank", "process.decide"} <= set(day.stages)
     assert result.opens.sent > 0
     assert result.opens.opened > 0

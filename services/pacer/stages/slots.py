@@ -28,6 +28,8 @@ from services.runtime.errors import Unavailable
 from services.runtime.logs import Logger
 
 MOST_USERS = 1000
+FEWEST_USERS = 16
+"""Smaller parts cost more in calls than they gain by overlapping."""
 MOST_SETTLEMENTS = 50_000
 
 
@@ -100,8 +102,10 @@ class Slots:
         return len(slots)
 
     async def _process(self, batch: Batch, users: Sequence[str]) -> None:
-        pools = await self._read_pools(users, batch.report)
-        contexts = await user_contexts(self._clients, users, batch.report)
+        pools, contexts = await asyncio.gather(
+            self._read_pools(users, batch.report),
+            user_contexts(self._clients, users, batch.report),
+        )
         await self._close_idle(batch, pools, contexts)
         works = [
             Work(slot, pools.events[slot.user_id], contexts[slot.user_id])
@@ -109,7 +113,9 @@ class Slots:
             if slot.user_id in contexts and pools.events.get(slot.user_id)
         ]
         limits = [self._settings.events_per_call, self._settings.bytes_per_call]
-        parts = cut(works, (work.size for work in works), limits, MOST_USERS)
+        # While one part is decided, another is ranked.
+        share = max(FEWEST_USERS, -(-len(works) // self._settings.calls_at_once))
+        parts = cut(works, (work.size for work in works), limits, min(share, MOST_USERS))
         done = await asyncio.gather(
             *(self._part(batch, pools, part) for part in parts), return_exceptions=True
         )

@@ -108,7 +108,8 @@ async def test_a_changed_target_acts_on_the_next_decision(policy: Policy) -> Non
 
 
 async def test_the_first_offers_open_a_cell_at_its_share(policy: Policy) -> None:
-    """200 users, 3 slots a day each, 60 sends a day: a tenth of the first offers passes."""
+    """200 users, 3 slots a day each of which 80 % come to something, 60 sends a day: an eighth of
+    the first offers passes."""
     names = [f"user-{number:03}" for number in range(200)]
     await policy.upsert(*(recipient(name, opt_ins=(PUSH,)) for name in names))
     with at(NOW):
@@ -119,10 +120,10 @@ async def test_the_first_offers_open_a_cell_at_its_share(policy: Policy) -> None
         for name, score in zip(names, scores, strict=True)
     ]
     made = (await decide(policy, *slots)).decisions
-    assert sum(one.send for one in made) == pytest.approx(20, abs=3)
+    assert sum(one.send for one in made) == pytest.approx(25, abs=3)
     with at(NOW):
         (known,) = (await policy.stub.GetThresholds(policy_pb2.GetThresholdsRequest())).thresholds
-    assert known.threshold == pytest.approx(0.9, abs=0.06)
+    assert known.threshold == pytest.approx(0.875, abs=0.06)
     cell = await volume(policy, NOW)
     assert (cell.in_flight_count, cell.sent_count) == (sum(one.send for one in made), 0)
 
