@@ -26,6 +26,9 @@ SAMPLED_RECIPIENTS = 20_000
 READ_BATCHES = 10_000
 """Newest batches of offers that a threshold is read off."""
 CURVE_DAYS = 7
+OFFERS_PER_SLOT = 0.8
+"""Of the slots that a channel reaches, those in which it has something to offer that no rule
+removes and no other channel takes; a first guess that the controller's integral corrects."""
 
 _STEP_COLUMNS = (
     "day", "experiment_group", "segment", "channel", "step_count", "step_time", "outcome",
@@ -205,7 +208,8 @@ async def read_slot_groups(work: UnitOfWork, default: tuple[int, ...]) -> list[S
 async def expected_offers(
     work: UnitOfWork, experiments: Experiments, today: date, default: tuple[int, ...]
 ) -> dict[Cell, float]:
-    """Slots a day of the users whom each cell's channel reaches, from a sample of recipients."""
+    """Offers a day by the slots of the users whom each cell's channel reaches, from a sample of
+    recipients."""
     sample = await work.rows(_queries.sample_recipients, {"limit": SAMPLED_RECIPIENTS})
     (all_rows,) = await work.rows(_queries.count_recipients)
     found: dict[Cell, float] = {}
@@ -216,10 +220,11 @@ async def expected_offers(
         active = ActiveDays.from_signed(row.activity_day or date.min, row.activity)
         segment = segment_of(row.create_time.astimezone(UTC).date(), active, today)
         slots = len(_hours(row.slot_hours) or default) * all_rows.total / len(sample)
+        offers = slots * OFFERS_PER_SLOT
         for channel in (1, 2, 3):
             if row.channels >> (channel - 1) & 1:
                 cell = Cell(membership.threshold_group, segment, channel)
-                found[cell] = found.get(cell, 0.0) + slots
+                found[cell] = found.get(cell, 0.0) + offers
     return found
 
 
