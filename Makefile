@@ -66,8 +66,10 @@ train: $(VENV)/.dev protos ## Make the bootstrap log and train the default ranki
 	$(BIN)/python -m simulation.bootstrap --out $(LOG)
 	$(BIN)/python -m services.ranker.training.train --log $(LOG) --out services/ranker/models/bootstrap-1
 
-bench: $(VENV)/.dev protos ## Run the benches
-	@cd $(ROOT) && $(BIN)/python -m bench.replay --json out/replay.json
+bench: $(VENV)/.dev protos ## Run the benches and rewrite the tables in docs/evaluation.md
+	@cd $(ROOT)
+	$(BIN)/python -m bench.replay --json out/replay.json
+	$(BIN)/python -m bench.tables out/replay.json
 
 lock: $(VENV)/.dev ## Resolve the lock file anew from pyproject.toml
 	@cd $(ROOT) && $(BIN)/pip-compile --quiet --extra dev --extra train --strip-extras --no-annotate \
