@@ -25,6 +25,8 @@ def admit(
         message = f"event type {draft.event_type!r} is not registered; register it first"
         return Refusal("UNKNOWN_EVENT_TYPE", message, "event_type")
     create_time = draft.create_time or now
+    if create_time > now + tolerance:
+        return Refusal("INVALID_FIELD", "create_time lies in the future", "create_time")
     expire_time = draft.expire_time or create_time + rules.time_to_live
     deliver_time = draft.deliver_time if rules.route is Route.SCHEDULED else None
     refusal = _wrong_time(create_time, expire_time, deliver_time, now, tolerance)
@@ -57,8 +59,6 @@ def _wrong_time(
     now: datetime,
     tolerance: timedelta,
 ) -> Refusal | None:
-    if create > now + tolerance:
-        return Refusal("INVALID_FIELD", "create_time lies in the future", "create_time")
     if expire <= create:
         return Refusal("INVALID_FIELD", "expire_time must be after create_time", "expire_time")
     if expire <= now:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from heliograph.candidate.v1alpha1 import candidate_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2, notification_pb2
@@ -63,10 +64,10 @@ def read_draft(event: event_pb2.Event) -> Draft:
         create_time=_optional_time(event, "create_time"),
         expire_time=_optional_time(event, "expire_time"),
         deliver_time=_optional_time(event, "deliver_time"),
-        aggregation_key=require_plain(event.aggregation_key, "aggregation_key"),
+        aggregation_key=event.aggregation_key,
         actor_ids=tuple(event.actor_ids),
-        source=require_plain(event.source, "source"),
-        campaign_id=require_plain(event.campaign_id, "campaign_id"),
+        source=event.source,
+        campaign_id=event.campaign_id,
         source_score=event.source_score,
     )
 
@@ -152,10 +153,21 @@ def stored_item(body: bytes, create_time: datetime, deleted: bool, version: int)
 
 
 def check_attributes(attributes: Mapping[str, attribute_pb2.AttributeValue]) -> None:
-    """Raises Refused for a time among the attributes that is none."""
+    """Raises Refused for a time or a span of time among the attributes that is none."""
     for name, value in attributes.items():
+        path = f'attributes["{name}"]'
         if value.HasField("time_value"):
-            read_time(value.time_value, f'attributes["{name}"].time_value')
+            read_time(value.time_value, f"{path}.time_value")
+        elif value.HasField("duration_value"):
+            _check_duration(value.duration_value, f"{path}.duration_value")
+
+
+def _check_duration(span: Duration, path: str) -> None:
+    try:
+        span.ToTimedelta()
+    except (ValueError, OverflowError):
+        message = f"{path} is not a span of at most 10,000 years"
+        raise Refused(Refusal("INVALID_FIELD", message, path)) from None
 
 
 def pool_event(

@@ -51,11 +51,13 @@ class StoredVariant:
 
 
 def day_of(key: str) -> date | None:
-    """The day that a delivery or decision id begins with; None when it doesn't begin with one."""
+    """The day, in the years 1970–9998, that a delivery or decision id begins with; None when it
+    doesn't begin with one."""
     try:
-        return datetime.strptime(key[:8], "%Y%m%d").date() if key[8:9] == "." else None
+        day = datetime.strptime(key[:8], "%Y%m%d").date() if key[8:9] == "." else None
     except ValueError:
         return None
+    return day if day is not None and 1970 <= day.year < 9999 else None
 
 
 async def put_items(work: UnitOfWork, items: Sequence[event_pb2.Item]) -> None:

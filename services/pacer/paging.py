@@ -4,7 +4,7 @@ from datetime import datetime
 
 from services.pacer.store.slots import BEYOND
 from services.runtime.errors import FieldError, InvalidArgument
-from services.runtime.paging import decode, encode
+from services.runtime.paging import decode, encode, read_moment
 
 Position = tuple[datetime, str]
 """Time and id of the last row shown; lists are newest first."""
@@ -22,13 +22,9 @@ def position_of(user_id: str, given: str) -> Position:
     if decoded is None:
         return BEYOND, ""
     user, time, key = map(str, decoded)
-    try:
-        position = datetime.fromisoformat(time), key
-    except ValueError:
-        raise _wrong() from None
-    if user != user_id or position[0].tzinfo is None:
+    if user != user_id:
         raise _wrong()
-    return position
+    return read_moment(time), key
 
 
 def _wrong() -> InvalidArgument:

@@ -18,6 +18,8 @@ from services.ranker.ranking import RankCall, RankedUser
 from services.runtime.errors import FieldError, InvalidArgument
 from services.runtime.validation import rejection, violations
 
+_YEAR_9999 = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp())
+
 
 @dataclass(frozen=True, slots=True)
 class RankRequest:
@@ -119,12 +121,12 @@ def _deliver_time(request: ranker_pb2.RankRequest) -> int | None:
 
 
 def moment(stamp: Timestamp, field: str) -> datetime:
-    """Aware time of a field. Raises InvalidArgument for one that no calendar has."""
-    try:
-        return stamp.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        fields = [FieldError(field, "must lie in the years 1 to 9999")]
-        raise InvalidArgument(f"{field}: is no time", fields=fields) from None
+    """Aware time of a field. Raises InvalidArgument for one too far away to reckon with: local
+    times and the days around it must exist as well."""
+    if not 0 <= stamp.seconds < _YEAR_9999:
+        problem = "must lie in the years 1970 to 9998"
+        raise InvalidArgument(f"{field}: {problem}", fields=[FieldError(field, problem)])
+    return stamp.ToDatetime(tzinfo=UTC)
 
 
 def page_start(token: str) -> int:

@@ -47,17 +47,18 @@ def format_time(moment: datetime) -> str:
 def parse_time(text: str) -> datetime:
     """Aware UTC time from metadata. Raises InvalidArgument when it is not RFC 3339 with a zone."""
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        given = datetime.fromisoformat(text)
+        moment = None if given.tzinfo is None else given.astimezone(UTC)
+    except (ValueError, OverflowError):
         moment = None
-    if moment is None or moment.tzinfo is None:
+    if moment is None:
         description = "must be RFC 3339 with a time zone, e.g. 2026-03-01T08:00:00.000000Z"
         raise InvalidArgument(
             f"metadata {TIME_METADATA_KEY} is not a time",
             reason="INVALID_TIME",
             fields=[FieldError(TIME_METADATA_KEY, description)],
         )
-    return moment.astimezone(UTC)
+    return moment
 
 
 def _utc(moment: datetime) -> datetime:

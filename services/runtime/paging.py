@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from services.runtime.errors import FieldError, InvalidArgument
 
@@ -32,13 +33,30 @@ def decode(token: str, kinds: Sequence[type[str] | type[int]]) -> tuple[str | in
         not isinstance(position, list)
         or len(position) != len(kinds)
         or any(type(part) is not kind for part, kind in zip(position, kinds, strict=True))
-        or any(isinstance(part, str) and not _storable(part) for part in position)
+        or not all(map(_storable, position))
     ):
-        problem = "is not a next_page_token of this call"
-        raise InvalidArgument(f"page_token {problem}", fields=[FieldError("page_token", problem)])
+        raise _wrong()
     return tuple(position)
 
 
-def _storable(text: str) -> bool:
-    """Whether Postgres can hold the text; a token is made by anyone."""
-    return "\x00" not in text and text.isprintable()
+def read_moment(part: str | int) -> datetime:
+    """The aware time that stands in a token in ISO form. Raises InvalidArgument."""
+    try:
+        moment = datetime.fromisoformat(str(part))
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise _wrong()
+
+
+def _wrong() -> InvalidArgument:
+    problem = "is not a next_page_token of this call"
+    return InvalidArgument(f"page_token {problem}", fields=[FieldError("page_token", problem)])
+
+
+def _storable(part: str | int) -> bool:
+    """Whether Postgres can hold it; a token is made by anyone."""
+    if isinstance(part, int):
+        return -(2**63) <= part < 2**63
+    return "\x00" not in part and part.isprintable()

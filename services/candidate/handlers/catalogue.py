@@ -8,9 +8,13 @@ from heliograph.type.v1alpha1 import event_pb2
 
 from services.candidate.catalogue_store import Interaction, Record
 from services.candidate.cursors import read_cursor
+from services.candidate.events import Refusal
 from services.candidate.handlers.batches import Tally, judge
 from services.candidate.handlers.parts import Calls, Context
-from services.candidate.messages import check_attributes, read_time, require_plain
+from services.candidate.messages import Refused, check_attributes, read_time, require_plain
+
+LEAST_WEIGHT = 1e-6
+"""Weights are stored as 32-bit floats, which cannot hold the smallest 64-bit ones."""
 
 
 class CatalogueCalls(Calls):
@@ -99,6 +103,9 @@ def _item(item: event_pb2.Item) -> Record:
 
 
 def _interaction(interaction: event_pb2.Interaction) -> Interaction:
+    if 0 < abs(interaction.weight) < LEAST_WEIGHT:
+        message = f"weight is closer to 0 than {LEAST_WEIGHT:g}"
+        raise Refused(Refusal("INVALID_FIELD", message, "weight"))
     return Interaction(
         user_id=interaction.user_id,
         item_id=interaction.item_id,

@@ -15,7 +15,6 @@ from services.candidate.handlers.parts import Calls, Context
 from services.candidate.messages import pool_event, read_time, require_plain
 from services.candidate.pool import RANKED, Body
 from services.runtime import paging
-from services.runtime.errors import InvalidArgument
 
 DEFAULT_ARRIVALS = 1000
 DEFAULT_PER_USER = 64
@@ -136,11 +135,4 @@ def _read_place(token: str) -> tuple[datetime, str] | None:
     position = paging.decode(token, [str, str])
     if position is None:
         return None
-    try:
-        moment = datetime.fromisoformat(str(position[0]))
-    except ValueError:
-        moment = None
-    name = str(position[1])
-    if moment is None or moment.tzinfo is None or "\0" in name:
-        raise InvalidArgument("page_token is damaged", reason="INVALID_PAGE_TOKEN")
-    return moment, name
+    return paging.read_moment(position[0]), str(position[1])

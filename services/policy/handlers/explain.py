@@ -15,7 +15,7 @@ from services.policy.ids import day_of_slot
 from services.policy.timestamps import timestamp
 from services.runtime import paging
 from services.runtime.database import Database, load_queries
-from services.runtime.errors import FieldError, InvalidArgument, NotFound
+from services.runtime.errors import FieldError, NotFound
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Kind = notification_pb2.EngagementKind.ValueType
@@ -91,11 +91,4 @@ def _position(token: str) -> tuple[datetime | None, str]:
     position = paging.decode(token, [str, str])
     if position is None:
         return None, ""
-    try:
-        moment = datetime.fromisoformat(str(position[0]))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        problem = "is not a next_page_token of this call"
-        raise InvalidArgument(f"page_token {problem}", fields=[FieldError("page_token", problem)])
-    return moment, str(position[1])
+    return paging.read_moment(position[0]), str(position[1])

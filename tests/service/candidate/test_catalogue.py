@@ -28,10 +28,14 @@ async def test_bad_users_items_and_interactions_are_rejected_alone(candidate: Ca
     infinite.attributes["age"].number_value = float("inf")
     no_time = event_pb2.User(user_id="time")
     no_time.attributes["since"].time_value.seconds = 10**15
+    no_span = event_pb2.User(user_id="span")
+    no_span.attributes["visit"].duration_value.seconds = 2**63 - 1
     empty = event_pb2.User(user_id="empty", attributes={"x": attribute_pb2.AttributeValue()})
-    users = await candidate.users([infinite, no_time, empty, event_pb2.User(user_id="anna")])
-    assert reasons(users.rejections) == dict.fromkeys((0, 1, 2), "INVALID_FIELD")
+    anna = event_pb2.User(user_id="anna")
+    users = await candidate.users([infinite, no_time, no_span, empty, anna])
+    assert reasons(users.rejections) == dict.fromkeys(range(4), "INVALID_FIELD")
     assert users.rejections[1].fields[0].field == 'attributes["since"].time_value'
+    assert users.rejections[2].fields[0].field == 'attributes["visit"].duration_value'
     long = event_pb2.Item(item_id="long", title="x" * 513)
     items = await candidate.items([long, event_pb2.Item(item_id="film")])
     assert reasons(items.rejections) == {0: "INVALID_FIELD"}
@@ -45,9 +49,10 @@ async def test_bad_users_items_and_interactions_are_rejected_alone(candidate: Ca
             interaction("anna", "film", 11),
             interaction("anna", "film", moment=NOW + timedelta(days=1)),
             event_pb2.Interaction(user_id="anna", item_id="film"),
+            interaction("anna", "film", 5e-324),
         ]
     )
-    assert (answer.accepted_count, answer.rejected_count) == (2, 6)
+    assert (answer.accepted_count, answer.rejected_count) == (2, 7)
     assert reasons(answer.rejections) == {
         2: "UNKNOWN_USER",
         3: "UNKNOWN_ITEM",
@@ -55,6 +60,7 @@ async def test_bad_users_items_and_interactions_are_rejected_alone(candidate: Ca
         5: "INVALID_FIELD",
         6: "INVALID_FIELD",
         7: "INVALID_FIELD",
+        8: "INVALID_FIELD",
     }
     liked = await candidate.stub.RecommendUsersToItem(
         pb.RecommendUsersToItemRequest(

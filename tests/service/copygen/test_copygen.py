@@ -158,6 +158,7 @@ async def test_a_batch_never_loses_the_good_ones(
         delivery(4, delivery_id="today"),
         delivery(5, channel=notification_pb2.CHANNEL_EMAIL),
         delivery(6),
+        delivery(7, delivery_id="99991231.0007"),
     )
     assert [copy.delivery_id for copy in answer.copies] == ["20260105.0001", "20260105.0006"]
     reasons = {rejected.index: rejected.reason for rejected in answer.rejections}
@@ -167,6 +168,7 @@ async def test_a_batch_never_loses_the_good_ones(
         3: "DUPLICATE",
         4: "INVALID_FIELD",
         5: "NO_TEMPLATE",
+        7: "INVALID_FIELD",
     }
     assert answer.rejections[0].fields[0].field == "channel"
 
@@ -247,6 +249,12 @@ async def test_wrong_requests_are_answered_plainly(
         await status(stub.PutVariant(put_request(request_id="r2", variant=unknown)))
         == code.NOT_FOUND
     )
+    for field in ("locale", "style"):
+        null = pb.Variant(
+            event_type="movie.suggestion", channel=PUSH, title="Two", **{field: "a\0b"}
+        )
+        refused = stub.PutVariant(put_request(request_id="r3", variant=null))
+        assert await status(refused) == code.INVALID_ARGUMENT
     assert await status(stub.ApproveVariant(approve)) == code.NOT_FOUND
     assert await status(stub.ListVariants(page)) == code.INVALID_ARGUMENT
     assert await status(stub.ScoreTexts(score)) == code.FAILED_PRECONDITION

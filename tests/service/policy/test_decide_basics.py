@@ -7,7 +7,7 @@ from datetime import timedelta
 import grpc
 import pytest
 from heliograph.policy.v1alpha1 import policy_pb2
-from heliograph.type.v1alpha1 import notification_pb2
+from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 
 from services.policy.timestamps import timestamp
 from services.runtime.clock import at
@@ -15,6 +15,7 @@ from tests.service.policy.asked import (
     CRITICAL,
     NIGHT,
     NOW,
+    RANKED,
     READY,
     decide,
     event,
@@ -169,6 +170,27 @@ async def test_expired_events_end_and_others_stay(policy: Policy) -> None:
         (slot(event("x", kind=CRITICAL.name)), "WRONG_ROUTE", "events[0].event_type"),
         (slot(event("x"), slot_id="event:y"), "INVALID_FIELD", "slot_id"),
         (slot(), "INVALID_FIELD", "events"),
+        (
+            policy_pb2.Slot(
+                user_id="ann",
+                slot_id="s",
+                slot_time=timestamp(NOW),
+                model_version="a\0b",
+                events=[event("x")],
+                scores=[0, 0, 0],
+            ),
+            "INVALID_FIELD",
+            "model_version",
+        ),
+        (
+            slot(
+                event_pb2.Event(
+                    user_id="ann", event_id="x", event_type=RANKED.name, campaign_id="a\0b"
+                )
+            ),
+            "INVALID_FIELD",
+            "events[0].campaign_id",
+        ),
         (slot(event("x"), slot_id="s" * 161), "INVALID_FIELD", "slot_id"),
         (
             slot(event("x"), time=NOW + timedelta(days=400)),

@@ -71,6 +71,11 @@ async def test_a_target_is_set_once_per_request_id(policy: Policy) -> None:
             "target.cell.segment",
         ),
         (target(cell=policy_pb2.Cell(segment="core")), "INVALID_ARGUMENT", "target.cell.channel"),
+        (
+            target(cell=policy_pb2.Cell(experiment_group="a\0b", segment="core", channel=PUSH)),
+            "INVALID_ARGUMENT",
+            "target.cell.experiment_group",
+        ),
     ],
 )
 async def test_a_bad_target_is_refused(

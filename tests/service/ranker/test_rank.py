@@ -196,6 +196,10 @@ def _time(message: ranker_pb2.RankRequest) -> None:
     message.deliver_time.CopyFrom(Timestamp(seconds=10**15))
 
 
+def _last_second(message: ranker_pb2.RankRequest) -> None:
+    message.deliver_time.CopyFrom(Timestamp(seconds=253402300799))
+
+
 def _nobody(message: ranker_pb2.RankRequest) -> None:
     message.users.clear()
 
@@ -215,6 +219,7 @@ def _many(message: ranker_pb2.RankRequest) -> None:
         (_part_of_a_week, "users[1].hour_profile"),
         (_zone, "users[1].time_zone"),
         (_time, "deliver_time"),
+        (_last_second, "deliver_time"),
         (_nobody, "users"),
         (_many, "users"),
     ],

@@ -48,6 +48,7 @@ def test_time_to_live_counts_from_creation() -> None:
         ({"expire_time": NOW, "create_time": NOW - HOUR}, "EXPIRED", "expire_time"),
         ({"expire_time": NOW}, "INVALID_FIELD", "expire_time"),
         ({"create_time": NOW + HOUR}, "INVALID_FIELD", "create_time"),
+        ({"create_time": datetime.max.replace(tzinfo=UTC)}, "INVALID_FIELD", "create_time"),
         ({"expire_time": NOW + timedelta(days=91)}, "INVALID_FIELD", "expire_time"),
     ],
 )

@@ -59,7 +59,18 @@ def test_a_time_survives_the_metadata(moment: datetime) -> None:
     assert len(text) == len("2026-03-01T08:00:00.000000Z")
 
 
-@pytest.mark.parametrize("text", ["", "soon", "2026-03-01", "2026-03-01T08:00:00", "1772352000"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "soon",
+        "2026-03-01",
+        "2026-03-01T08:00:00",
+        "1772352000",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-12:00",
+    ],
+)
 def test_what_is_not_a_time_with_a_zone_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         parse_time(text)
