@@ -38,7 +38,7 @@ async def bind(host: Host) -> None:
 
     host.periodic("follow_content", settings.follow_every, follow)
     host.periodic("learn_outcomes", settings.follow_every, learn)
-    picker = Picker(host.database, content, settings)
+    picker = Picker(host.database, host.clock, content, settings)
     variants = Variants(host.database, host.clock, content)
     handler = CopygenHandler(host.database, picker, variants)
     host.add(copygen_pb2_grpc.add_CopygenServiceServicer_to_server, handler)

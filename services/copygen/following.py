@@ -40,12 +40,15 @@ class ContentFollower:
         request = candidate_pb2.WatchItemsRequest(cursor=cursor)
         async for batch in self._candidate.WatchItems(request):
             async with self._database.unit_of_work() as work:
-                await work.execute(queries.lock_cursor, {"log": "items"})
+                standing = await work.rows(queries.lock_cursor, {"log": "items"})
+                if standing[0].cursor != cursor:
+                    return  # another reader is ahead
                 await store.put_items(work, batch.items)
                 await store.put_event_types(work, batch.event_types)
                 moved = {"log": "items", "cursor": batch.cursor}
                 await work.execute(queries.write_cursor, moved)
                 await work.commit()
+            cursor = batch.cursor
 
 
 class OutcomeFollower:

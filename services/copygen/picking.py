@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 
 from heliograph.copygen.v1alpha1 import copygen_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2, status_pb2
@@ -19,11 +20,15 @@ from services.copygen.drawing import TEMPLATE, LiveVariant, draw
 from services.copygen.following import ContentFollower
 from services.copygen.settings import CopygenSettings
 from services.copygen.store import Choice
+from services.runtime.clock import Clock
 from services.runtime.database import Database, UnitOfWork
+from services.runtime.errors import FieldError
 from services.runtime.templates import TemplateError
 from services.runtime.validation import rejection, violations
 
 Delivery = tuple[int, copygen_pb2.DeliveryKey]
+OLDEST = timedelta(days=35)
+"""Age of the oldest delivery that is still worded."""
 
 
 @dataclass(slots=True)
@@ -48,9 +53,14 @@ class Picker:
     """Words for deliveries. The template needs nothing but the database (invariant 9)."""
 
     def __init__(
-        self, database: Database, follower: ContentFollower, settings: CopygenSettings
+        self,
+        database: Database,
+        clock: Clock,
+        follower: ContentFollower,
+        settings: CopygenSettings,
     ) -> None:
         self._database = database
+        self._clock = clock
         self._follower = follower
         self._settings = settings
 
@@ -58,7 +68,7 @@ class Picker:
         self, deliveries: Sequence[copygen_pb2.DeliveryKey], *, dry_run: bool
     ) -> tuple[list[Choice], list[status_pb2.Rejection]]:
         """Choices in the order of the accepted deliveries, and the rejections."""
-        accepted, rejections = _accepted(deliveries)
+        accepted, rejections = _accepted(deliveries, self._clock.now().date())
         async with self._database.read() as work:
             stored = await store.read_choices(work, [key.delivery_id for _, key in accepted])
             fresh = [(index, key) for index, key in accepted if key.delivery_id not in stored]
@@ -120,7 +130,7 @@ class Picker:
 
 
 def _accepted(
-    deliveries: Sequence[copygen_pb2.DeliveryKey],
+    deliveries: Sequence[copygen_pb2.DeliveryKey], today: date
 ) -> tuple[list[Delivery], list[status_pb2.Rejection]]:
     accepted: list[Delivery] = []
     rejections = []
@@ -132,16 +142,21 @@ def _accepted(
                     index, "INVALID_FIELD", f"{fields[0].path}: {fields[0].description}", fields
                 )
             )
-        elif store.day_of(key.delivery_id) is None:
-            rejections.append(
-                rejection(index, "INVALID_FIELD", "delivery_id must begin with a day, YYYYMMDD.")
-            )
+        elif not _is_current(store.day_of(key.delivery_id), today):
+            problem = "must begin with a day, YYYYMMDD., of the last 35 days"
+            wrong = [FieldError("delivery_id", problem)]
+            rejections.append(rejection(index, "INVALID_FIELD", f"delivery_id {problem}", wrong))
         elif key.delivery_id in seen:
             rejections.append(rejection(index, "DUPLICATE", "the delivery is in the batch already"))
         else:
             seen.add(key.delivery_id)
             accepted.append((index, key))
     return accepted, rejections
+
+
+def _is_current(day: date | None, today: date) -> bool:
+    """Whether a delivery of this day may still come: each day has a partition of its own."""
+    return day is not None and today - OLDEST <= day <= today + timedelta(days=1)
 
 
 async def _content(work: UnitOfWork, deliveries: Sequence[Delivery]) -> _Content:

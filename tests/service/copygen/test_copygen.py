@@ -155,7 +155,7 @@ async def test_a_batch_never_loses_the_good_ones(
         delivery(2, channel=0),
         delivery(3, event=unknown),
         delivery(1),
-        delivery(4, delivery_id="today"),
+        delivery(4, delivery_id="20250105.0004"),
         delivery(5, channel=notification_pb2.CHANNEL_EMAIL),
         delivery(6),
         delivery(7, delivery_id="99991231.0007"),
