@@ -45,6 +45,8 @@ class ControlledCell:
     state: State
     judgement: Judgement | None
     """None until something was offered."""
+    settled: bool
+    """A whole day of offers is known, so the threshold holds for every hour."""
     version: int
 
 
@@ -76,6 +78,7 @@ class StoredStep:
     reading: Reading
     step: Step
     judgement: Judgement | None
+    settled: bool
 
 
 async def read_cells(work: UnitOfWork) -> list[ControlledCell]:
@@ -90,10 +93,10 @@ def thresholds_of(
     known: dict[Cell, Judgement] = {}
     cold: dict[Cell, State] = {}
     for one in cells:
-        if one.judgement is None:
-            cold[one.cell] = one.state
-        else:
+        if one.judgement is not None:
             known[one.cell] = one.judgement
+        if not one.settled and one.state.target > 0:
+            cold[one.cell] = one.state
     lowest = default if floor is None else max(default, floor)
     # The band is empty: without a target nothing says how near is near.
     return Thresholds(known, cold, Judgement(lowest, lowest, lowest - 1.0), band, floor)
@@ -151,6 +154,7 @@ async def store_steps(work: UnitOfWork, steps: Sequence[StoredStep], now: dateti
         "quantiles": [state.quantile for state in states],
         "integrals": [state.integral for state in states],
         "errors": [state.error for state in states],
+        "settled": [one.settled for one in steps],
         "step_counts": [state.step_count for state in states],
     }
     columns |= _cell_columns([one.before.cell for one in steps])
@@ -256,7 +260,7 @@ def _controlled(row: Row[Any]) -> ControlledCell:
     if row.threshold is not None:
         judgement = Judgement(row.threshold, row.band_low, row.band_high)
     cell = Cell(row.experiment_group, row.segment, row.channel)
-    return ControlledCell(cell, state, judgement, row.version)
+    return ControlledCell(cell, state, judgement, row.settled, row.version)
 
 
 def _step_row(day: date, now: datetime, one: StoredStep) -> tuple[object, ...]:

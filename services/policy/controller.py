@@ -30,6 +30,9 @@ CLOSED = 1e300
 OPEN = -1e300
 """Lower end of the thresholds' range."""
 MOST_PER_BURST = 0.7
+FAR_BELOW = 2.0
+"""How far ln p may be asked below what is expected before the integral takes no more of it: a day
+that began with too many is no sign that the expectation is wrong."""
 UNKNOWN_SHARE = 0.1
 """T / E of a cell of which no offers can be expected from what is known."""
 
@@ -40,7 +43,7 @@ class Gains:
 
     learning_rate: float = 1.0
     proportional: float = 8.0
-    integral: float = 6.0
+    integral: float = 4.0
     derivative: float = 1.0
     largest_step: float = 1.5
     """Most that ln p moves in one step."""
@@ -128,7 +131,8 @@ def _moved(state: State, reading: Reading, gains: Gains) -> Step:
         grown = integral + gains.learning_rate * integral_gain * error * reading.progress
         wanted = base + grown + gains.learning_rate * change
         # Anti-windup: at a limit, the integral only moves away from it.
-        if (wanted - _bounded(wanted, gains)) * error <= 0:
+        within = max(base - FAR_BELOW, min(0.0, wanted))
+        if (wanted - within) * error <= 0:
             integral = grown
     else:
         outcome = "NO_OFFERS"

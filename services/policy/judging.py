@@ -11,6 +11,7 @@ from services.policy.batch import Batch, Floats
 from services.policy.channel_bits import CHANNELS
 from services.policy.controller import Judgement, State, judgement
 from services.policy.ids import user_hash
+from services.policy.recent_offers import LEAST_OFFERS
 from services.policy.utility import Objectives, utilities
 
 
@@ -33,7 +34,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Thresholds in force, and the cells under a target that have none yet."""
+    """Thresholds in force, and the cells under a target whose hours are not all known yet."""
 
     known: Mapping[Cell, Judgement]
     cold: Mapping[Cell, State]
@@ -84,7 +85,7 @@ class Judged:
     """Options taken only when push and e-mail are judged not worth it."""
     offers: dict[Cell, Offers]
     opened: dict[Cell, Judgement]
-    """First thresholds of cold cells, read off this batch's offers."""
+    """Thresholds of cold cells, read off this batch's offers."""
 
 
 def judge(batch: Batch, left: NDArray[np.bool_], model: Model, thresholds: Thresholds) -> Judged:
@@ -148,7 +149,8 @@ def cell(batch: Batch, slot: int, channel: int) -> Cell:
 def _open(
     batch: Batch, best: Floats, thresholds: Thresholds, opened: dict[Cell, Judgement]
 ) -> None:
-    """First thresholds of the cold cells that are offered something here."""
+    """Thresholds of the cold cells that are offered something here: by these offers when they are
+    many or nothing else is known."""
     if not thresholds.cold:
         return
     found: dict[Cell, list[float]] = {}
@@ -157,6 +159,8 @@ def _open(
         if place in thresholds.cold and place not in opened:
             found.setdefault(place, []).append(float(best[slot, column]))
     for place, values in found.items():
+        if len(values) < LEAST_OFFERS and place in thresholds.known:
+            continue
         state = thresholds.cold[place]
         first = judgement(state, np.array(values), band=thresholds.band, floor=thresholds.floor)
         if first is not None:
@@ -174,7 +178,7 @@ def _columns(
         if key not in rows:
             places = [Cell(*key, channel) for channel in CHANNELS]
             rows[key] = [
-                thresholds.known.get(place) or opened.get(place) or thresholds.default
+                opened.get(place) or thresholds.known.get(place) or thresholds.default
                 for place in places
             ]
         for column, one in enumerate(rows[key]):

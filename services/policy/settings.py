@@ -71,7 +71,7 @@ class PolicySettings(ServiceSettings):
     """Factor on everything the controller does."""
     proportional_gain: float = Field(default=8.0, ge=0)
     """Change of ln(share sent) for a lag of a day's target."""
-    integral_gain: float = Field(default=6.0, ge=0)
+    integral_gain: float = Field(default=4.0, ge=0)
     """Change of ln(share sent) for a lag of a day's target that lasts a day."""
     derivative_gain: float = Field(default=1.0, ge=0)
     """Change of ln(share sent) for a lag that grew by a day's target in one step."""
