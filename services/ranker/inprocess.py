@@ -33,6 +33,8 @@ class InProcessBackend:
         self._options = ort.SessionOptions()
         self._options.intra_op_num_threads = intra_op_threads
         self._options.log_severity_level = 3
+        # Idle threads that spin take the cores from whatever else runs on the machine.
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._threads = ThreadPoolExecutor(parallel_runs, thread_name_prefix="onnxruntime")
         self._sessions: dict[str, ort.InferenceSession] = {}
 
