@@ -52,15 +52,18 @@ class Outlook:
     def __init__(self, settings: PolicySettings, experiments: ExperimentStore) -> None:
         self._settings = settings
         self._experiments = experiments
-        self._hour: datetime | None = None
+        self._read_at: datetime | None = None
         self._known = Prospect({}, flat(), {})
 
     async def read(self, work: UnitOfWork, now: datetime, *, fresh: bool = False) -> Prospect:
-        """The prospect on the UTC day of `now`."""
-        hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        if fresh or hour != self._hour:
-            self._known = await self._read(work, hour.date())
-            self._hour = hour
+        """The prospect on the UTC day of `now`, as it was this hour or, `fresh`, as it is now.
+
+        Targets are set in bursts, at one moment in simulation mode: then it is read once.
+        """
+        known = self._read_at
+        if known is None or _hour(known) != _hour(now) or (fresh and known != now):
+            self._known = await self._read(work, now.astimezone(UTC).date())
+            self._read_at = now
         return self._known
 
     async def _read(self, work: UnitOfWork, day: date) -> Prospect:
@@ -71,6 +74,10 @@ class Outlook:
         experiments = await self._experiments.current(work)
         offers = await control_store.expected_offers(work, experiments, day, hours)
         return Prospect(curves, curve(slots, []), offers)
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 def _filled_up(seen: Mapping[Cell, Mapping[date, Floats]]) -> dict[Cell, list[Floats]]:
