@@ -5,12 +5,15 @@ utility that recent offers let expect (`recent_offers`). So neither the scale of
 their shape matters. With e the relative error, the share of the target by which volume lags behind
 the pacing curve,
 
-    ln p = min(0, ln(T / E)) + I + r (Kp e + Kd Δe)        I ← I + r Ki e Δc
+    ln p = min(0, ln(T / E)) + I + r (f(Kp e) + Kd Δe)        I ← I + r Ki e Δc
+
+    f(x) = ln(1 + x) for x > 0, else x
 
 where T is the target, E the offers expected a day (a feed-forward: it follows a new target, and
 users who come into the segment or leave it), r the learning rate and Δc the share of the day's
-curve since the last step. Time is counted along the curve, so hours without slots neither integrate
-nor wind up. I is what the expectation gets wrong, and starts at 0.
+curve since the last step. With f, a lag is made up within 1 / Kp of the day and no faster. Time is
+counted along the curve, so hours without slots neither integrate nor wind up. I is what the
+expectation gets wrong, and starts at 0.
 
 Where a large share b of the day's offers comes at once (one time zone, few slots), nothing can be
 corrected within it: the loop is a sampled one with period b, and the gains are lowered to
@@ -123,7 +126,8 @@ def _moved(state: State, reading: Reading, gains: Gains) -> Step:
     proportional = min(gains.proportional, MOST_PER_BURST / max(reading.burst, 1e-6))
     integral_gain = min(gains.integral, proportional**2 / 4)
     derivative = gains.derivative * proportional / max(gains.proportional, 1e-6)
-    change = proportional * error + derivative * (error - state.error)
+    lag = proportional * error
+    change = (math.log1p(lag) if lag > 0 else lag) + derivative * (error - state.error)
     base = _expected(state.target, reading.expected_offers)
     outcome = "MOVED"
     integral = state.integral
