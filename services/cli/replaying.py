@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,12 @@ from simulation.replay import ReplayOptions, run
 from simulation.report import RichProgress, print_replay, write_json
 from simulation.results import ReplayResult
 
+RUN_DAYS = 2
 _DEFAULTS = ReplayOptions()
 _OPTIONS = (
-    click.option("--days", default=_DEFAULTS.days, show_default=True, help="Days to replay."),
+    click.option(
+        "--days", type=int, help=f"Days to replay.  [default: {_DEFAULTS.days}; run: {RUN_DAYS}]"
+    ),
     click.option("--users", type=int, help="So many users, drawn by the seed.  [default: all]"),
     click.option(
         "--target",
@@ -41,9 +44,7 @@ _OPTIONS = (
     click.option(
         "--start",
         type=click.DateTime(["%Y-%m-%d"]),
-        default=f"{_DEFAULTS.start:%Y-%m-%d}",
-        show_default=True,
-        help="First day, UTC.",
+        help=f"First day, UTC.  [default: {_DEFAULTS.start:%Y-%m-%d}; run: so that it ends today]",
     ),
     click.option(
         "--json", "json_file", type=click.Path(path_type=Path), help="Write all figures there."
@@ -68,7 +69,7 @@ def replay(attach: bool, json_file: Path | None, **options: Any) -> None:
 
     Starts its own services on a database of its own, which is emptied first."""
     settings = RuntimeSettings()
-    data, chosen = _prepared(options)
+    data, chosen = _prepared(options, _DEFAULTS.days, _DEFAULTS.start)
     if attach:
         _report(_replayed(addresses(settings), chosen, data, settings), json_file)
         return
@@ -87,7 +88,10 @@ def run_command(once: bool, json_file: Path | None, **options: Any) -> None:
     Serves on the replay's database, on the wall clock; the next run empties it."""
     settings = RuntimeSettings()
     require_free_ports(settings)
-    data, chosen = _prepared(options)
+    # What is served on must not be older than the services keep it.
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    days = options["days"] or RUN_DAYS
+    data, chosen = _prepared(options, days, today - timedelta(days=days))
     with database_server(settings) as url:
         with replay_services(url, settings) as reached:
             result = _replayed(reached, chosen, data, settings)
@@ -96,10 +100,15 @@ def run_command(once: bool, json_file: Path | None, **options: Any) -> None:
             serve_until_stopped(replay_url(url), settings)
 
 
-def _prepared(options: Mapping[str, Any]) -> tuple[MovieLens, ReplayOptions]:
-    start: datetime = options["start"]
+def _prepared(
+    options: Mapping[str, Any], days: int, start: datetime
+) -> tuple[MovieLens, ReplayOptions]:
+    """The data, and the options with these defaults of days and start."""
+    given: datetime = options["start"] or start
+    if options["days"] is not None:
+        days = options["days"]
     try:
-        chosen = ReplayOptions(**{**options, "start": start.replace(tzinfo=UTC)})
+        chosen = ReplayOptions(**{**options, "days": days, "start": given.replace(tzinfo=UTC)})
         return load(), chosen
     except (ValueError, DatasetError) as error:
         raise click.ClickException(str(error)) from None
