@@ -28,8 +28,6 @@ from services.runtime.errors import Unavailable
 from services.runtime.logs import Logger
 
 MOST_USERS = 1000
-FEWEST_USERS = 16
-"""Smaller parts cost more in calls than they gain by overlapping."""
 MOST_SETTLEMENTS = 50_000
 
 
@@ -113,9 +111,7 @@ class Slots:
             if slot.user_id in contexts and pools.events.get(slot.user_id)
         ]
         limits = [self._settings.events_per_call, self._settings.bytes_per_call]
-        # While one part is decided, another is ranked.
-        share = max(FEWEST_USERS, -(-len(works) // self._settings.calls_at_once))
-        parts = cut(works, (work.size for work in works), limits, min(share, MOST_USERS))
+        parts = cut(works, (work.size for work in works), limits, MOST_USERS)
         done = await asyncio.gather(
             *(self._part(batch, pools, part) for part in parts), return_exceptions=True
         )
