@@ -188,10 +188,10 @@ class Controller:
             first = retarget(one.state, one.state.target, reading.expected_offers, gains)
             count = one.state.step_count + 1
             kept = replace(first, step_time=reading.now, step_count=count)
-            return StoredStep(one, reading, Step(kept, "NOTHING_OFFERED"), None, False)
+            return StoredStep(one, reading, Step(kept, "NOTHING_OFFERED"), None)
         made = step(one.state, reading, gains)
         held = self._judged(made.state, offered, reading.now) or one.judgement
-        return StoredStep(one, reading, made, held, offered.settled(reading.now))
+        return StoredStep(one, reading, made, held)
 
     def _judged(self, state: State, offered: RecentOffers, now: datetime) -> Judgement | None:
         settings = self._settings

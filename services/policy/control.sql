@@ -20,7 +20,7 @@ SET threshold = excluded.threshold, band_low = excluded.band_low, band_high = ex
 -- name: lock_cell
 SELECT
     experiment_group, segment, channel, per_day, threshold, band_low, band_high, quantile,
-    integral, error, settled, step_time, step_count, version
+    integral, error, step_time, step_count, version
 FROM targets JOIN thresholds USING (experiment_group, segment, channel)
 WHERE experiment_group = :group AND segment = :segment AND channel = :channel
 FOR UPDATE
@@ -29,7 +29,7 @@ FOR UPDATE
 -- Cells under a target, with their controller's state.
 SELECT
     experiment_group, segment, channel, per_day, threshold, band_low, band_high, quantile,
-    integral, error, settled, step_time, step_count, version
+    integral, error, step_time, step_count, version
 FROM targets JOIN thresholds USING (experiment_group, segment, channel)
 ORDER BY experiment_group, segment, channel
 
@@ -56,18 +56,17 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('controller:' || current_schem
 UPDATE thresholds
 SET threshold = given.threshold, band_low = given.band_low, band_high = given.band_high,
     quantile = given.quantile, integral = given.integral, error = given.error,
-    settled = given.settled, step_time = :now, step_count = given.step_count,
+    step_time = :now, step_count = given.step_count,
     version = thresholds.version + 1
 FROM unnest(
     CAST(:groups AS text[]), CAST(:segments AS text[]), CAST(:channels AS smallint[]),
     CAST(:versions AS bigint[]), CAST(:thresholds AS double precision[]),
     CAST(:band_lows AS double precision[]), CAST(:band_highs AS double precision[]),
     CAST(:quantiles AS double precision[]), CAST(:integrals AS double precision[]),
-    CAST(:errors AS double precision[]), CAST(:settled AS boolean[]),
-    CAST(:step_counts AS bigint[])
+    CAST(:errors AS double precision[]), CAST(:step_counts AS bigint[])
 ) AS given (
     experiment_group, segment, channel, version, threshold, band_low, band_high, quantile,
-    integral, error, settled, step_count
+    integral, error, step_count
 )
 WHERE thresholds.experiment_group = given.experiment_group
     AND thresholds.segment = given.segment AND thresholds.channel = given.channel

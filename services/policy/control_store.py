@@ -45,8 +45,6 @@ class ControlledCell:
     state: State
     judgement: Judgement | None
     """None until something was offered."""
-    settled: bool
-    """A whole day of offers is known, so the threshold holds for every hour."""
     version: int
 
 
@@ -78,7 +76,6 @@ class StoredStep:
     reading: Reading
     step: Step
     judgement: Judgement | None
-    settled: bool
 
 
 async def read_cells(work: UnitOfWork) -> list[ControlledCell]:
@@ -91,15 +88,15 @@ def thresholds_of(
 ) -> Thresholds:
     """What decisions are held against."""
     known: dict[Cell, Judgement] = {}
-    cold: dict[Cell, State] = {}
+    states: dict[Cell, State] = {}
     for one in cells:
         if one.judgement is not None:
             known[one.cell] = one.judgement
-        if not one.settled and one.state.target > 0:
-            cold[one.cell] = one.state
+        if one.state.target > 0:
+            states[one.cell] = one.state
     lowest = default if floor is None else max(default, floor)
     # The band is empty: without a target nothing says how near is near.
-    return Thresholds(known, cold, Judgement(lowest, lowest, lowest - 1.0), band, floor)
+    return Thresholds(known, states, Judgement(lowest, lowest, lowest - 1.0), band, floor)
 
 
 async def lock_cell(work: UnitOfWork, cell: Cell) -> ControlledCell | None:
@@ -130,7 +127,7 @@ async def put_target(
 
 
 async def open_thresholds(work: UnitOfWork, opened: Mapping[Cell, Judgement]) -> None:
-    """Store the first thresholds of cold cells."""
+    """Store the first thresholds of cells."""
     if opened:
         cells = sorted(opened)
         columns = _cell_columns(cells) | _judgement_columns([opened[cell] for cell in cells])
@@ -154,7 +151,6 @@ async def store_steps(work: UnitOfWork, steps: Sequence[StoredStep], now: dateti
         "quantiles": [state.quantile for state in states],
         "integrals": [state.integral for state in states],
         "errors": [state.error for state in states],
-        "settled": [one.settled for one in steps],
         "step_counts": [state.step_count for state in states],
     }
     columns |= _cell_columns([one.before.cell for one in steps])
@@ -260,7 +256,7 @@ def _controlled(row: Row[Any]) -> ControlledCell:
     if row.threshold is not None:
         judgement = Judgement(row.threshold, row.band_low, row.band_high)
     cell = Cell(row.experiment_group, row.segment, row.channel)
-    return ControlledCell(cell, state, judgement, row.settled, row.version)
+    return ControlledCell(cell, state, judgement, row.version)
 
 
 def _step_row(day: date, now: datetime, one: StoredStep) -> tuple[object, ...]:

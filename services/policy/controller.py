@@ -1,8 +1,8 @@
 """The controller of one cell: a PID step in quantile space that holds the day's volume on target.
 
-What is moved is the share p of offers that is sent; the threshold is the (1 − p) quantile of the
-utility that recent offers let expect (`recent_offers`). So neither the scale of the scores nor
-their shape matters. With e the relative error, the share of the target by which volume lags behind
+What is moved is the share p of offers that is sent; the threshold is the (1 − p) quantile of their
+utility: of a batch's own offers when these are many, else of what recent ones let expect
+(`recent_offers`). So neither the scale of the scores nor their shape matters. With e the relative error, the share of the target by which volume lags behind
 the pacing curve,
 
     ln p = min(0, ln(T / E)) + I + r (f(Kp e) + Kd Δe)        I ← I + r Ki e Δc
@@ -21,8 +21,10 @@ Kp b ≤ 0.7 and Ki ≤ Kp² / 4, which keeps its poles real or well damped.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 
@@ -36,6 +38,12 @@ MOST_PER_BURST = 0.7
 FAR_BELOW = 2.0
 """How far ln p may be asked below what is expected before the integral takes no more of it: a day
 that began with too many is no sign that the expectation is wrong."""
+LEAST_OFFERS = 30
+LEAST_SENDS = 2.0
+"""A batch with so many offers, and so many sends to expect of them, has a threshold of its own."""
+PRIOR_SENDS = 5.0
+"""The integral takes errors for T / (T + PRIOR_SENDS) of what they are: in a cell with few sends
+they are mostly chance."""
 UNKNOWN_SHARE = 0.1
 """T / E of a cell of which no offers can be expected from what is known."""
 
@@ -124,7 +132,8 @@ def step(state: State, reading: Reading, gains: Gains) -> Step:
 def _moved(state: State, reading: Reading, gains: Gains) -> Step:
     error = max(-1.0, min(1.0, reading.paced - reading.volume / state.target))
     proportional = min(gains.proportional, MOST_PER_BURST / max(reading.burst, 1e-6))
-    integral_gain = min(gains.integral, proportional**2 / 4)
+    evidence = state.target / (state.target + PRIOR_SENDS)
+    integral_gain = min(gains.integral, proportional**2 / 4) * evidence
     derivative = gains.derivative * proportional / max(gains.proportional, 1e-6)
     lag = proportional * error
     change = (math.log1p(lag) if lag > 0 else lag) + derivative * (error - state.error)
@@ -177,15 +186,38 @@ def judgement(
     if state.target == 0:
         return Judgement(CLOSED, CLOSED, CLOSED)
     known = np.sort(utilities[np.isfinite(utilities)])
-    if not len(known):
-        return None
+    return _banded(partial(_threshold, known), state, band, floor) if len(known) else None
+
+
+def batch_judgement(
+    state: State, utilities: Floats, *, band: float, floor: float | None, alone: bool
+) -> Judgement | None:
+    """The threshold that sends the state's share of these very offers, of one batch: no guess can
+    be nearer, when they are many. None when they are few, unless they are all that is known
+    (`alone`)."""
+    known = np.sort(utilities[np.isfinite(utilities)])
+    sends = (1.0 - state.quantile) * len(known)
+    if len(known) >= LEAST_OFFERS and sends >= LEAST_SENDS:
+        return _banded(partial(_nearest, known), state, band, floor)
+    return judgement(state, known, band=band, floor=floor) if alone else None
+
+
+def _banded(
+    threshold: Callable[[float], float], state: State, band: float, floor: float | None
+) -> Judgement:
     lowest = OPEN if floor is None else floor
     share = 1.0 - state.quantile
     high, middle, low = (
-        max(_threshold(known, part), lowest)
+        max(threshold(part), lowest)
         for part in (share * (1.0 - band), share, min(1.0, share * (1.0 + band)))
     )
     return Judgement(middle, low, high)
+
+
+def _nearest(known: Floats, share: float) -> float:
+    """The utility that the nearest whole number to this share of sorted offers reaches (Hazen's
+    plotting position)."""
+    return float(np.quantile(known, 1.0 - share, method="hazen"))
 
 
 def _threshold(known: Floats, share: float) -> float:

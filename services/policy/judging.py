@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from services.policy.batch import Batch, Floats
 from services.policy.channel_bits import CHANNELS
-from services.policy.controller import Judgement, State, judgement
+from services.policy.controller import Judgement, State, batch_judgement
 from services.policy.ids import user_hash
-from services.policy.recent_offers import LEAST_OFFERS
 from services.policy.utility import Objectives, utilities
 
 
@@ -34,10 +33,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Thresholds in force, and the cells under a target whose hours are not all known yet."""
+    """Thresholds in force, and the states of the cells under a target, from which a batch with
+    many offers reads its own."""
 
     known: Mapping[Cell, Judgement]
-    cold: Mapping[Cell, State]
+    states: Mapping[Cell, State]
     default: Judgement
     """Of cells without a target."""
     band: float = 0.1
@@ -85,7 +85,7 @@ class Judged:
     """Options taken only when push and e-mail are judged not worth it."""
     offers: dict[Cell, Offers]
     opened: dict[Cell, Judgement]
-    """Thresholds of cold cells, read off this batch's offers."""
+    """Thresholds read off this batch's offers, of cells that had none."""
 
 
 def judge(batch: Batch, left: NDArray[np.bool_], model: Model, thresholds: Thresholds) -> Judged:
@@ -100,16 +100,15 @@ def judge(batch: Batch, left: NDArray[np.bool_], model: Model, thresholds: Thres
         dtype=bool,
     )
     offered = left & ranked[batch.slot]
-    opened: dict[Cell, Judgement] = {}
     first = _best(batch, utility, offered & ~fallback)
-    _open(batch, first, thresholds, opened)
-    held = _columns(batch, thresholds, opened)
+    held = _columns(batch, thresholds, _own(batch, first, thresholds))
     with np.errstate(invalid="ignore"):
         worth: NDArray[np.bool_] = np.any(first >= held[0], axis=1)
     second = _best(batch, utility, offered & fallback & ~worth[batch.slot])
     best = np.where(np.isnan(first), second, first)
-    _open(batch, best, thresholds, opened)
-    held = _columns(batch, thresholds, opened)
+    own = _own(batch, best, thresholds)
+    held = _columns(batch, thresholds, own)
+    opened = {place: one for place, one in own.items() if place not in thresholds.known}
     return Judged(utility, *held, fallback, _offers(batch, best), opened)
 
 
@@ -146,29 +145,30 @@ def cell(batch: Batch, slot: int, channel: int) -> Cell:
     return Cell(user.membership.threshold_group, user.segment, channel)
 
 
-def _open(
-    batch: Batch, best: Floats, thresholds: Thresholds, opened: dict[Cell, Judgement]
-) -> None:
-    """Thresholds of the cold cells that are offered something here: by these offers when they are
-    many or nothing else is known."""
-    if not thresholds.cold:
-        return
+def _own(batch: Batch, best: Floats, thresholds: Thresholds) -> dict[Cell, Judgement]:
+    """Thresholds of the cells that are offered so much here that the batch tells its own, or of
+    which nothing else is known."""
     found: dict[Cell, list[float]] = {}
     for slot, column in np.argwhere(~np.isnan(best)):
         place = cell(batch, int(slot), CHANNELS[column])
-        if place in thresholds.cold and place not in opened:
+        if place in thresholds.states:
             found.setdefault(place, []).append(float(best[slot, column]))
+    own: dict[Cell, Judgement] = {}
     for place, values in found.items():
-        if len(values) < LEAST_OFFERS and place in thresholds.known:
-            continue
-        state = thresholds.cold[place]
-        first = judgement(state, np.array(values), band=thresholds.band, floor=thresholds.floor)
-        if first is not None:
-            opened[place] = first
+        one = batch_judgement(
+            thresholds.states[place],
+            np.array(values),
+            band=thresholds.band,
+            floor=thresholds.floor,
+            alone=place not in thresholds.known,
+        )
+        if one is not None:
+            own[place] = one
+    return own
 
 
 def _columns(
-    batch: Batch, thresholds: Thresholds, opened: Mapping[Cell, Judgement]
+    batch: Batch, thresholds: Thresholds, own: Mapping[Cell, Judgement]
 ) -> tuple[Floats, Floats, Floats]:
     """Threshold and band of each slot's cells, three times [slots, channels]."""
     rows: dict[tuple[str, str], list[Judgement]] = {}
@@ -178,7 +178,7 @@ def _columns(
         if key not in rows:
             places = [Cell(*key, channel) for channel in CHANNELS]
             rows[key] = [
-                opened.get(place) or thresholds.known.get(place) or thresholds.default
+                own.get(place) or thresholds.known.get(place) or thresholds.default
                 for place in places
             ]
         for column, one in enumerate(rows[key]):

@@ -45,10 +45,6 @@ class RecentOffers:
         before its decisions."""
         return sum(one.count for one in self.batches if moment is None or one.time >= moment)
 
-    def settled(self, now: datetime) -> bool:
-        """Whether a whole day is known, so that a threshold holds for the hours that come."""
-        return any(one.time < now - DAY for one in self.batches)
-
     def ahead(self, now: datetime) -> Floats:
         """Utilities like those to be expected from `now` on, each user's newest counted once.
 

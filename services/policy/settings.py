@@ -1,9 +1,9 @@
 """Settings of the policy service: environment variables with the prefix HELIOGRAPH_POLICY_."""
 
 from datetime import timedelta
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.policy.arms import ArmShares
@@ -15,6 +15,18 @@ from services.policy.controller import Gains
 from services.policy.engagements import ReportLimits
 from services.policy.preferences import QuietHours
 from services.runtime.settings import ServiceSettings
+
+LEAST_SHARE = 1e-6
+"""Below it a propensity would be of no use, and its products would soon be 0."""
+
+
+def _usable(share: float) -> float:
+    if 0 < share < LEAST_SHARE:
+        raise ValueError(f"must be 0 or at least {LEAST_SHARE:g}")
+    return share
+
+
+DrawnShare = Annotated[float, Field(ge=0, lt=1), AfterValidator(_usable)]
 
 
 class PolicySettings(ServiceSettings):
@@ -46,17 +58,17 @@ class PolicySettings(ServiceSettings):
 
     arm_salt: str = Field(default="heliograph", min_length=1)
     """Salt of arms and draws; another one redraws them all."""
-    random_send_share: float = Field(default=0.005, ge=0, lt=1)
+    random_send_share: DrawnShare = 0.005
     """Probability that a user's day is in the arm random_send."""
-    greedy_send_share: float = Field(default=0.0025, ge=0, lt=1)
+    greedy_send_share: DrawnShare = 0.0025
     """Probability of greedy_send."""
-    greedy_no_send_share: float = Field(default=0.0025, ge=0, lt=1)
+    greedy_no_send_share: DrawnShare = 0.0025
     """Probability of greedy_no_send."""
-    threshold_explore_share: float = Field(default=0.05, ge=0, le=1)
+    threshold_explore_share: DrawnShare = 0.05
     """Share of the decisions near the threshold that toss a coin."""
     threshold_band: float = Field(default=0.1, ge=0, lt=1)
     """What near is: offers between the quantiles at (1 ± this) of the share sent."""
-    event_swap_share: float = Field(default=0.015, ge=0, le=1)
+    event_swap_share: DrawnShare = 0.015
     """Share of the policy's sends that take one of the best few events at random."""
     event_swap_count: int = Field(default=3, ge=2)
     """How many the best few are."""

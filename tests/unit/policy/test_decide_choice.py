@@ -16,6 +16,7 @@ from services.policy.batch import Caps
 from services.policy.choice import NO_SEND, Exploration, Options
 from services.policy.deciding import decide
 from services.policy.rules.removal import KEPT
+from services.policy.settings import LEAST_SHARE
 from tests.unit.policy.decided import NOW, events, policy, slot, user
 
 SHARES = ArmShares(0.2, 0.15, 0.1)
@@ -39,8 +40,13 @@ def options(draw: st.DrawFn) -> Options:
     )
 
 
-shares = st.builds(ArmShares, *[st.floats(0, 0.33)] * 3)
-explorations = st.builds(Exploration, st.floats(0, 1), st.floats(0, 1), st.integers(2, 5))
+def _share(most: float) -> st.SearchStrategy[float]:
+    """What the settings allow."""
+    return st.just(0.0) | st.floats(LEAST_SHARE, most)
+
+
+shares = st.builds(ArmShares, *[_share(0.33)] * 3)
+explorations = st.builds(Exploration, _share(0.99), _share(0.99), st.integers(2, 5))
 
 
 @given(options(), shares, explorations, st.lists(st.floats(0, 1, exclude_max=True), max_size=6))

@@ -152,8 +152,23 @@ def test_a_cold_cell_opens_at_its_share_of_the_first_offers() -> None:
     rule = replace(policy(), thresholds=Thresholds(closed, {place: state}, Judgement(0, 0, -1)))
     made = decide(slots, users, rule)
     assert sum(decision.event is not None for decision in made.decisions) == 20
-    assert made.opened[place].threshold == pytest.approx(0.798)
+    assert made.opened[place].threshold == pytest.approx(0.795)
     assert made.offers[place].count == 100
+
+
+@pytest.mark.parametrize(("count", "sent"), [(100, 20), (20, 0)])
+def test_a_batch_of_many_offers_is_judged_by_itself(count: int, sent: int) -> None:
+    """A fifth of them is sent, though the threshold of before is out of reach; of few, nothing."""
+    users = {f"u{n}": user(f"u{n}") for n in range(count)}
+    slots = [slot(events("a"), f"u{n}", scores=[(n / 100, 0.0, 0.0)]) for n in range(count)]
+    cells = [Cell("default", "casual", channel) for channel in (PUSH, EMAIL, IN_APP)]
+    before = {place: Judgement(1e3, 1e3, 1e3) for place in cells}
+    states = {cells[0]: start(60.0, 300.0, Gains())}
+    made = decide(
+        slots, users, replace(policy(), thresholds=Thresholds(before, states, Judgement(0, 0, -1)))
+    )
+    assert sum(decision.event is not None for decision in made.decisions) == sent
+    assert not made.opened
 
 
 def test_offers_are_what_the_rules_left_once_per_user() -> None:

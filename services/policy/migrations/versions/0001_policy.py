@@ -295,8 +295,6 @@ CREATE TABLE thresholds (
     quantile double precision NOT NULL,
     integral double precision NOT NULL,
     error double precision NOT NULL,
-    -- A whole day of offers is known. Until then large batches are judged by their own offers.
-    settled boolean NOT NULL DEFAULT false,
     step_time timestamptz,
     step_count bigint NOT NULL DEFAULT 0,
     -- Compare-and-set: a step is stored only on the version it was computed from.
