@@ -1,4 +1,4 @@
-"""Plays days against the running services: generation, hourly steps, responses."""
+"""Plays days against the running services: generation, the hours with slots, responses."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from heliograph.type.v1alpha1 import notification_pb2
 from services.runtime.clock import at
 from simulation.connection import LONG_CALL_S, Services, batches, require_accepted
 from simulation.populate import EMAIL, PUSH, timestamp
-from simulation.recipients import Reach
+from simulation.recipients import Reach, slot_moments
 from simulation.responses import Reaction, Responder, Response
 from simulation.results import CellVolume, SendRecord, SourceCount
 from simulation.targets import set_targets, split, user_segments
 from simulation.world import World
 
-STEP = timedelta(hours=1)
-STEPS_PER_DAY = 24
 REPORT_AFTER = timedelta(minutes=50)
 """Responses are reported this long after each step: later than the slowest, before the next."""
 FEED_LIMIT = 10_000
@@ -88,13 +86,14 @@ class Play:
         begin = perf_counter()
         self.stages.clear()
         start = self.world.start + timedelta(days=day)
-        progress.begin(f"Day {start:%Y-%m-%d}", STEPS_PER_DAY + 1)
+        moments = slot_moments(self.reaches, start)
+        progress.begin(f"Day {start:%Y-%m-%d}", len(moments) + 1)
         with at(start):
             await self._set_targets(start)
             sources = await self._generate(start)
         progress.advance()
-        for step in range(STEPS_PER_DAY):
-            await self._step(start + step * STEP)
+        for moment in moments:
+            await self._step(moment)
             progress.advance()
         with at(start + timedelta(days=1, seconds=-1)), self.timed("volume"):
             volume = await self._volume()

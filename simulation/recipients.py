@@ -4,8 +4,9 @@ MovieLens knows nothing of channels. 85 % of the users take push, 60 % e-mail (e
 hash of the user with the seed), everybody the in-app inbox.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -68,6 +69,18 @@ def favourite_hours(times: npt.NDArray[np.int64], time_zone: str) -> tuple[int, 
     apart = [hour for hour in waking if abs(hour - first) >= HOURS_APART]
     second = apart[0] if apart else max(DEFAULT_HOURS, key=lambda hour: abs(hour - first))
     return tuple(sorted((first, second)))
+
+
+def slot_moments(reaches: Sequence[Reach], start: datetime) -> list[datetime]:
+    """The full hours of the UTC day from `start` at which someone has a slot, midnight included."""
+    clocks = {(reach.time_zone, reach.slot_hours or DEFAULT_HOURS) for reach in reaches}
+    moments = [start + timedelta(hours=hour) for hour in range(24)]
+    return [
+        moment
+        for moment in moments
+        if moment == start
+        or any(moment.astimezone(ZoneInfo(zone)).hour in hours for zone, hours in clocks)
+    ]
 
 
 def local_hours(times: npt.NDArray[np.int64], time_zone: str) -> npt.NDArray[np.int64]:

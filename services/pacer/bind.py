@@ -23,7 +23,7 @@ from services.pacer.store.slots import SlotStore
 from services.runtime import Host
 
 ERASURE_EVERY = timedelta(minutes=1)
-PRUNE_EVERY = timedelta(hours=1)
+PRUNE_EVERY = timedelta(hours=6)
 
 
 async def bind(host: Host) -> None:

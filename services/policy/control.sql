@@ -107,7 +107,8 @@ SELECT time_zone, slot_hours, count(*) AS total FROM recipients GROUP BY time_zo
 -- name: sample_recipients
 -- Users in the order of their hash partitions: any first thousands are a fair sample.
 SELECT
-    user_id, create_time, activity, activity_day, slot_hours,
+    user_id, CAST(create_time AT TIME ZONE 'UTC' AS date) AS create_day, activity, activity_day,
+    slot_hours,
     opt_ins & reachable & ~muted_channels AS channels
 FROM recipients
 LIMIT :limit

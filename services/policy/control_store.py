@@ -1,5 +1,6 @@
 """Targets, thresholds, objectives, volume and offers as stored."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -10,19 +11,20 @@ import numpy as np
 from sqlalchemy import Row
 
 from services.policy.batch import Floats
+from services.policy.channel_bits import CHANNELS
 from services.policy.controller import Judgement, Reading, State, Step
 from services.policy.experiments import Experiments
 from services.policy.judging import Cell, Thresholds
 from services.policy.pacing import BINS, SlotHours
 from services.policy.recent_offers import READ_BACK, OfferBatch, RecentOffers
-from services.policy.segments import ActiveDays, segment_of
+from services.policy.segments import ActiveDays, Segment, segment_of
 from services.policy.utility import ANY_SEGMENT, DEFAULT_WEIGHTS, HeadWeight, Objectives
 from services.runtime.database import UnitOfWork, load_queries
 from services.runtime.partitions import ensure_day_partitions
 
 _queries = load_queries(Path(__file__).with_name("control.sql"))
 
-SAMPLED_RECIPIENTS = 20_000
+SAMPLED_RECIPIENTS = 5_000
 READ_BATCHES = 10_000
 """Newest batches of offers that a threshold is read off."""
 CURVE_DAYS = 7
@@ -212,19 +214,20 @@ async def expected_offers(
     recipients."""
     sample = await work.rows(_queries.sample_recipients, {"limit": SAMPLED_RECIPIENTS})
     (all_rows,) = await work.rows(_queries.count_recipients)
-    found: dict[Cell, float] = {}
-    for row in sample:
-        membership = experiments.membership(row.user_id)
-        if membership.holdout:
-            continue
-        active = ActiveDays.from_signed(row.activity_day or date.min, row.activity)
-        segment = segment_of(row.create_time.astimezone(UTC).date(), active, today)
-        slots = len(_hours(row.slot_hours) or default) * all_rows.total / len(sample)
-        offers = slots * OFFERS_PER_SLOT
-        for channel in (1, 2, 3):
-            if row.channels >> (channel - 1) & 1:
-                cell = Cell(membership.threshold_group, segment, channel)
-                found[cell] = found.get(cell, 0.0) + offers
+    slots: Counter[tuple[str, Segment, int]] = Counter()
+    for user_id, create_day, activity, activity_day, slot_hours, channels in map(tuple, sample):
+        membership = experiments.membership(user_id)
+        if not membership.holdout:
+            active = ActiveDays.from_signed(activity_day or date.min, activity)
+            segment = segment_of(create_day, active, today)
+            hours = slot_hours.bit_count() or len(default)
+            slots[membership.threshold_group, segment, channels] += hours
+    found: defaultdict[Cell, float] = defaultdict(float)
+    each = OFFERS_PER_SLOT * all_rows.total / max(len(sample), 1)
+    for (group, segment, channels), count in slots.items():
+        for channel in CHANNELS:
+            if channels >> (channel - 1) & 1:
+                found[Cell(group, segment, channel)] += count * each
     return found
 
 

@@ -2,8 +2,8 @@
 
 What is moved is the share p of offers that is sent; the threshold is the (1 − p) quantile of their
 utility: of a batch's own offers when these are many, else of what recent ones let expect
-(`recent_offers`). So neither the scale of the scores nor their shape matters. With e the relative error, the share of the target by which volume lags behind
-the pacing curve,
+(`recent_offers`). So neither the scale of the scores nor their shape matters. With e the relative
+error, the share of the target by which volume lags behind the pacing curve,
 
     ln p = min(0, ln(T / E)) + I + r (f(Kp e) + Kd Δe)        I ← I + r Ki e Δc
 

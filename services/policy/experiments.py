@@ -74,9 +74,12 @@ class Experiments:
             tuple(Layer(name, f"layer:{name}", BUCKETS) for name in {one.layer for one in running}),
             tuple(_assignable(one) for one in running),
         )
+        self._of_none = Membership(version, {})
 
     def membership(self, user_id: str) -> Membership:
         """Groups and overrides of a user; depends on the configuration and the id alone."""
+        if not self._config.experiments:
+            return self._of_none
         assigned = assignment.assign(self._config, user_id)
         values = {key: str(value) for key, value in assigned.parameters.items()}
         cap = values.get("cap_per_day")

@@ -29,5 +29,5 @@ class RankerSettings(ServiceSettings):
     retention: timedelta = Field(default=timedelta(days=14), ge=timedelta(days=4))
     """How long snapshots and what became of decisions are kept: longer than the longest label
     window (3 days), and as long as exports need."""
-    clean_every: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0))
+    clean_every: timedelta = Field(default=timedelta(hours=6), gt=timedelta(0))
     """How often days past their retention are dropped."""

@@ -147,7 +147,7 @@ class Policy(policy_pb2_grpc.PolicyServiceServicer):
 
 
 class Pacer(pacer_pb2_grpc.PacerServiceServicer):
-    """Sends, at each hour of the day from 9 to 11, the next held-back item to user 1 and 2."""
+    """Sends, at each hour of the day from 14 to 16 UTC, the next held-back item to user 1 and 2."""
 
     def __init__(self, recorded: Recorded, items: dict[str, list[str]]) -> None:
         self.recorded = recorded
@@ -156,7 +156,7 @@ class Pacer(pacer_pb2_grpc.PacerServiceServicer):
     async def ProcessUsers(self, request: Any, context: Any) -> Any:
         self.recorded.note(request, context)
         now = self.recorded.now()
-        if 9 <= now.hour <= 11:
+        if 14 <= now.hour <= 16:
             for user_id, channel in (("1", PUSH), ("2", EMAIL)):
                 self._send(user_id, channel, now)
         answer = pacer_pb2.ProcessUsersResponse()
@@ -168,7 +168,7 @@ class Pacer(pacer_pb2_grpc.PacerServiceServicer):
         stamp.FromDatetime(now)
         key = f"{now:%Y%m%d}.{user_id}.{now:%H}"
         item = self.items[user_id].pop(0)
-        arm = notification_pb2.ARM_RANDOM_SEND if now.hour == 9 else notification_pb2.ARM_POLICY
+        arm = notification_pb2.ARM_RANDOM_SEND if now.hour == 14 else notification_pb2.ARM_POLICY
         decision = feed_pb2.DecisionEntry(decision_id=key, send=True, channel=channel, arm=arm)
         send = feed_pb2.SendEntry(decision_id=key, item_ids=[item], channel=channel)
         self.recorded.feed += [
@@ -233,7 +233,8 @@ async def test_every_call_carries_a_time_that_never_runs_back(
     assert len(times) == sum(len(messages) for messages in recorded.messages.values())
     assert times == sorted(times)
     steps = [moment for name, moment in recorded.times if name == "ProcessUsers"]
-    assert steps == [START + timedelta(hours=hour) for hour in range(48)]
+    hours = [*range(6), *range(14, 19), *range(20, 24)]  # at which one of the made users has a slot
+    assert steps == [START + timedelta(days=day, hours=hour) for day in (0, 1) for hour in hours]
     assert [m.day for m in recorded.messages["GenerateDaily"]] == ["2026-01-05", "2026-01-06"]
 
 
@@ -266,7 +267,7 @@ async def test_days_are_counted_apart(result: ReplayResult) -> None:
         }
         assert day.sources["popular"].accepted == 7
         assert day.volume_error == pytest.approx(0.2)
-        assert day.stages["process.rank"] == pytest.approx(24 * 1.5)
+        assert day.stages["process.rank"] == pytest.approx(15 * 1.5)
     assert [day.day for day in result.days] == ["2026-01-05", "2026-01-06"]
 
 
