@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from typing import Literal
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -72,8 +73,10 @@ def read_draft(event: event_pb2.Event) -> Draft:
     )
 
 
-def _optional_time(event: event_pb2.Event, name: str) -> datetime | None:
-    return read_time(getattr(event, name), name) if event.HasField(name) else None  # type: ignore[arg-type]
+def _optional_time(
+    event: event_pb2.Event, name: Literal["create_time", "expire_time", "deliver_time"]
+) -> datetime | None:
+    return read_time(getattr(event, name), name) if event.HasField(name) else None
 
 
 def write_event(event: Event) -> event_pb2.Event:

@@ -253,8 +253,10 @@ class Queries:
         self._statements = dict(statements)
 
     def __getattr__(self, name: str) -> TextClause:
+        # Not `self._statements`: a copy asks for attributes before it has any.
+        statements: dict[str, TextClause] = self.__dict__.get("_statements", {})
         try:
-            return self.__dict__["_statements"][name]  # type: ignore[no-any-return]
+            return statements[name]
         except KeyError:
             raise AttributeError(f"queries.sql has no query named {name!r}") from None
 

@@ -139,8 +139,7 @@ def _prepare(
             model.trained[column] = head in heads
             model.constants[column] = rate
             if head in heads:
-                bias = model.towers[column][2].bias  # type: ignore[index]
-                bias.fill_(float(np.log(rate / (1 - rate))))
+                model.tower_bias(column).fill_(float(np.log(rate / (1 - rate))))
 
 
 def _fit(
@@ -168,7 +167,7 @@ def _fit(
         for index in batches:
             optimiser.zero_grad()
             loss = _loss(model, examples, contents, index, shares)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
             optimiser.step()
             schedule.step()

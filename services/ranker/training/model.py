@@ -212,6 +212,12 @@ class RankingModel(nn.Module):
         pooled = torch.cat([tokens.mean(dim=1), tokens[:, 0]], dim=-1)  # [N, 2W]
         return torch.cat([tower(pooled) for tower in self.towers], dim=-1)  # [N, H]
 
+    def tower_bias(self, column: int) -> Tensor:
+        """The bias of a head's logit [1], by the head's column."""
+        output = self.towers[column].get_submodule("2")
+        assert isinstance(output, nn.Linear)
+        return output.bias
+
     def _user_tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Profile, counts, delivery time and the three summaries [U, 6, W]."""
         hour_of_week = inputs["hour_of_week"].long()

@@ -1,5 +1,6 @@
 """Named statements from a queries.sql."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ def test_unknown_name_says_so(tmp_path: Path) -> None:
     queries = load_queries(written(tmp_path, "-- name: a\nSELECT 1\n"))
     with pytest.raises(AttributeError, match="no query named 'b'"):
         _ = queries.b
+
+
+def test_a_copy_knows_the_same_statements(tmp_path: Path) -> None:
+    queries = copy.copy(load_queries(written(tmp_path, "-- name: a\nSELECT 1\n")))
+    assert str(queries.a) == "SELECT 1"
 
 
 @pytest.mark.parametrize(

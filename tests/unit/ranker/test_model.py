@@ -109,3 +109,15 @@ def test_untrained_heads_answer_their_constant(model: RankingModel) -> None:
     assert scores.shape == (EVENTS, len(HEADS))
     assert (scores[:, 1] == 0.125).all()
     assert not (scores[:, 0] == scores[0, 0]).all()
+
+
+def test_a_tower_bias_moves_its_own_head_only(model: RankingModel) -> None:
+    users, events, row = batch()
+    inputs = model_inputs(users, events, row, ITEMS)
+    other = RankingModel(ModelConfig()).eval()
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        other.tower_bias(2).add_(1.5)
+    moved = logits(other, inputs) - logits(model, inputs)
+    np.testing.assert_allclose(moved[:, 2], 1.5, atol=1e-5)
+    assert (np.delete(moved, 2, axis=1) == 0).all()
