@@ -69,7 +69,8 @@ train: $(VENV)/.dev protos ## Make the bootstrap log and train the default ranki
 bench: $(VENV)/.dev protos ## Run the benches and rewrite the tables in docs/evaluation.md
 	@cd $(ROOT)
 	$(BIN)/python -m bench.replay --json out/replay.json
-	$(BIN)/python -m bench.tables out/replay.json
+	$(BIN)/python -m bench.volume --json out/volume.json
+	$(BIN)/python -m bench.tables out/replay.json out/volume.json
 
 lock: $(VENV)/.dev ## Resolve the lock file anew from pyproject.toml
 	@cd $(ROOT) && $(BIN)/pip-compile --quiet --extra dev --extra train --strip-extras --no-annotate \
