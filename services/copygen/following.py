@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import grpc
 from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
 from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2, policy_pb2_grpc
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.copygen import store
 from services.copygen.store import queries
+from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
+from services.runtime.logs import Logger
 from services.runtime.partitions import ensure_day_partitions
 
 FEED_BATCH = 5000
@@ -54,9 +57,15 @@ class ContentFollower:
 class OutcomeFollower:
     """Records what became of the words, from policy's feed."""
 
-    def __init__(self, database: Database, policy: policy_pb2_grpc.PolicyServiceAsyncStub) -> None:
+    def __init__(
+        self, database: Database, policy: policy_pb2_grpc.PolicyServiceAsyncStub, log: Logger
+    ) -> None:
         self._database = database
         self._policy = policy
+        self._log = log
+        self._gaps = metrics.counter(
+            "copygen", "feed_gaps", "", "Times that entries were gone before they were read."
+        )
 
     async def catch_up(self) -> None:
         """Apply the feed since the cursor; each batch commits with its cursor."""
@@ -66,14 +75,26 @@ class OutcomeFollower:
     async def _apply_batch(self) -> bool:
         async with self._database.unit_of_work() as work:
             rows = await work.rows(queries.lock_cursor, {"log": "feed"})
-            request = policy_pb2.ReadFeedRequest(cursor=rows[0].cursor, limit=FEED_BATCH)
-            answer = await self._policy.ReadFeed(request)
+            answer = await self._read(rows[0].cursor)
             if answer.cursor == rows[0].cursor:
                 return False
             await _record(work, answer.entries)
             await work.execute(queries.write_cursor, {"log": "feed", "cursor": answer.cursor})
             await work.commit()
         return answer.more
+
+    async def _read(self, cursor: str) -> policy_pb2.ReadFeedResponse:
+        """On from the cursor; from the oldest entry kept when policy no longer has what follows."""
+        request = policy_pb2.ReadFeedRequest(cursor=cursor, limit=FEED_BATCH)
+        try:
+            return await self._policy.ReadFeed(request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.OUT_OF_RANGE:
+                raise
+            self._gaps.inc()
+            self._log.error("the feed has a gap", cursor=cursor, problem=error.details())
+            request.cursor = ""
+            return await self._policy.ReadFeed(request)
 
 
 async def _record(work: UnitOfWork, entries: Sequence[feed_pb2.FeedEntry]) -> None:

@@ -15,6 +15,7 @@ from services.runtime.partitions import ensure_day_partitions
 
 queries = load_queries(Path(__file__).with_name("queries.sql"))
 
+DAY_TABLES = ("choices", "outcomes")
 STATE_PENDING, STATE_LIVE, STATE_BLOCKED = 1, 2, 3
 
 

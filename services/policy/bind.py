@@ -10,6 +10,7 @@ from services.policy.handlers.decide import DecideHandlers, ValidEvents
 from services.policy.handlers.explain import ExplainHandlers
 from services.policy.handlers.records import RecordHandlers, RecordRules
 from services.policy.handlers.sendability import SendabilityHandlers
+from services.policy.retention import Retention
 from services.policy.settings import PolicySettings
 from services.runtime.errors import Aborted, DomainError
 from services.runtime.host import Host
@@ -55,3 +56,4 @@ async def bind(host: Host) -> None:
     )
     host.add(policy_pb2_grpc.add_PolicyServiceServicer_to_server, servicer)
     host.periodic("controller", settings.tick, servicer.tick)
+    host.periodic("clean", settings.clean_every, Retention(host.database, settings).clean)

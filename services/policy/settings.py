@@ -16,6 +16,7 @@ from services.policy.engagements import ReportLimits
 from services.policy.preferences import QuietHours
 from services.runtime.settings import ServiceSettings
 
+DAY = timedelta(days=1)
 LEAST_SHARE = 1e-6
 """Below it a propensity would be of no use, and its products would soon be 0."""
 
@@ -93,7 +94,24 @@ class PolicySettings(ServiceSettings):
     report_future_minutes: float = Field(default=5.0, ge=0)
     """How far ahead of this service's clock the time of a report may be."""
     session_age_days: float = Field(default=400.0, gt=0)
-    """Sessions that began longer ago are refused."""
+    """Sessions that began longer ago are refused, and forgotten."""
+
+    decision_retention: timedelta = Field(default=90 * DAY, ge=31 * DAY)
+    """How long decisions, their deliveries, engagements and volume are kept, by the day of the
+    slot: that long they can be explained and engagements be reported. More than the 30 days after
+    which a slot is not decided any more. Days with a delivery that is still open stay."""
+    event_retention: timedelta = Field(default=130 * DAY, ge=121 * DAY)
+    """How long it is known that an event was decided. More than the 90 days that an event may live
+    in candidate and the 30 days that a slot may lie back, together."""
+    feed_retention: timedelta = Field(default=30 * DAY, ge=DAY)
+    """How long the feed is kept: how long a reader may be away without missing anything. At least
+    as long as HELIOGRAPH_RANKER_RETENTION, or the ranker takes what it missed for silence."""
+    control_retention: timedelta = Field(default=14 * DAY, ge=8 * DAY)
+    """How long offers and the controller's steps are kept. The controller looks 7 days back."""
+    clean_every: timedelta = Field(default=timedelta(hours=6), gt=timedelta(0))
+    """How often what is past its retention is dropped."""
+    clean_batch: int = Field(default=5000, ge=1, le=100_000)
+    """Rows that one transaction deletes where whole days can't be dropped."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -35,7 +35,7 @@ async def bind(host: Host) -> None:
     log = RankLog(host.database)
     store = FeatureStore(host.database, settings.cached_states)
     catalogue = Catalogue(host.database, candidate)
-    feed = FeedFollower(host.database, policy, host.clock)
+    feed = FeedFollower(host.database, policy, host.clock, host.log)
     backend = InProcessBackend(
         intra_op_threads=settings.intra_op_threads, parallel_runs=settings.parallel_runs
     )

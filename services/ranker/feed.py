@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
+import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2, policy_pb2_grpc
 
@@ -31,6 +32,7 @@ from services.ranker.features import (
 from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.database import Database, UnitOfWork
+from services.runtime.logs import Logger
 from services.runtime.partitions import ensure_day_partitions
 
 BATCH = 5000
@@ -45,15 +47,23 @@ class FeedFollower:
     """Applies the feed once, however many replicas read it."""
 
     def __init__(
-        self, database: Database, policy: policy_pb2_grpc.PolicyServiceAsyncStub, clock: Clock
+        self,
+        database: Database,
+        policy: policy_pb2_grpc.PolicyServiceAsyncStub,
+        clock: Clock,
+        log: Logger,
     ) -> None:
         self._database = database
         self._policy = policy
         self._clock = clock
+        self._log = log
         self._read_until: datetime | None = None
         self._applied = metrics.counter("ranker", "feed_entries", "", "Feed entries applied.")
         self._lag = metrics.gauge(
             "ranker", "feed_lag", "seconds", "Age of the last feed entry when it was applied."
+        )
+        self._gaps = metrics.counter(
+            "ranker", "feed_gaps", "", "Times that entries were gone before they were read."
         )
 
     @property
@@ -74,8 +84,7 @@ class FeedFollower:
         now = self._clock.now()
         async with self._database.unit_of_work() as work:
             (row,) = await work.rows(feature_queries.lock_cursor, {"log": "feed"})
-            request = policy_pb2.ReadFeedRequest(cursor=row.cursor, limit=BATCH)
-            answer = await self._policy.ReadFeed(request)
+            answer = await self._read(row.cursor)
             if answer.cursor != row.cursor:
                 await _update_features(work, answer.entries, now)
                 await _update_logs(work, answer.entries)
@@ -89,6 +98,19 @@ class FeedFollower:
         if not answer.more:
             self._read_until = now
         return len(answer.entries), answer.more
+
+    async def _read(self, cursor: str) -> policy_pb2.ReadFeedResponse:
+        """On from the cursor; from the oldest entry kept when policy no longer has what follows."""
+        request = policy_pb2.ReadFeedRequest(cursor=cursor, limit=BATCH)
+        try:
+            return await self._policy.ReadFeed(request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.OUT_OF_RANGE:
+                raise
+            self._gaps.inc()
+            self._log.error("the feed has a gap", cursor=cursor, problem=error.details())
+            request.cursor = ""
+            return await self._policy.ReadFeed(request)
 
 
 def entry_of(message: feed_pb2.FeedEntry) -> Entry | None:

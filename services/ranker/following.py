@@ -9,9 +9,10 @@ import grpc
 from services.ranker.catalogue import Catalogue
 from services.ranker.feed import FeedFollower
 from services.ranker.promotion import Models
-from services.ranker.rank_log import RankLog, retention_start
+from services.ranker.rank_log import RankLog
 from services.runtime import metrics
 from services.runtime.logs import Logger
+from services.runtime.partitions import first_kept_day
 
 Result = TypeVar("Result")
 
@@ -66,4 +67,4 @@ class Following:
 
     async def clean(self, now: datetime, retention: timedelta) -> None:
         """Drop days past their retention."""
-        await self._log.drop_before(retention_start(now, retention))
+        await self._log.drop_before(first_kept_day(now, retention))

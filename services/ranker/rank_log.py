@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from services.runtime.database import Database, UnitOfWork, load_queries
-from services.runtime.partitions import drop_partitions_before, ensure_day_partitions
+from services.runtime.partitions import drop_days_before, ensure_day_partitions
 
 queries = load_queries(Path(__file__).with_name("log_queries.sql"))
 
@@ -69,10 +69,7 @@ class RankLog:
 
     async def drop_before(self, day: date) -> None:
         """Drop the days before `day` of all logs."""
-        for table in DAY_TABLES:
-            async with self._database.unit_of_work() as work:
-                await drop_partitions_before(work, table, day)
-                await work.commit()
+        await drop_days_before(self._database, DAY_TABLES, day)
 
     async def promoted_version(self) -> str | None:
         """The promoted model version; None before the first promotion."""
@@ -117,8 +114,3 @@ def day_of(identifier: str) -> date | None:
         return datetime.strptime(text, "%Y%m%d").date()
     except ValueError:
         return None
-
-
-def retention_start(now: datetime, retention: timedelta) -> date:
-    """First day that is kept whole."""
-    return (now - retention).astimezone(UTC).date()

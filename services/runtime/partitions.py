@@ -17,6 +17,9 @@ from sqlalchemy import TextClause, text
 from services.runtime.database import Database, UnitOfWork
 
 LOCK_TIMEOUT = timedelta(seconds=2)
+CERTAIN_AGE = timedelta(days=3)
+"""How far behind a table's newest day a day may lie and still be known to be there: an older one
+may have been dropped by another process since."""
 
 _known: WeakKeyDictionary[Database, set[tuple[str, date]]] = WeakKeyDictionary()
 
@@ -34,12 +37,12 @@ _LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :milliseconds, true)")
 async def ensure_day_partitions(work: UnitOfWork, table: str, days: Iterable[date]) -> None:
     """Create the partitions of these days that are missing, in the given unit of work.
 
-    Days that this process has seen committed cost nothing. Concurrent callers wait for one
+    Recent days that this process has seen committed cost nothing. Concurrent callers wait for one
     another; writers to the table are not held up. Call it before the first write to the table in
     the unit of work, with all the days it will touch.
     """
     known = _known.setdefault(work.database, set())
-    wanted = {(table, day) for day in days} - known
+    wanted = {(table, day) for day in days} - _certain(known, table)
     if not wanted:
         return
     if await _missing(work, wanted):
@@ -57,8 +60,7 @@ async def drop_partitions_before(work: UnitOfWork, table: str, day: date) -> lis
     milliseconds = str(int(LOCK_TIMEOUT.total_seconds() * 1000))
     await work.execute(_LOCK_TIMEOUT, {"milliseconds": milliseconds})
     await work.execute(_LOCK)
-    found = (_day_of(table, name) for name in await _all(work, table))
-    old = sorted(at for at in found if at is not None and at < day)
+    old = [at for at in await existing_days(work, table) if at < day]
     if old:
         names = sql.SQL(", ").join(sql.Identifier(partition(table, at)) for at in old)
         await work.execute(_literal(sql.SQL("DROP TABLE {}").format(names).as_string()))
@@ -67,9 +69,34 @@ async def drop_partitions_before(work: UnitOfWork, table: str, day: date) -> lis
     return old
 
 
+async def drop_days_before(database: Database, tables: Iterable[str], day: date) -> None:
+    """Drop the partitions of earlier days of all these tables, each in a transaction of its own."""
+    for table in tables:
+        async with database.unit_of_work() as work:
+            await drop_partitions_before(work, table, day)
+            await work.commit()
+
+
+async def existing_days(work: UnitOfWork, table: str) -> list[date]:
+    """Days that have a partition, oldest first."""
+    found = (_day_of(table, name) for name in await _all(work, table))
+    return sorted(day for day in found if day is not None)
+
+
+def first_kept_day(now: datetime, retention: timedelta) -> date:
+    """First UTC day of which something is younger than the retention: days before it may go."""
+    return (now - retention).astimezone(UTC).date()
+
+
 def partition(table: str, day: date) -> str:
     """Name of a table's partition for a day."""
     return f"{table}_{day:%Y%m%d}"
+
+
+def _certain(known: set[tuple[str, date]], table: str) -> set[tuple[str, date]]:
+    days = {day for name, day in known if name == table}
+    oldest = max(days, default=date.min + CERTAIN_AGE) - CERTAIN_AGE
+    return {(table, day) for day in days if day >= oldest}
 
 
 async def _missing(work: UnitOfWork, wanted: set[tuple[str, date]]) -> list[tuple[str, date]]:

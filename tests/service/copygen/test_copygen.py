@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -14,9 +14,11 @@ from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
 from heliograph.copygen.v1alpha1 import copygen_pb2, copygen_pb2_grpc
 from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2, policy_pb2_grpc
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
+from sqlalchemy import text
 
 from services.runtime.clock import at
-from tests.conftest import StartSystem
+from services.runtime.partitions import existing_days
+from tests.conftest import OpenDatabase, StartSystem
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
 PUSH = notification_pb2.CHANNEL_PUSH
@@ -43,6 +45,8 @@ class Peers(candidate_pb2_grpc.CandidateServiceServicer, policy_pb2_grpc.PolicyS
     def __init__(self) -> None:
         self.content = [movie_type()]
         self.entries: list[feed_pb2.FeedEntry] = []
+        self.oldest_entry = 0
+        """Entries before it have been dropped."""
 
     async def WatchItems(
         self, request: candidate_pb2.WatchItemsRequest, context: Any
@@ -58,7 +62,9 @@ class Peers(candidate_pb2_grpc.CandidateServiceServicer, policy_pb2_grpc.PolicyS
     async def ReadFeed(
         self, request: policy_pb2.ReadFeedRequest, context: Any
     ) -> policy_pb2.ReadFeedResponse:
-        read = int((request.cursor or "0:0").split(":")[1])
+        read = int((request.cursor or f"0:{self.oldest_entry}").split(":")[1])
+        if read < self.oldest_entry:
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, "cursor is too old")
         return policy_pb2.ReadFeedResponse(
             entries=self.entries[read:], cursor=f"0:{len(self.entries)}"
         )
@@ -279,3 +285,47 @@ async def test_outcomes_follow_the_feed_in_any_order(
         await stub.PickVariants(copygen_pb2.PickVariantsRequest(deliveries=[delivery(1)]))
         removed = await stub.EraseUser(copygen_pb2.EraseUserRequest(user_id="7"))
     assert removed.removed_count == 2
+
+
+def sent(decision_id: str) -> feed_pb2.FeedEntry:
+    stamp = Timestamp()
+    stamp.FromDatetime(NOW)
+    entry = feed_pb2.SendEntry(decision_id=decision_id, variant_id="template")
+    return feed_pb2.FeedEntry(event_time=stamp, user_id="7", send=entry)
+
+
+async def test_old_words_and_outcomes_go_and_young_ones_stay(
+    stub: copygen_pb2_grpc.CopygenServiceAsyncStub, peers: Peers, open_database: OpenDatabase
+) -> None:
+    peers.entries.append(sent("20260105.d"))
+    await pick(stub, delivery(1))
+    with at(NOW + timedelta(days=90)):
+        kept = await stub.PickVariants(
+            copygen_pb2.PickVariantsRequest(deliveries=[delivery(2, delivery_id="20260405.0002")])
+        )
+    assert kept.copies
+    listed = copygen_pb2.ListChoicesRequest(delivery_ids=["20260105.0001", "20260405.0002"])
+    with at(NOW + timedelta(days=90)):
+        assert len((await stub.ListChoices(listed)).copies) == 2
+    with at(NOW + timedelta(days=91)):
+        assert [copy.delivery_id for copy in (await stub.ListChoices(listed)).copies] == [
+            "20260405.0002"
+        ]
+    async with open_database("copygen").read() as work:
+        assert await existing_days(work, "outcomes") == []
+        assert await existing_days(work, "choices") == [date(2026, 4, 5)]
+
+
+async def test_after_a_gap_it_reads_on_from_what_the_feed_still_has(
+    stub: copygen_pb2_grpc.CopygenServiceAsyncStub, peers: Peers, open_database: OpenDatabase
+) -> None:
+    peers.entries.append(sent("20260105.read"))
+    await pick(stub, delivery(1))
+    peers.entries += [sent("20260105.missed"), sent("20260105.kept")]
+    peers.oldest_entry = 2
+    for minutes in (1, 2):
+        with at(NOW + timedelta(minutes=minutes)):
+            await stub.PickVariants(copygen_pb2.PickVariantsRequest(deliveries=[delivery(1)]))
+    async with open_database("copygen").read() as work:
+        rows = await work.rows(text("SELECT decision_id FROM outcomes ORDER BY 1"))
+    assert [row.decision_id for row in rows] == ["20260105.kept", "20260105.read"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 from sqlalchemy import text
@@ -12,7 +12,13 @@ from sqlalchemy.exc import DBAPIError
 
 from services.runtime.database import Database
 from services.runtime.errors import Aborted, AlreadyExists
-from services.runtime.partitions import drop_partitions_before, ensure_day_partitions
+from services.runtime.partitions import (
+    drop_days_before,
+    drop_partitions_before,
+    ensure_day_partitions,
+    existing_days,
+    first_kept_day,
+)
 
 FIRST = date(2026, 2, 27)
 DAYS = [FIRST + timedelta(days=offset) for offset in range(4)]
@@ -137,6 +143,26 @@ async def test_old_days_leave_with_their_rows(database: Database) -> None:
         await ensure_day_partitions(work, "decision", DAYS[:1])
         await work.execute(INSERT, {"day": DAYS[0], "slot": 1})
         await work.commit()
+
+
+async def test_a_day_that_another_process_dropped_is_made_again(
+    database: Database, open_database: Callable[[str], Database]
+) -> None:
+    young = FIRST + timedelta(days=30)
+    async with database.unit_of_work() as work:
+        await ensure_day_partitions(work, "decision", [FIRST, young])
+        await work.commit()
+    await drop_days_before(open_database("policy"), ["decision"], young)
+    assert await partitions(database) == [f"decision_{young:%Y%m%d}"]
+    async with database.unit_of_work() as work:
+        await ensure_day_partitions(work, "decision", [FIRST])
+        await work.execute(INSERT, {"day": FIRST, "slot": 1})
+        assert await existing_days(work, "decision") == [FIRST, young]
+
+
+def test_the_day_in_which_the_retention_ends_is_kept() -> None:
+    now = datetime(2026, 3, 10, 0, 30, tzinfo=timezone(timedelta(hours=2)))  # 9 March in UTC
+    assert first_kept_day(now, timedelta(days=2)) == date(2026, 3, 7)
 
 
 async def test_dropping_gives_up_rather_than_hold_everyone_up(database: Database) -> None:

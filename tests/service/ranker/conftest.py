@@ -49,6 +49,8 @@ class Peers(candidate_pb2_grpc.CandidateServiceServicer, policy_pb2_grpc.PolicyS
         self.items = [item(number) for number in range(6)]
         self.entries: list[feed_pb2.FeedEntry] = []
         self.batch = 1000
+        self.oldest_entry = 0
+        """Entries before it have been dropped."""
         self.policy_down = False
 
     async def WatchItems(
@@ -64,7 +66,9 @@ class Peers(candidate_pb2_grpc.CandidateServiceServicer, policy_pb2_grpc.PolicyS
     ) -> policy_pb2.ReadFeedResponse:
         if self.policy_down:
             await context.abort(grpc.StatusCode.INTERNAL, "down")
-        read = int((request.cursor or "0:0").split(":")[1])
+        read = int((request.cursor or f"0:{self.oldest_entry}").split(":")[1])
+        if read < self.oldest_entry:
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, "cursor is too old")
         end = min(read + self.batch, len(self.entries))
         return policy_pb2.ReadFeedResponse(
             entries=self.entries[read:end], cursor=f"0:{end}", more=end < len(self.entries)

@@ -128,6 +128,21 @@ async def test_the_feed_counts_once(ranker: Ranker, peers: Peers) -> None:
         assert features["send_kinds"] == [1]
 
 
+async def test_after_a_gap_it_reads_on_from_what_the_feed_still_has(
+    ranker: Ranker, peers: Peers
+) -> None:
+    peers.sent(NOW - 3 * HOUR, "u1", "20260105.d1", "i1")
+    await ranker.rank(["u1"], [["i1"]], NOW - 2 * HOUR)
+    peers.sent(NOW - HOUR, "u1", "20260105.missed", "i1")
+    peers.sent(NOW - HOUR, "u1", "20260105.d3", "i1")
+    peers.oldest_entry = 2
+    first = await ranker.rank(["u1"], [["i1"]], NOW)
+    second = await ranker.rank(["u1"], [["i1"]], NOW)
+    for response in (first, second):
+        features = by_name(await ranker.snapshot(response.rank_id, "u1"))
+        assert features["send_kinds"] == [1, 1]
+
+
 async def test_without_policy_it_answers_from_what_it_knows(ranker: Ranker, peers: Peers) -> None:
     peers.sent(NOW - HOUR, "u1", "20260105.d1", "i1")
     await ranker.rank(["u1"], [["i1"]])

@@ -16,6 +16,7 @@ from services.ranker.features import item_key
 from services.ranker.features.vocabulary import Counter
 from services.ranker.feed import FeedFollower
 from services.runtime.clock import Clock, at
+from services.runtime.logs import logger
 from tests.conftest import OpenDatabase
 from tests.service.ranker.conftest import NOW, Peers
 
@@ -26,7 +27,7 @@ class Replica:
     def __init__(self, open_database: OpenDatabase, channel: grpc.aio.Channel) -> None:
         database = open_database("ranker")
         policy = policy_pb2_grpc.PolicyServiceStub(channel)
-        self.feed = FeedFollower(database, policy, Clock(simulation=True))
+        self.feed = FeedFollower(database, policy, Clock(simulation=True), logger("ranker"))
         self.catalogue = Catalogue(database, candidate_pb2_grpc.CandidateServiceStub(channel))
         self.store = FeatureStore(database, cached_states=2)
 
