@@ -26,9 +26,11 @@ from services.ranker.rank_log import queries
 from services.ranker.snapshots import SnapshotError, decode_event, decode_users
 from services.ranker.training.log import LABEL_WINDOWS, Examples, LogWriter, no_event
 from services.runtime.database import Database
+from services.runtime.partitions import existing_days
 
 PAGE_ROWS = 2000
 CHUNK_BYTES = 1 << 20
+DAY = timedelta(days=1)
 LONGEST_WINDOW = max(LABEL_WINDOWS.values())
 _REFS = tuple(spec.name for spec in (*USER_FEATURES, *EVENT_FEATURES) if spec.is_ref)
 
@@ -75,7 +77,7 @@ class Exporter:
         self, start: datetime, end: datetime
     ) -> AsyncIterator[list[tuple[Any, Decided]]]:
         """Decisions with their rows, a page at a time: by day, then by user."""
-        for day in _days(start, end):
+        for day in await self._days(start, end):
             after = ("", "")
             while True:
                 keys = {"day": day, "start": start, "end": end, "most": PAGE_ROWS}
@@ -85,7 +87,7 @@ class Exporter:
                     users = sorted({row.user_id for row in found})
                     interval = {
                         "first_day": day,
-                        "last_day": day + LONGEST_WINDOW + timedelta(days=1),
+                        "last_day": day + LONGEST_WINDOW + DAY,
                         "user_ids": users,
                     }
                     sessions = await work.rows(queries.sessions_of, interval)
@@ -94,13 +96,13 @@ class Exporter:
                 yield _decided(found, sessions)
                 after = (found[-1].user_id, found[-1].decision_id)
 
-
-def _days(start: datetime, end: datetime) -> list[date]:
-    """Days that decision ids of the interval may begin with: a slot's day may be the day before
-    or after the decision's."""
-    first = start.astimezone(UTC).date() - timedelta(days=1)
-    last = end.astimezone(UTC).date() + timedelta(days=1)
-    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    async def _days(self, start: datetime, end: datetime) -> list[date]:
+        """Days that decision ids of the interval begin with, as far as any are kept: a slot's day
+        may be the day before or after the decision's."""
+        first, last = start.astimezone(UTC).date(), end.astimezone(UTC).date()
+        async with self._database.read() as work:
+            kept = await existing_days(work, "decisions")
+        return [day for day in kept if first <= day + DAY and day - DAY <= last]
 
 
 def _decided(found: Sequence[Any], sessions: Sequence[Any]) -> list[tuple[Any, Decided]]:

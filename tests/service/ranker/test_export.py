@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -133,6 +134,21 @@ async def test_only_the_interval_is_exported(ranker: Ranker, peers: Peers, tmp_p
     examples = await export(ranker, tmp_path, NOW + 6 * DAY, NOW, NOW + DAY)
     assert examples is not None
     assert examples.decision_id == ["20260105.d1"]
+
+
+async def test_an_interval_of_all_years_walks_only_the_days_there_are(
+    ranker: Ranker, peers: Peers, tmp_path: Path
+) -> None:
+    for number, moment in enumerate((NOW - 3 * DAY, NOW)):
+        ranked = await ranker.rank(["u1"], [["i1"]], moment)
+        decision = f"{moment:%Y%m%d}.d{number}"
+        peers.decided(moment, "u1", decision, rank_id=ranked.rank_id, event="u1-i1")
+        peers.engaged(moment, "u1", decision, "i1", DISMISS)
+    first, last = datetime(1970, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
+    async with asyncio.timeout(30):  # 2.9 million calendar days would take hours
+        examples = await export(ranker, tmp_path, NOW + 6 * DAY, first, last)
+    assert examples is not None
+    assert examples.decision_id == ["20260102.d0", "20260105.d1"]
 
 
 async def test_an_empty_interval_is_refused(ranker: Ranker) -> None:
