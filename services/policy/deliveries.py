@@ -6,6 +6,8 @@ from datetime import date, datetime
 from enum import IntEnum, StrEnum
 
 from services.policy.channel_bits import EMAIL, bit
+from services.policy.preferences import QuietHours
+from services.policy.rules.quiet_hours import quiet_until
 from services.policy.stop_switches import StopSwitches
 
 
@@ -29,6 +31,7 @@ class DropReason(StrEnum):
     EXPIRED = "EXPIRED"
     MUTED = "MUTED"
     SNOOZED = "SNOOZED"
+    QUIET_HOURS = "QUIET_HOURS"
     DEAD = "DEAD"
 
 
@@ -43,13 +46,16 @@ class End(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """The recipient of a delivery as they are now. Sets of channels are bits."""
+    """The recipient of a delivery as they are now. Sets of channels are bits; `quiet_hours` None:
+    the deployment's."""
 
     opt_ins: int
     muted_channels: int
     muted_topics: Collection[str]
     unsubscribed_topics: Collection[str]
     snooze_until: datetime | None
+    time_zone: str
+    quiet_hours: QuietHours | None
 
 
 @dataclass(slots=True)
@@ -88,6 +94,10 @@ class Delivery:
         """A lease ran out without a report: the channel may have taken it."""
         return self.state is State.LEASED
 
+    def expires_by(self, moment: datetime) -> bool:
+        """Whether it has expired at a moment."""
+        return self.expire_time is not None and self.expire_time <= moment
+
 
 def late_drop(
     delivery: Delivery,
@@ -110,7 +120,7 @@ def late_drop(
         return DropReason.UNSUBSCRIBED
     if not reachable:
         return DropReason.UNREACHABLE
-    if delivery.expire_time is not None and delivery.expire_time <= now:
+    if delivery.expires_by(now):
         return DropReason.EXPIRED
     return None if delivery.critical else _held_by_preference(delivery, receiver, now)
 
@@ -121,6 +131,16 @@ def _held_by_preference(delivery: Delivery, receiver: Receiver, now: datetime) -
     if receiver.snooze_until is not None and now < receiver.snooze_until:
         return DropReason.SNOOZED
     return None
+
+
+def quiet_end(
+    delivery: Delivery, receiver: Receiver, now: datetime, default: QuietHours
+) -> datetime | None:
+    """Until when a delivery has to wait for its receiver's quiet hours to end; None when it may go
+    out. Critical ones pass."""
+    if delivery.critical:
+        return None
+    return quiet_until(now, receiver.time_zone, receiver.quiet_hours or default)
 
 
 @dataclass(frozen=True, slots=True)

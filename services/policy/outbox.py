@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from heliograph.type.v1alpha1 import event_pb2
@@ -13,6 +13,8 @@ from services.policy.addresses import AddressBook
 from services.policy.deliveries import Ack, Delivery, DropReason, End, State, Verdict
 from services.policy.feed_entries import Entry, Notification
 from services.policy.outbox_store import Due
+from services.policy.preferences import QuietHours
+from services.policy.stop_switches import StopSwitches
 from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.database import Database, UnitOfWork
@@ -27,13 +29,26 @@ class Leased:
     address: str
 
 
-class Outbox:
-    """Leases and reports; each call is one transaction of set-based statements."""
+@dataclass(slots=True)
+class Taken:
+    """What became of the deliveries that were due."""
 
-    def __init__(self, database: Database, clock: Clock, addresses: AddressBook) -> None:
+    leased: list[Leased] = field(default_factory=list)
+    dropped: list[tuple[Delivery, DropReason]] = field(default_factory=list)
+    quiet: list[Delivery] = field(default_factory=list)
+    """Due again when their users' quiet hours end."""
+
+
+class Outbox:
+    """Leases and reports; in transactions of set-based statements."""
+
+    def __init__(
+        self, database: Database, clock: Clock, addresses: AddressBook, quiet_hours: QuietHours
+    ) -> None:
         self._database = database
         self._clock = clock
         self._addresses = addresses
+        self._quiet_hours = quiet_hours
         self._ended = metrics.counter(
             "policy", "deliveries_ended", "", "Deliveries by how they ended.", ["end"]
         )
@@ -47,34 +62,19 @@ class Outbox:
         """Lease up to `limit` deliveries, oldest first; also answers how many were dropped.
 
         Those that may not go out any more end here: they give their volume back, and their cap
-        unless a lease ran out without a report, when the user may have got them.
+        unless a lease ran out without a report, when the user may have got them. Those that fall
+        into their users' quiet hours wait, and others are looked at in their place.
         """
         now = self._clock.now()
-        async with self._database.unit_of_work() as work:
-            due = await outbox_store.take_due(work, now, limit)
-            if not due:
-                return [], Counter()
-            switches = await switch_store.closed(work)
-            leased: list[Leased] = []
-            dropped: list[tuple[Delivery, DropReason]] = []
-            for one in due:
-                delivery, address = one.delivery, self._address(one)
-                reason = rules.late_drop(
-                    delivery, one.receiver, switches, now, reachable=address is not None
-                )
-                if reason is not None:
-                    dropped.append((delivery, reason))
-                elif address is not None:
-                    leased.append(Leased(delivery, address))
-            await self._drop(work, dropped, now)
-            held = [one.delivery for one in leased]
-            await outbox_store.lease(work, held, owner, now + duration)
-            await work.commit()
-        for delivery in held:
-            delivery.attempt += 1
-        reasons = Counter(reason for _, reason in dropped)
+        while True:
+            taken = await self._take(owner, limit, duration, now)
+            if taken.leased or taken.dropped or not taken.quiet:
+                break
+        for one in taken.leased:
+            one.delivery.attempt += 1
+        reasons = Counter(reason for _, reason in taken.dropped)
         self._count({f"dropped_{reason.lower()}": count for reason, count in reasons.items()})
-        return leased, reasons
+        return taken.leased, reasons
 
     async def report(self, owner: str, acks: Sequence[Ack]) -> list[Verdict]:
         """Take `owner`'s reports, in their order; answers what each meant. The first end stands."""
@@ -97,6 +97,39 @@ class Outbox:
             await work.commit()
         self._count(Counter(ack.end.name.lower() for ack in applied.values()))
         return verdicts
+
+    async def _take(self, owner: str, limit: int, duration: timedelta, now: datetime) -> Taken:
+        async with self._database.unit_of_work() as work:
+            due = await outbox_store.take_due(work, now, limit)
+            if not due:
+                return Taken()
+            taken = self._judged(due, await switch_store.closed(work), now)
+            await self._drop(work, taken.dropped, now)
+            await outbox_store.store_states(work, taken.quiet)
+            held = [one.delivery for one in taken.leased]
+            await outbox_store.lease(work, held, owner, now + duration)
+            await work.commit()
+        return taken
+
+    def _judged(self, due: Sequence[Due], switches: StopSwitches, now: datetime) -> Taken:
+        taken = Taken()
+        for one in due:
+            delivery, receiver, address = one.delivery, one.receiver, self._address(one)
+            reason = rules.late_drop(
+                delivery, receiver, switches, now, reachable=address is not None
+            )
+            if reason is not None or receiver is None or address is None:
+                taken.dropped.append((delivery, reason or DropReason.UNREACHABLE))
+                continue
+            until = rules.quiet_end(delivery, receiver, now, self._quiet_hours)
+            if until is None:
+                taken.leased.append(Leased(delivery, address))
+            elif delivery.expires_by(until):
+                taken.dropped.append((delivery, DropReason.QUIET_HOURS))
+            else:
+                delivery.due_time = until
+                taken.quiet.append(delivery)
+        return taken
 
     def _address(self, due: Due) -> str | None:
         """Where it goes; None when the user has no working endpoint, or one of another key."""

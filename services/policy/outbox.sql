@@ -16,7 +16,8 @@ SELECT
     due.due_time, due.owner, due.attempt, due.variant_id, due.style, due.error, due.end_time,
     endpoint.address_key, endpoint.sealed_address,
     recipients.opt_ins, recipients.muted_channels, recipients.muted_topics,
-    recipients.unsubscribed_topics, recipients.snooze_until
+    recipients.unsubscribed_topics, recipients.snooze_until, recipients.time_zone,
+    recipients.quiet_start, recipients.quiet_end
 FROM due
 LEFT JOIN recipients ON recipients.user_id = due.user_id
 LEFT JOIN LATERAL (
@@ -49,7 +50,7 @@ ORDER BY day, delivery_id
 FOR UPDATE
 
 -- name: store_states
--- States after reports or late drops.
+-- States after reports or late drops, and times after quiet hours.
 UPDATE outbox
 SET state = given.state, due_time = given.due_time, variant_id = given.variant_id,
     style = given.style, error = given.error, end_time = given.end_time

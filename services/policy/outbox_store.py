@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from services.policy.deliveries import Delivery, Receiver, State
+from services.policy.preferences import QuietHours
 from services.runtime.database import UnitOfWork, load_queries
 from services.runtime.partitions import ensure_day_partitions
 
@@ -153,6 +154,8 @@ def _due(row: Row[Any]) -> Due:
             row.muted_topics,
             row.unsubscribed_topics,
             row.snooze_until,
+            row.time_zone,
+            None if row.quiet_start is None else QuietHours(row.quiet_start, row.quiet_end),
         )
     sealed = row.sealed_address
     return Due(delivery_of(row), receiver, None if sealed is None else bytes(sealed))

@@ -51,7 +51,7 @@ class RecordHandlers(
         self.experiments = experiments
         self.default_quiet_hours = rules.quiet_hours
         self.recipients = Recipients(database, clock, addresses, experiments, rules.slots)
-        self.outbox = Outbox(database, clock, addresses)
+        self.outbox = Outbox(database, clock, addresses, rules.quiet_hours)
         self.reports = Reports(database, clock, tombstones, rules.reports)
         self.erasure = Erasure(database, clock, tombstones)
         host.map_constraints(experiment_store.CONSTRAINTS)

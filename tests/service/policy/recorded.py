@@ -16,7 +16,8 @@ from services.runtime.clock import at
 from services.runtime.database import Database
 from services.runtime.partitions import ensure_day_partitions
 
-NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+NOW = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
+"""Ten in the morning for the recipients, who live in New York."""
 PUSH = notification_pb2.CHANNEL_PUSH
 EMAIL = notification_pb2.CHANNEL_EMAIL
 IN_APP = notification_pb2.CHANNEL_IN_APP

@@ -163,6 +163,66 @@ async def test_a_retry_past_the_expiry_is_dropped_at_the_expiry(policy: Policy) 
     assert await policy.sends_of("ann") == []
 
 
+async def test_a_retry_in_quiet_hours_waits_for_their_end(policy: Policy) -> None:
+    one, critical = Sent("1"), Sent("2", critical=True)
+    await policy.store([one, critical])
+    await policy.lease()
+    night, morning = NOW + timedelta(hours=13), NOW + timedelta(hours=22)  # 23:00 and 8:00
+    await policy.ack(*(retry(each, night - NOW) for each in (one, critical)))
+
+    at_night = [await policy.lease(moment=night) for _ in range(2)]
+    early = await policy.lease(moment=morning - timedelta(seconds=1))
+    late = await policy.lease(moment=morning)
+
+    assert [[each.delivery_id for each in answer.deliveries] for answer in at_night] == [
+        [critical.delivery_id],
+        [],
+    ]
+    assert one.delivery_id not in [each.delivery_id for each in early.deliveries]
+    (again,) = (each for each in late.deliveries if each.delivery_id == one.delivery_id)
+    assert again.attempt == 2
+    assert await policy.sends_of("ann") == [one.delivery_id]
+    assert await policy.volume() == {"decided": 1}
+
+
+async def test_what_expires_in_quiet_hours_is_dropped(policy: Policy) -> None:
+    night = NOW + timedelta(hours=13)
+    one = Sent("1", expire_time=NOW + timedelta(hours=22))  # at the very end of the quiet hours
+    await policy.store([one])
+
+    answer = await policy.lease(moment=night)
+
+    assert answer.dropped_count == 1
+    assert [entry.drop.reason for entry in await policy.feed()] == ["QUIET_HOURS"]
+    assert await policy.sends_of("ann") == []
+    assert await policy.volume() == {"decided": 1, "dropped": 1}
+
+
+async def test_those_that_wait_for_the_morning_hold_up_no_others(policy: Policy) -> None:
+    night = NOW + timedelta(hours=13)
+    await policy.upsert(recipient("tom", time_zone="Asia/Tokyo"))
+    await policy.store([Sent(f"ann-{number}") for number in range(7)])
+    awake = Sent("tom", user_id="tom", decide_time=NOW + timedelta(minutes=1))
+    await policy.store([awake])
+
+    (leased,) = (await policy.lease(moment=night, limit=3)).deliveries
+
+    assert leased.delivery_id == awake.delivery_id
+
+
+async def test_a_lease_that_ran_out_in_quiet_hours_still_takes_its_report(policy: Policy) -> None:
+    one = Sent("1")
+    await policy.store([one])
+    evening = NOW + timedelta(hours=11, minutes=59, seconds=59)
+    await policy.lease(moment=evening)
+    assert not (await policy.lease("pacer-2", moment=NOW + timedelta(hours=13))).deliveries
+
+    answer = await policy.ack(delivered(one), moment=NOW + timedelta(hours=13))
+
+    assert answer.accepted_count == 1
+    assert await states(policy) == {one.delivery_id: "delivered"}
+
+
 async def test_a_dead_delivery_gives_volume_back_and_keeps_its_cap(policy: Policy) -> None:
     one = Sent("1")
     await policy.store([one])

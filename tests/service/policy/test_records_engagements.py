@@ -102,7 +102,7 @@ async def test_an_open_is_told_in_the_feed_and_makes_the_user_active(
     assert told.decide_time.ToDatetime(tzinfo=UTC) == NOW
     after = await context(policy)
     assert after.segment == "resurrected"
-    assert max(range(168), key=after.hour_profile.__getitem__) == 7  # 12:10 UTC, Monday
+    assert max(range(168), key=after.hour_profile.__getitem__) == 10  # 15:10 UTC, Monday
 
 
 async def test_a_report_counts_once_however_often_it_comes(policy: Policy, push: Sent) -> None:

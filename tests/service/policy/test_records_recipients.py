@@ -38,11 +38,11 @@ async def test_a_context_tells_segment_zone_locale_and_slots(policy: Policy) -> 
 
     assert (bob.user_id, bob.segment, bob.locale) == ("bob", "new", "pt-BR")
     assert [slot.ToDatetime(tzinfo=UTC).isoformat() for slot in bob.next_slot_times[:2]] == [
-        "2026-01-05T13:00:00+00:00",
         "2026-01-06T13:00:00+00:00",
+        "2026-01-07T13:00:00+00:00",
     ]
     assert (ann.user_id, ann.segment, ann.time_zone) == ("ann", "dormant", "America/New_York")
-    assert ann.next_slot_times[0].ToDatetime(tzinfo=UTC).hour == 14
+    assert ann.next_slot_times[0].ToDatetime(tzinfo=UTC).hour == 18
     assert list(ann.hour_profile) == []
 
 

@@ -19,10 +19,13 @@ from services.policy.deliveries import (
     day_of,
     judge,
     late_drop,
+    quiet_end,
 )
+from services.policy.preferences import QuietHours
 from services.policy.stop_switches import Scope, StopSwitch, StopSwitches
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 PAUSED = StopSwitches(frozenset([StopSwitch(Scope.ALL)]))
 OPEN = StopSwitches()
 
@@ -41,7 +44,7 @@ def delivery(**fields: object) -> Delivery:
 
 def receiver(**fields: object) -> Receiver:
     """Opted in to everything, nothing muted."""
-    return replace(Receiver(7, 0, (), (), None), **fields)  # type: ignore[arg-type]
+    return replace(Receiver(7, 0, (), (), None, "UTC", None), **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +98,35 @@ def test_the_first_rule_that_binds_names_the_drop(
     expected: DropReason | None,
 ) -> None:
     assert late_drop(one, to, switches, now, reachable=reachable) is expected
+
+
+NIGHT = datetime(2026, 1, 5, 23, tzinfo=UTC)
+MORNING = datetime(2026, 1, 6, 8, tzinfo=UTC)
+BY_DEFAULT = QuietHours(22 * 60, 8 * 60)
+
+
+@pytest.mark.parametrize(
+    ("one", "to", "now", "expected"),
+    [
+        (delivery(), receiver(), NOW, None),
+        (delivery(), receiver(), NIGHT, MORNING),
+        (delivery(critical=True), receiver(), NIGHT, None),
+        (delivery(), receiver(time_zone="America/New_York"), NIGHT, None),
+        (delivery(), receiver(time_zone="Asia/Tokyo"), NIGHT, None),
+        (
+            delivery(),
+            receiver(time_zone="Asia/Tokyo"),
+            NIGHT - timedelta(hours=1),
+            NIGHT,
+        ),
+        (delivery(), receiver(quiet_hours=QuietHours(0, 0)), NIGHT, None),
+        (delivery(), receiver(quiet_hours=QuietHours(12 * 60, 13 * 60)), NOW, NOW + HOUR),
+    ],
+)
+def test_quiet_hours_hold_what_is_not_critical(
+    one: Delivery, to: Receiver, now: datetime, expected: datetime | None
+) -> None:
+    assert quiet_end(one, to, now, BY_DEFAULT) == expected
 
 
 acks = st.builds(
