@@ -15,6 +15,12 @@ from services.runtime.settings import RuntimeSettings
 
 Logger = FilteringBoundLogger
 
+# Without the local variables: they hold what people are sent and where, and a large request among
+# them would take seconds to print.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 _decision_id: ContextVar[str] = ContextVar("heliograph_decision_id", default="")
 
 
@@ -45,9 +51,14 @@ def configure(settings: RuntimeSettings) -> None:
     ]
     render: list[Processor]
     if settings.log_format == "json":
-        render = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        render = [_TRACEBACKS, structlog.processors.JSONRenderer()]
     else:
-        render = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        render = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     level = getattr(logging, settings.log_level.upper())
     structlog.configure(
         processors=[*shared, *render],

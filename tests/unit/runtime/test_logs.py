@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextvars import copy_context
+from typing import Any
 
 import pytest
 import structlog
@@ -50,3 +51,18 @@ def test_an_exception_is_one_json_line(capsys: pytest.CaptureFixture[str]) -> No
         logs.logger("policy").exception("failed")
     (line,) = capsys.readouterr().err.splitlines()
     assert "lost" in json.dumps(json.loads(line)["exception"])
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_an_exception_tells_no_local_variables(
+    log_format: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(RuntimeSettings(log_format=log_format))
+    address = "".join(["so", "meone@", "example.org"])
+    try:
+        raise KeyError(len(address))
+    except KeyError:
+        logs.logger("policy").exception("failed")
+    written = capsys.readouterr().err
+    assert "KeyError" in written
+    assert "someone@" not in written
