@@ -111,6 +111,36 @@ def start_system(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> StartSystem:
     """Starts services on a fresh database, each on a free port, and stops them at the end."""
+    key: SecretStr = request.getfixturevalue("secret_key")
+    return _starter(lambda: request.getfixturevalue("database_url"), key, tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def start_shared_system(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, secret_key: SecretStr
+) -> Iterator[StartSystem]:
+    """As `start_system`, for one system that all tests of a module share."""
+    made: list[tuple[str, str]] = []
+
+    def database_url() -> str:
+        admin: str = request.getfixturevalue("postgres")
+        template: str = request.getfixturevalue("template_database")
+        made.append((admin, f"test_{secrets.token_hex(6)}"))
+        return create_database(*made[-1], template=template)
+
+    with pytest.MonkeyPatch.context() as patch:
+        yield _starter(database_url, secret_key, tmp_path_factory.mktemp("shared"), patch)
+    for admin, name in made:
+        drop_database(admin, name)
+
+
+def _starter(
+    database_url: Callable[[], str],
+    secret_key: SecretStr,
+    folder: Path,
+    patch: pytest.MonkeyPatch,
+) -> StartSystem:
+    """`database_url` is asked only when the services are started here."""
     addresses = os.environ.get("HELIOGRAPH_TEST_ADDRESSES")
     processes = os.environ.get("HELIOGRAPH_TEST_MODE") == "processes"
 
@@ -121,18 +151,17 @@ def start_system(
         given = {
             "HELIOGRAPH_ENVIRONMENT": "test",
             "HELIOGRAPH_SIMULATION": str(simulation).lower(),
-            "HELIOGRAPH_STATE_DIR": str(tmp_path),
+            "HELIOGRAPH_STATE_DIR": str(folder),
         }
         if not addresses:
-            given["HELIOGRAPH_DATABASE_URL"] = request.getfixturevalue("database_url")
-            key: SecretStr = request.getfixturevalue("secret_key")
-            given["HELIOGRAPH_SECRET_KEY"] = key.get_secret_value()
+            given["HELIOGRAPH_DATABASE_URL"] = database_url()
+            given["HELIOGRAPH_SECRET_KEY"] = secret_key.get_secret_value()
         for name, value in (given | dict(environ or {})).items():
-            monkeypatch.setenv(name, value)
+            patch.setenv(name, value)
         if addresses:
             running = _attached(dict(pair.split("=", 1) for pair in addresses.split(",")))
         elif processes:
-            running = _processes(names, tmp_path)
+            running = _processes(names, folder)
         else:
             running = _in_this_process(names)
         async with running as system:

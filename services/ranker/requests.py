@@ -123,8 +123,8 @@ def _deliver_time(request: ranker_pb2.RankRequest) -> int | None:
 def moment(stamp: Timestamp, field: str) -> datetime:
     """Aware time of a field. Raises InvalidArgument for one too far away to reckon with: local
     times and the days around it must exist as well."""
-    if not 0 <= stamp.seconds < _YEAR_9999:
-        problem = "must lie in the years 1970 to 9998"
+    if not 0 <= stamp.seconds < _YEAR_9999 or not 0 <= stamp.nanos < 10**9:
+        problem = "must lie in the years 1970 to 9998, with 0–999,999,999 nanoseconds"
         raise InvalidArgument(f"{field}: {problem}", fields=[FieldError(field, problem)])
     return stamp.ToDatetime(tzinfo=UTC)
 
