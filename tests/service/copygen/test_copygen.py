@@ -128,6 +128,23 @@ async def test_the_template_in_the_readers_locale(
     assert [(copy.variant_id, copy.propensity) for copy in answer.copies] == [("template", 1.0)] * 2
 
 
+async def test_invariant_9_the_template_needs_nothing_but_the_database(
+    stub: copygen_pb2_grpc.CopygenServiceAsyncStub, start_system: StartSystem
+) -> None:
+    """A fresh process, with empty caches, no language model and no other service to ask."""
+    await pick(stub, delivery(1))
+    nobody = {
+        "HELIOGRAPH_CANDIDATE_ADDRESS": "127.0.0.1:1",
+        "HELIOGRAPH_POLICY_ADDRESS": "127.0.0.1:1",
+    }
+    async with start_system("copygen", simulation=True, environ=nobody) as system:
+        alone = copygen_pb2_grpc.CopygenServiceStub(system.channel("copygen"))
+        answer = await pick(alone, delivery(1), delivery(2))
+    assert [copy.variant_id for copy in answer.copies] == ["template"] * 2
+    assert [copy.title for copy in answer.copies] == ["Star Wars for you"] * 2
+    assert not answer.rejections
+
+
 async def test_words_of_a_delivery_never_change(
     stub: copygen_pb2_grpc.CopygenServiceAsyncStub, peers: Peers
 ) -> None:

@@ -149,7 +149,7 @@ async def test_invariant_7_lost_ack_delivers_once_more_with_the_same_key(
     assert [message.delivery_id for message in await pacer.inbox("ann")] == ["20260105.d1"]
 
 
-async def test_copygen_down_gives_the_lease_back(
+async def test_invariant_11_copygen_down_gives_the_lease_back(
     pacer: Pacer, peers: Peers, delivery: DeliveryState
 ) -> None:
     peers.refuse["PickVariants"] = grpc.StatusCode.UNAVAILABLE

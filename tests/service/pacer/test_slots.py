@@ -10,6 +10,7 @@ import grpc
 import pytest
 from heliograph.pacer.v1alpha1 import pacer_pb2
 from heliograph.type.v1alpha1 import notification_pb2
+from prometheus_client import REGISTRY
 
 from services.pacer.store.slots import ClosedSlot, SlotStore
 from services.runtime.clock import at
@@ -122,15 +123,17 @@ async def test_user_who_became_known_in_time_is_decided(pacer: Pacer, peers: Pee
 
 
 @pytest.mark.parametrize("method", ["ReadPool", "GetUserContexts", "Rank", "Decide", "SettlePool"])
-async def test_hold_rule(pacer: Pacer, peers: Peers, method: str) -> None:
-    """Invariant 11: with a service down nothing is lost, and the same pass does it afterwards, at
-    the same time, since nothing stays leased."""
+async def test_invariant_11_hold_rule(pacer: Pacer, peers: Peers, method: str) -> None:
+    """With a service down nothing is lost, the metrics tell, and the same pass does it afterwards,
+    at the same time, since nothing stays leased."""
     peers.publish("ann", "e1")
     await pacer.process(MORNING)
     peers.refuse[method] = grpc.StatusCode.UNAVAILABLE
+    before = holds("slots")
     with pytest.raises(grpc.aio.AioRpcError) as held:
         await pacer.process(SLOT)
     assert held.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert holds("slots") > before
     (waiting,) = await pacer.slots("ann")
     assert not waiting.HasField("process_time")
     peers.refuse.clear()
@@ -139,7 +142,19 @@ async def test_hold_rule(pacer: Pacer, peers: Peers, method: str) -> None:
     assert len(peers.decisions) == 1
 
 
-async def test_ranker_down_lets_ready_events_through(pacer: Pacer, peers: Peers) -> None:
+def holds(stage: str) -> float:
+    """How many batches a stage has held so far, whatever was down."""
+    return sum(
+        sample.value
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name == "heliograph_pacer_holds_total" and sample.labels["stage"] == stage
+    )
+
+
+async def test_invariant_11_ranker_down_lets_ready_events_through(
+    pacer: Pacer, peers: Peers
+) -> None:
     peers.publish("ann", "e1")
     await pacer.process(MORNING)
     peers.publish_ready("bob", "alarm", SLOT)

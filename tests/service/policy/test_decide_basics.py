@@ -8,6 +8,7 @@ import grpc
 import pytest
 from heliograph.policy.v1alpha1 import policy_pb2
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
+from sqlalchemy import text
 
 from services.policy.timestamps import timestamp
 from services.runtime.clock import at
@@ -29,10 +30,16 @@ SENT = notification_pb2.EVENT_END_SENT
 EXPIRED = notification_pb2.EVENT_END_EXPIRED
 SUPPRESSED = notification_pb2.EVENT_END_SUPPRESSED
 STAYS = notification_pb2.EVENT_END_UNSPECIFIED
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'the disk is full'; END $$
+"""
 
 
-async def test_a_decision_commits_with_all_that_follows_from_it(policy: Policy) -> None:
-    """Invariant 4: decision, fatigue, volume, feed and outbox."""
+async def test_invariant_4_a_decision_commits_with_all_that_follows_from_it(
+    policy: Policy,
+) -> None:
+    """Decision, fatigue, volume, feed and outbox."""
     answer = await decide(policy, slot(event("a"), event("b")))
     (made,) = answer.decisions
     assert (made.send, made.event_id, made.channel) == (True, "a", PUSH)
@@ -50,6 +57,38 @@ async def test_a_decision_commits_with_all_that_follows_from_it(policy: Policy) 
     (delivery,) = (await policy.lease(moment=NOW)).deliveries
     assert delivery.delivery_id == made.delivery_id
     assert delivery.event.event_id == "a"
+
+
+WRITTEN = ("decisions", "decided_events", "outbox", "volume", "offers", "feed")
+
+
+@pytest.mark.parametrize("broken", [*WRITTEN, "fatigue"])
+async def test_invariant_4_when_one_part_can_not_be_written_none_is(
+    policy: Policy, broken: str
+) -> None:
+    async with policy.database.unit_of_work() as work:
+        await work.execute(text(REFUSE))
+        await work.execute(
+            text(
+                f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {broken}"
+                " FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+        )
+        await work.commit()
+
+    with pytest.raises(grpc.aio.AioRpcError):
+        await decide(policy, slot(event("a")))
+
+    for table in WRITTEN:
+        assert await policy.rows(f"SELECT 1 FROM {table}") == [], table
+    assert await policy.sends_of("ann") == []
+    async with policy.database.unit_of_work() as work:
+        await work.execute(text(f"DROP TRIGGER refuse ON {broken}"))
+        await work.commit()
+    (made,) = (await decide(policy, slot(event("a")))).decisions
+    for table in WRITTEN:
+        assert len(await policy.rows(f"SELECT 1 FROM {table}")) >= 1, table
+    assert await policy.sends_of("ann") == [made.delivery_id]
 
 
 async def test_invariant_2_a_retry_answers_the_stored_decision(policy: Policy) -> None:

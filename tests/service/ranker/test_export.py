@@ -16,7 +16,7 @@ from services.ranker.features import HEADS, Channel, Head
 from services.ranker.labels import Decided, is_exported
 from services.ranker.training.log import Examples, LogError, read_log
 from services.runtime.clock import at
-from tests.service.ranker.conftest import EMAIL, NOW, Peers, Ranker, stamp
+from tests.service.ranker.conftest import EMAIL, NOW, Peers, Ranker, item, stamp
 
 DAY = timedelta(days=1)
 DISMISS = notification_pb2.ENGAGEMENT_KIND_DISMISS
@@ -62,7 +62,7 @@ def label(examples: Examples, row: int, head: Head) -> int:
     return int(examples.labels[row, HEADS.index(head)])
 
 
-async def test_labels_join_the_features_of_the_decision(
+async def test_invariant_8_labels_join_the_features_of_the_decision(
     ranker: Ranker, peers: Peers, tmp_path: Path
 ) -> None:
     ranked = await ranker.rank(["u1"], [["i1", "i2"]])
@@ -82,6 +82,35 @@ async def test_labels_join_the_features_of_the_decision(
     assert label(examples, 0, Head.SESSION_1D) == 1
     assert not examples.users["send_kinds"].any()  # nothing had been sent at the decision
     assert examples.events["event_numbers"][0, 0] == 0.5
+
+
+async def test_invariant_8_what_happens_later_changes_no_features(
+    ranker: Ranker, peers: Peers, tmp_path: Path
+) -> None:
+    ranked = await ranker.rank(["u1"], [["i1", "i2"]])
+    peers.decided(NOW, "u1", "20260105.d1", rank_id=ranked.rank_id, event="u1-i2")
+    peers.sent(NOW, "u1", "20260105.d1", "i2")
+    peers.engaged(NOW + timedelta(minutes=10), "u1", "20260105.d1", "i2")
+    seen = await ranker.snapshot(ranked.rank_id, "u1")
+    before = await export(ranker, tmp_path, NOW + 5 * DAY)
+
+    peers.items.append(item(2, "Another title", version=2))
+    peers.sent(NOW - DAY, "u1", "20260104.late", "i1")  # known after the decision only
+    peers.engaged(NOW - DAY, "u1", "20260104.late", "i1")
+    peers.session(NOW + timedelta(hours=2), "u1", "s1")
+    after = await export(ranker, tmp_path, NOW + 6 * DAY)
+
+    assert before is not None
+    assert after is not None
+    assert label(before, 0, Head.SESSION_1D) == 0
+    assert label(after, 0, Head.SESSION_1D) == 1
+    for earlier, later in ((before.users, after.users), (before.events, after.events)):
+        for name, array in earlier.items():
+            np.testing.assert_array_equal(array, later[name], err_msg=name)
+    assert await ranker.snapshot(ranked.rank_id, "u1", NOW + 6 * DAY) == seen
+    now = await ranker.rank(["u1"], [["i2"]], NOW)
+    found = {each.name: each for each in (await ranker.snapshot(now.rank_id, "u1")).features}
+    assert any(found["send_kinds"].values)  # features of today would tell of the late send
 
 
 async def test_labels_of_open_windows_are_masked(
