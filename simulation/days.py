@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Protocol
 
-from heliograph.candidate.v1alpha1 import candidate_pb2
+from heliograph.candidate.v1alpha1 import campaigns_pb2
 from heliograph.pacer.v1alpha1 import pacer_pb2
-from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2
+from heliograph.policy.v1alpha1 import control_pb2, feed_pb2, reports_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.runtime.clock import at
@@ -107,7 +107,7 @@ class Play:
             await set_targets(self.services, f"{start:%Y-%m-%d}", targets)
 
     async def _generate(self, start: datetime) -> dict[str, SourceCount]:
-        request = candidate_pb2.GenerateDailyRequest(
+        request = campaigns_pb2.GenerateDailyRequest(
             day=f"{start:%Y-%m-%d}", candidates_per_source=self.candidates
         )
         sources: dict[str, SourceCount] = {}
@@ -143,16 +143,16 @@ class Play:
         more = True
         while more:
             answer = await self.services.policy.ReadFeed(
-                policy_pb2.ReadFeedRequest(cursor=self.cursor, limit=FEED_LIMIT),
+                feed_pb2.ReadFeedRequest(cursor=self.cursor, limit=FEED_LIMIT),
                 timeout=LONG_CALL_S,
             )
             self.cursor, more = answer.cursor, answer.more
             for entry in answer.entries:
                 yield entry
 
-    def _respond(self, entries: Sequence[feed_pb2.FeedEntry]) -> list[policy_pb2.Engagement]:
+    def _respond(self, entries: Sequence[feed_pb2.FeedEntry]) -> list[reports_pb2.Engagement]:
         """Note the decisions and sends among feed entries; the users' responses to the sends."""
-        engagements: list[policy_pb2.Engagement] = []
+        engagements: list[reports_pb2.Engagement] = []
         for entry in entries:
             day = (entry.event_time.ToDatetime(self.world.start.tzinfo) - self.world.start).days
             if entry.HasField("decision"):
@@ -162,7 +162,7 @@ class Play:
                 engagements += self._respond_to(entry, day)
         return engagements
 
-    def _respond_to(self, entry: feed_pb2.FeedEntry, day: int) -> list[policy_pb2.Engagement]:
+    def _respond_to(self, entry: feed_pb2.FeedEntry, day: int) -> list[reports_pb2.Engagement]:
         send, user = entry.send, self._rows[entry.user_id]
         item = self._items[send.item_ids[0]]
         response = self.responder.respond(user, item, send.decision_id)
@@ -186,15 +186,15 @@ class Play:
         moment = entry.event_time.ToDatetime(self.world.start.tzinfo) + response.delay
         return _engagements(entry, moment, response)
 
-    async def _report(self, engagements: Sequence[policy_pb2.Engagement]) -> None:
+    async def _report(self, engagements: Sequence[reports_pb2.Engagement]) -> None:
         for batch in batches(engagements, 5000):
             answer = await self.services.policy.ReportEngagement(
-                policy_pb2.ReportEngagementRequest(engagements=batch), timeout=LONG_CALL_S
+                reports_pb2.ReportEngagementRequest(engagements=batch), timeout=LONG_CALL_S
             )
             require_accepted("engagements", answer)
 
     async def _volume(self) -> list[CellVolume]:
-        request = policy_pb2.WatchVolumeRequest(once=True)
+        request = control_pb2.WatchVolumeRequest(once=True)
         async for answer in self.services.policy.WatchVolume(request, timeout=LONG_CALL_S):
             return [
                 CellVolume(
@@ -226,7 +226,7 @@ def channel_name(channel: notification_pb2.Channel.ValueType) -> str:
 
 def _engagements(
     entry: feed_pb2.FeedEntry, moment: datetime, response: Response
-) -> list[policy_pb2.Engagement]:
+) -> list[reports_pb2.Engagement]:
     """The reports of one response: opened (e-mail, in-app: clicked) or dismissed, turned off."""
     kinds = []
     if response.reaction is Reaction.OPEN:
@@ -238,7 +238,7 @@ def _engagements(
         mailed = entry.send.channel == EMAIL
         kinds.append(Kind.ENGAGEMENT_KIND_UNSUBSCRIBE if mailed else Kind.ENGAGEMENT_KIND_DISABLE)
     return [
-        policy_pb2.Engagement(
+        reports_pb2.Engagement(
             engagement_id=f"{entry.send.decision_id}:{Kind.Name(kind)}",
             decision_id=entry.send.decision_id,
             user_id=entry.user_id,

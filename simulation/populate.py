@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.candidate.v1alpha1 import candidate_pb2
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.candidate.v1alpha1 import catalogue_pb2
+from heliograph.policy.v1alpha1 import recipients_pb2, reports_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2, notification_pb2
 
 from simulation.connection import LONG_CALL_S, Services, batches, require_accepted
@@ -63,7 +63,7 @@ def event_type() -> event_pb2.EventType:
 async def register_event_type(services: Services) -> None:
     """Register the replay's event type."""
     await services.candidate.PutEventType(
-        candidate_pb2.PutEventTypeRequest(request_id="replay", event_type=event_type())
+        catalogue_pb2.PutEventTypeRequest(request_id="replay", event_type=event_type())
     )
 
 
@@ -71,7 +71,7 @@ async def store_items(services: Services, world: World, seed: int) -> None:
     """Store the catalogue."""
     created = item_created(world, seed)
     items = [_item(item, created[row]) for row, item in enumerate(world.data.items)]
-    requests = [candidate_pb2.UpsertItemsRequest(items=batch) for batch in batches(items, 1000)]
+    requests = [catalogue_pb2.UpsertItemsRequest(items=batch) for batch in batches(items, 1000)]
     answer = await services.candidate.UpsertItems(iter(requests), timeout=LONG_CALL_S)
     require_accepted("items", answer)
 
@@ -91,7 +91,7 @@ async def store_users(services: Services, world: World) -> None:
         )
         for row, user in enumerate(world.data.users)
     ]
-    requests = [candidate_pb2.UpsertUsersRequest(users=batch) for batch in batches(users, 1000)]
+    requests = [catalogue_pb2.UpsertUsersRequest(users=batch) for batch in batches(users, 1000)]
     answer = await services.candidate.UpsertUsers(iter(requests), timeout=LONG_CALL_S)
     require_accepted("users", answer)
 
@@ -107,7 +107,8 @@ async def store_recipients(services: Services, world: World, reaches: Sequence[R
     joined = first_seen(world)
     recipients = [_recipient(world, reach, joined[reach.user]) for reach in reaches]
     requests = [
-        policy_pb2.UpsertRecipientsRequest(recipients=batch) for batch in batches(recipients, 1000)
+        recipients_pb2.UpsertRecipientsRequest(recipients=batch)
+        for batch in batches(recipients, 1000)
     ]
     answer = await services.policy.UpsertRecipients(iter(requests), timeout=LONG_CALL_S)
     require_accepted("recipients", answer)
@@ -122,7 +123,7 @@ async def report_sittings(services: Services, world: World) -> None:
         lasted = Duration()
         lasted.FromTimedelta(sitting.end - sitting.start)
         sessions.append(
-            policy_pb2.Session(
+            reports_pb2.Session(
                 session_id=f"sitting-{user_id}-{int(sitting.start.timestamp())}",
                 user_id=user_id,
                 start_time=timestamp(sitting.start),
@@ -131,7 +132,7 @@ async def report_sittings(services: Services, world: World) -> None:
         )
     for batch in batches(sessions, 5000):
         answer = await services.policy.ReportSessions(
-            policy_pb2.ReportSessionsRequest(sessions=batch), timeout=LONG_CALL_S
+            reports_pb2.ReportSessionsRequest(sessions=batch), timeout=LONG_CALL_S
         )
         require_accepted("sessions", answer)
 
@@ -155,11 +156,11 @@ def _value(value: int | tuple[str, ...]) -> Value:
     return Value(list_value=attribute_pb2.StringList(values=value))
 
 
-def _interactions(world: World) -> Iterator[candidate_pb2.RecordInteractionsRequest]:
+def _interactions(world: World) -> Iterator[catalogue_pb2.RecordInteractionsRequest]:
     history, data = world.history, world.data
     weights = [interaction_weight(stars) for stars in range(6)]
     for rows in batches(range(len(history)), 10_000):
-        yield candidate_pb2.RecordInteractionsRequest(
+        yield catalogue_pb2.RecordInteractionsRequest(
             interactions=[
                 event_pb2.Interaction(
                     user_id=data.users[history.user[row]].user_id,
@@ -173,18 +174,18 @@ def _interactions(world: World) -> Iterator[candidate_pb2.RecordInteractionsRequ
         )
 
 
-def _recipient(world: World, reach: Reach, joined: datetime) -> policy_pb2.Recipient:
+def _recipient(world: World, reach: Reach, joined: datetime) -> recipients_pb2.Recipient:
     user_id = world.data.users[reach.user].user_id
     channels = [IN_APP]
     channels += [PUSH] if reach.push else []
     channels += [EMAIL] if reach.email else []
-    return policy_pb2.Recipient(
+    return recipients_pb2.Recipient(
         user_id=user_id,
         opt_ins=channels,
         time_zone=reach.time_zone,
         locale="en",
         endpoints=[
-            policy_pb2.Endpoint(channel=channel, address=ADDRESS[channel].format(user_id))
+            recipients_pb2.Endpoint(channel=channel, address=ADDRESS[channel].format(user_id))
             for channel in channels
         ],
         create_time=timestamp(joined),

@@ -9,7 +9,7 @@ the next morning.
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import control_pb2, recipients_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from simulation.connection import LONG_CALL_S, Services, batches
@@ -58,7 +58,7 @@ async def user_segments(services: Services, user_ids: Sequence[str]) -> dict[int
     found: dict[int, str] = {}
     for batch in batches(user_ids, 1000):
         answer = await services.policy.GetUserContexts(
-            policy_pb2.GetUserContextsRequest(user_ids=batch), timeout=LONG_CALL_S
+            recipients_pb2.GetUserContextsRequest(user_ids=batch), timeout=LONG_CALL_S
         )
         found.update({position[user.user_id]: user.segment for user in answer.contexts})
     return found
@@ -67,10 +67,10 @@ async def user_segments(services: Services, user_ids: Sequence[str]) -> dict[int
 async def set_targets(services: Services, day: str, targets: Mapping[Cell, float]) -> None:
     """Set the targets of a day in the default experiment group."""
     for (segment, channel), per_day in sorted(targets.items()):
-        cell = policy_pb2.Cell(segment=segment, channel=channel)
+        cell = control_pb2.Cell(segment=segment, channel=channel)
         await services.policy.SetTarget(
-            policy_pb2.SetTargetRequest(
+            control_pb2.SetTargetRequest(
                 request_id=f"replay:{day}:{segment}:{channel}",
-                target=policy_pb2.Target(cell=cell, per_day=per_day),
+                target=control_pb2.Target(cell=cell, per_day=per_day),
             )
         )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from heliograph.candidate.v1alpha1 import candidate_pb2
+from heliograph.candidate.v1alpha1 import campaigns_pb2
 from sqlalchemy import Row
 
 from services.candidate import event_store, requests
@@ -18,9 +18,9 @@ from services.runtime.errors import AlreadyExists, FailedPrecondition, NotFound
 
 METHOD = "LaunchCampaign"
 BATCH = 1000
-RUNNING = candidate_pb2.CAMPAIGN_STATE_RUNNING
-LAUNCHED = candidate_pb2.CAMPAIGN_STATE_LAUNCHED
-CANCELLED = candidate_pb2.CAMPAIGN_STATE_CANCELLED
+RUNNING = campaigns_pb2.CAMPAIGN_STATE_RUNNING
+LAUNCHED = campaigns_pb2.CAMPAIGN_STATE_LAUNCHED
+CANCELLED = campaigns_pb2.CAMPAIGN_STATE_CANCELLED
 SOURCE = "campaign"
 
 
@@ -29,7 +29,7 @@ class Launch:
     """A campaign about to be launched."""
 
     request_id: str
-    campaign: candidate_pb2.Campaign
+    campaign: campaigns_pb2.Campaign
     digest: bytes
 
 
@@ -46,7 +46,7 @@ class Campaigns:
         self._types = types
         self._publisher = publisher
 
-    async def replayed(self, launch: Launch, now: datetime) -> candidate_pb2.Campaign | None:
+    async def replayed(self, launch: Launch, now: datetime) -> campaigns_pb2.Campaign | None:
         """The first answer of this launch's request id, None when it is new. A launch that was cut
         off is finished first. Raises AlreadyExists when the id was used for another campaign."""
         async with self._database.unit_of_work() as work:
@@ -54,7 +54,7 @@ class Campaigns:
             params = {"request_id": launch.request_id}
             rows = await work.rows(QUERIES.campaign_of_request, params)
         if answer is not None:
-            return candidate_pb2.Campaign.FromString(answer)
+            return campaigns_pb2.Campaign.FromString(answer)
         if not rows:
             return None
         if bytes(rows[0].digest) != launch.digest:
@@ -63,7 +63,7 @@ class Campaigns:
 
     async def launch(
         self, launch: Launch, audience: Audience, now: datetime
-    ) -> candidate_pb2.Campaign:
+    ) -> campaigns_pb2.Campaign:
         """Store the campaign and make its events. Raises AlreadyExists for a campaign id in use,
         FailedPrecondition for an empty audience."""
         if not audience.ids:
@@ -90,13 +90,13 @@ class Campaigns:
 
     async def _finish(
         self, launch: Launch, campaign_id: str, now: datetime
-    ) -> candidate_pb2.Campaign:
+    ) -> campaigns_pb2.Campaign:
         await self.resume(campaign_id, now)
         campaign = await self.get(campaign_id)
         async with self._database.unit_of_work() as work:
             answer = await requests.answered(work, METHOD, launch.request_id, launch.digest)
             if answer is not None:
-                return candidate_pb2.Campaign.FromString(answer)
+                return campaigns_pb2.Campaign.FromString(answer)
             body = campaign.SerializeToString()
             await requests.keep(work, METHOD, launch.request_id, launch.digest, body, now)
             await work.commit()
@@ -127,7 +127,7 @@ class Campaigns:
                 "count": BATCH,
             }
             members = await work.rows(QUERIES.next_members, params)
-            campaign = candidate_pb2.Campaign.FromString(stored.body)
+            campaign = campaigns_pb2.Campaign.FromString(stored.body)
             drafts = [_draft(campaign, row.user_id, row.score) for row in members]
             published = await self._publisher.publish_in(work, drafts, now)
             more = len(members) == BATCH
@@ -141,13 +141,13 @@ class Campaigns:
             await work.commit()
         return more
 
-    async def get(self, campaign_id: str) -> candidate_pb2.Campaign:
+    async def get(self, campaign_id: str) -> campaigns_pb2.Campaign:
         """A campaign with its progress. Raises NotFound."""
         async with self._database.read() as work:
             rows = await work.rows(QUERIES.get_campaign, {"campaign_id": campaign_id})
         return _stored(campaign_id, rows)
 
-    async def cancel(self, campaign_id: str, now: datetime) -> tuple[candidate_pb2.Campaign, int]:
+    async def cancel(self, campaign_id: str, now: datetime) -> tuple[campaigns_pb2.Campaign, int]:
         """End a campaign; returns it and how many waiting events were cancelled. Raises
         NotFound."""
         async with self._database.unit_of_work() as work:
@@ -165,18 +165,18 @@ def campaign_exists() -> AlreadyExists:
     return AlreadyExists("there is a campaign of this id already", reason="CAMPAIGN_EXISTS")
 
 
-def _stored(campaign_id: str, rows: list[Row[tuple[object, ...]]]) -> candidate_pb2.Campaign:
+def _stored(campaign_id: str, rows: list[Row[tuple[object, ...]]]) -> campaigns_pb2.Campaign:
     if not rows:
         raise NotFound(f"there is no campaign {campaign_id!r}", reason="UNKNOWN_CAMPAIGN")
     row = rows[0]
-    campaign = candidate_pb2.Campaign.FromString(row.body)
+    campaign = campaigns_pb2.Campaign.FromString(row.body)
     campaign.state = row.state
     campaign.audience_size = row.audience_size
     campaign.event_count = row.event_count
     return campaign
 
 
-def _draft(campaign: candidate_pb2.Campaign, user_id: str, score: float) -> Draft:
+def _draft(campaign: campaigns_pb2.Campaign, user_id: str, score: float) -> Draft:
     expires = campaign.HasField("expire_time")
     event_id = event_id_of("campaign", campaign.campaign_id)
     return Draft(

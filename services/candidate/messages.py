@@ -7,7 +7,7 @@ from typing import Literal
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.candidate.v1alpha1 import candidate_pb2
+from heliograph.candidate.v1alpha1 import pool_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2, notification_pb2
 
 from services.candidate.events import Draft, Event, Refusal, Route, TypeRules
@@ -180,9 +180,9 @@ def pool_event(
     end_time: datetime | None,
     reason: str,
     merged_into: str,
-) -> candidate_pb2.PoolEvent:
+) -> pool_pb2.PoolEvent:
     """An event with its end, from its stored columns."""
-    return candidate_pb2.PoolEvent(
+    return pool_pb2.PoolEvent(
         event=event_pb2.Event.FromString(body),
         accept_time=write_time(accept_time),
         end=notification_pb2.EventEnd.ValueType(end or 0),

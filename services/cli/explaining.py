@@ -10,10 +10,10 @@ import click
 import grpc
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, publishing_pb2
 from heliograph.copygen.v1alpha1 import copygen_pb2, copygen_pb2_grpc
 from heliograph.pacer.v1alpha1 import pacer_pb2, pacer_pb2_grpc
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import explanation_pb2, policy_pb2_grpc, recipients_pb2
 from heliograph.ranker.v1alpha1 import ranker_pb2, ranker_pb2_grpc
 
 from services.cli import explanation_tables as tables
@@ -65,15 +65,15 @@ def explain(subject: str, limit: int, as_json: bool) -> None:
 
 def decision_parts(services: Services, decision_id: str) -> dict[str, Message]:
     """The answers of all services about one decision, by part."""
-    request = policy_pb2.ExplainDecisionRequest(decision_id=decision_id)
+    request = explanation_pb2.ExplainDecisionRequest(decision_id=decision_id)
     explained = services.policy.ExplainDecision(request, timeout=CALL_SECONDS)
     decision = explained.decision
     parts: dict[str, Message] = {"decision": explained}
     parts["context"] = services.policy.GetUserContexts(
-        policy_pb2.GetUserContextsRequest(user_ids=[decision.user_id]), timeout=CALL_SECONDS
+        recipients_pb2.GetUserContextsRequest(user_ids=[decision.user_id]), timeout=CALL_SECONDS
     )
     parts["events"] = services.candidate.ListUserEvents(
-        candidate_pb2.ListUserEventsRequest(
+        publishing_pb2.ListUserEventsRequest(
             user_id=decision.user_id, event_id=decision.event_id, page_size=100
         ),
         timeout=CALL_SECONDS,
@@ -100,7 +100,7 @@ def decision_parts(services: Services, decision_id: str) -> dict[str, Message]:
 def user_parts(services: Services, user_id: str, limit: int) -> dict[str, Message]:
     """The answers of all services about one user, by part."""
     contexts = services.policy.GetUserContexts(
-        policy_pb2.GetUserContextsRequest(user_ids=[user_id]), timeout=CALL_SECONDS
+        recipients_pb2.GetUserContextsRequest(user_ids=[user_id]), timeout=CALL_SECONDS
     )
     if not contexts.contexts:
         raise click.ClickException(
@@ -109,11 +109,11 @@ def user_parts(services: Services, user_id: str, limit: int) -> dict[str, Messag
     return {
         "context": contexts,
         "decisions": services.policy.ListDecisions(
-            policy_pb2.ListDecisionsRequest(user_id=user_id, page_size=limit),
+            explanation_pb2.ListDecisionsRequest(user_id=user_id, page_size=limit),
             timeout=CALL_SECONDS,
         ),
         "events": services.candidate.ListUserEvents(
-            candidate_pb2.ListUserEventsRequest(user_id=user_id, page_size=limit),
+            publishing_pb2.ListUserEventsRequest(user_id=user_id, page_size=limit),
             timeout=CALL_SECONDS,
         ),
         "slots": services.pacer.ListSlots(

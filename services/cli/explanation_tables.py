@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import recipients_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 from rich.console import RenderableType
 from rich.table import Column, Table
@@ -105,7 +105,7 @@ def _context(part: Any) -> Iterator[RenderableType]:
         yield _facts(f"User {context.user_id} now (policy)", _context_facts(context))
 
 
-def _context_facts(context: policy_pb2.UserContext) -> dict[str, object]:
+def _context_facts(context: recipients_pb2.UserContext) -> dict[str, object]:
     groups = ", ".join(f"{name}={group}" for name, group in sorted(context.experiments.items()))
     return {
         "segment": context.segment,

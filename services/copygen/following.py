@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import grpc
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
-from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2, policy_pb2_grpc
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2
+from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2_grpc
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.copygen import store
@@ -40,7 +40,7 @@ class ContentFollower:
         async with self._database.read() as work:
             rows = await work.rows(queries.read_cursor, {"log": "items"})
         cursor = rows[0].cursor if rows else ""
-        request = candidate_pb2.WatchItemsRequest(cursor=cursor)
+        request = catalogue_pb2.WatchItemsRequest(cursor=cursor)
         async for batch in self._candidate.WatchItems(request):
             async with self._database.unit_of_work() as work:
                 standing = await work.rows(queries.lock_cursor, {"log": "items"})
@@ -83,9 +83,9 @@ class OutcomeFollower:
             await work.commit()
         return answer.more
 
-    async def _read(self, cursor: str) -> policy_pb2.ReadFeedResponse:
+    async def _read(self, cursor: str) -> feed_pb2.ReadFeedResponse:
         """On from the cursor; from the oldest entry kept when policy no longer has what follows."""
-        request = policy_pb2.ReadFeedRequest(cursor=cursor, limit=FEED_BATCH)
+        request = feed_pb2.ReadFeedRequest(cursor=cursor, limit=FEED_BATCH)
         try:
             return await self._policy.ReadFeed(request)
         except grpc.aio.AioRpcError as error:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import deliveries_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.pacer.messages import Message
@@ -29,7 +29,7 @@ def to_timestamp(time: datetime) -> Timestamp:
 
 
 def to_message(
-    delivery: policy_pb2.Delivery, title: str, body: str, variant_id: str, now: datetime
+    delivery: deliveries_pb2.Delivery, title: str, body: str, variant_id: str, now: datetime
 ) -> Message:
     """A leased delivery with its words, as an adapter takes it."""
     return Message(

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
 import grpc
-from heliograph.candidate.v1alpha1 import candidate_pb2
+from heliograph.candidate.v1alpha1 import catalogue_pb2
 from heliograph.copygen.v1alpha1 import copygen_pb2
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import recipients_pb2
 from heliograph.ranker.v1alpha1 import ranker_pb2
 
 from services.pacer.clients import Clients
@@ -44,13 +44,13 @@ class Erasure:
         self._sweep_after = sweep_after
         self._erase: Mapping[str, Erase] = {
             "candidate": lambda user: clients.candidate.EraseUser(
-                candidate_pb2.EraseUserRequest(user_id=user)
+                catalogue_pb2.EraseUserRequest(user_id=user)
             ),
             "ranker": lambda user: clients.ranker.EraseUser(
                 ranker_pb2.EraseUserRequest(user_id=user)
             ),
             "policy": lambda user: clients.policy.EraseUser(
-                policy_pb2.EraseUserRequest(user_id=user)
+                recipients_pb2.EraseUserRequest(user_id=user)
             ),
             "copygen": lambda user: clients.copygen.EraseUser(
                 copygen_pb2.EraseUserRequest(user_id=user)

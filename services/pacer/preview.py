@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import TypeAlias
 
 import grpc
-from heliograph.candidate.v1alpha1 import candidate_pb2
+from heliograph.candidate.v1alpha1 import catalogue_pb2
 from heliograph.copygen.v1alpha1 import copygen_pb2
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import recipients_pb2
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 
 from services.pacer.clients import Clients
@@ -62,7 +62,7 @@ class Preview:
         return message
 
     async def _check_type(self, event: event_pb2.Event, channel: Channel) -> None:
-        request = candidate_pb2.GetEventTypeRequest(name=event.event_type)
+        request = catalogue_pb2.GetEventTypeRequest(name=event.event_type)
         try:
             known = (await self._clients.candidate.GetEventType(request)).event_type
         except grpc.aio.AioRpcError as error:
@@ -80,9 +80,9 @@ class Preview:
                 fields=[FieldError("channel", "must be one of the event type's channels")],
             )
 
-    async def _context(self, user_id: str) -> policy_pb2.UserContext:
+    async def _context(self, user_id: str) -> recipients_pb2.UserContext:
         answer = await self._clients.policy.GetUserContexts(
-            policy_pb2.GetUserContextsRequest(user_ids=[user_id])
+            recipients_pb2.GetUserContextsRequest(user_ids=[user_id])
         )
         if not answer.contexts:
             raise NotFound(
@@ -98,7 +98,7 @@ class Preview:
         event: event_pb2.Event,
         channel: Channel,
         locale: str,
-        context: policy_pb2.UserContext,
+        context: recipients_pb2.UserContext,
     ) -> copygen_pb2.Copy:
         key = copygen_pb2.DeliveryKey(
             delivery_id=delivery_id,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import decide_pb2
 
 from services.policy import control_store, decide_store, feed_store, switch_store
 from services.policy.batch import Event, Slot, Surroundings
@@ -51,7 +51,7 @@ class Decider:
         event_message: EventMessage,
         *,
         dry_run: bool = False,
-    ) -> list[policy_pb2.Decision | None]:
+    ) -> list[decide_pb2.Decision | None]:
         """Decide slots, each (user, slot id) named once; answers in their order, None for users
         that are not known.
 
@@ -68,7 +68,7 @@ class Decider:
             known = [slot for slot in slots if slot.user_id in users]
             answers = await decide_store.stored_answers(work, known)
             new = [slot for slot in known if (slot.user_id, slot.slot_id) not in answers]
-            messages = {key: policy_pb2.Decision.FromString(one) for key, one in answers.items()}
+            messages = {key: decide_pb2.Decision.FromString(one) for key, one in answers.items()}
             if new:
                 await decide_store.mark_decided_events(work, new, users)
                 policy = await self._policy(work, heads, trained, now)
@@ -107,9 +107,9 @@ class Decider:
         event_message: EventMessage,
         now: datetime,
         dry_run: bool,
-    ) -> dict[Key, policy_pb2.Decision]:
+    ) -> dict[Key, decide_pb2.Decision]:
         """The messages; and unless it is a dry run, everything written. Invariant 4."""
-        messages: dict[Key, policy_pb2.Decision] = {}
+        messages: dict[Key, decide_pb2.Decision] = {}
         stored: list[Stored] = []
         for one in decided.decisions:
             message = decision_message(one)

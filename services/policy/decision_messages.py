@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2
+from heliograph.policy.v1alpha1 import decide_pb2, explanation_pb2, feed_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.policy.channel_bits import PUSH, bit
@@ -17,10 +17,10 @@ Head = notification_pb2.Head.ValueType
 End = notification_pb2.EventEnd.ValueType
 
 
-def decision_message(decision: Decision) -> policy_pb2.Decision:
+def decision_message(decision: Decision) -> decide_pb2.Decision:
     """The answer to Decide."""
     user, slot, event = decision.user, decision.slot, decision.event
-    return policy_pb2.Decision(
+    return decide_pb2.Decision(
         decision_id=decision.decision_id,
         user_id=user.user_id,
         slot_id=slot.slot_id,
@@ -44,7 +44,7 @@ def decision_message(decision: Decision) -> policy_pb2.Decision:
         model_version=slot.model_version,
         delivery_id=decision.delivery_id,
         outcomes=[
-            policy_pb2.EventOutcome(event_id=one.event_id, end=End(one.end), reason=one.reason)
+            decide_pb2.EventOutcome(event_id=one.event_id, end=End(one.end), reason=one.reason)
             for one in decision.outcomes
         ],
         next_slot_times=[timestamp(time) for time in decision.next_slots],
@@ -79,15 +79,15 @@ def feed_entry(decision: Decision) -> Entry:
 
 def explanation_messages(
     explanation: Explanation,
-) -> tuple[list[policy_pb2.OptionExplanation], list[policy_pb2.RuleStep]]:
+) -> tuple[list[explanation_pb2.OptionExplanation], list[explanation_pb2.RuleStep]]:
     """Options, no send included, best first; and the rules in their order."""
     options = [_option(one) for one in explanation.listed()]
-    no_send = policy_pb2.OptionExplanation(propensity=explanation.no_send_propensity)
+    no_send = explanation_pb2.OptionExplanation(propensity=explanation.no_send_propensity)
     left = sum(1 for one in options if not one.removed_by)
     worse = [at for at, one in enumerate(options[:left]) if one.utility < one.threshold]
     options.insert(worse[0] if worse else left, no_send)
     steps = [
-        policy_pb2.RuleStep(
+        explanation_pb2.RuleStep(
             rule=step.rule, removed_count=step.removed_count, left_count=step.left_count
         )
         for step in explanation.steps()
@@ -100,8 +100,8 @@ def heads_of(explanation: Explanation) -> Sequence[notification_pb2.Head.ValueTy
     return [Head(head) for head in explanation.heads]
 
 
-def _option(option: Option) -> policy_pb2.OptionExplanation:
-    return policy_pb2.OptionExplanation(
+def _option(option: Option) -> explanation_pb2.OptionExplanation:
+    return explanation_pb2.OptionExplanation(
         event_id=option.event_id,
         event_type=option.event_type,
         channel=Channel(option.channel),

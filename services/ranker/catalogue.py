@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
 from numpy.typing import NDArray
 
@@ -52,7 +52,7 @@ class Catalogue:
         """Read candidate's changes since the cursor; each batch commits with its cursor."""
         async with self._database.read() as work:
             (row,) = await work.rows(queries.read_cursor, {"log": "items"})
-        request = candidate_pb2.WatchItemsRequest(cursor=row.cursor)
+        request = catalogue_pb2.WatchItemsRequest(cursor=row.cursor)
         async for batch in self._candidate.WatchItems(request):
             async with self._database.unit_of_work() as work:
                 await work.execute(queries.lock_cursor, {"log": "items"})

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2_grpc
 
 from services.ranker import rank_log
 from services.ranker.feature_store import lock_states, put_states
@@ -99,9 +99,9 @@ class FeedFollower:
             self._read_until = now
         return len(answer.entries), answer.more
 
-    async def _read(self, cursor: str) -> policy_pb2.ReadFeedResponse:
+    async def _read(self, cursor: str) -> feed_pb2.ReadFeedResponse:
         """On from the cursor; from the oldest entry kept when policy no longer has what follows."""
-        request = policy_pb2.ReadFeedRequest(cursor=cursor, limit=BATCH)
+        request = feed_pb2.ReadFeedRequest(cursor=cursor, limit=BATCH)
         try:
             return await self._policy.ReadFeed(request)
         except grpc.aio.AioRpcError as error:

@@ -17,9 +17,9 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2, publishing_pb2
 from heliograph.pacer.v1alpha1 import pacer_pb2, pacer_pb2_grpc
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import policy_pb2_grpc, recipients_pb2
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 from pydantic import SecretStr
 
@@ -74,10 +74,10 @@ def publish(settings: RuntimeSettings) -> None:
             channels=[PUSH],
             templates=[event_pb2.Template(channel=PUSH, title="News {{ number }}")],
         )
-        request: Any = candidate_pb2.PutEventTypeRequest(event_type=kind)
+        request: Any = catalogue_pb2.PutEventTypeRequest(event_type=kind)
         candidate.PutEventType(request, metadata=at(MORNING))
         users = [event_pb2.User(user_id=user) for user in USERS]
-        request = candidate_pb2.UpsertUsersRequest(users=users)
+        request = catalogue_pb2.UpsertUsersRequest(users=users)
         candidate.UpsertUsers(iter([request]), metadata=at(MORNING))
         events = [
             event_pb2.Event(
@@ -88,16 +88,16 @@ def publish(settings: RuntimeSettings) -> None:
         ]
         with grpc.insecure_channel(settings.policy.target) as other:
             policy = policy_pb2_grpc.PolicyServiceStub(other)
-            endpoint = policy_pb2.Endpoint(channel=PUSH, address="token")
+            endpoint = recipients_pb2.Endpoint(channel=PUSH, address="token")
             recipients = [
-                policy_pb2.Recipient(
+                recipients_pb2.Recipient(
                     user_id=user, opt_ins=[PUSH], endpoints=[endpoint], slot_hours=[9]
                 )
                 for user in USERS
             ]
-            request = policy_pb2.UpsertRecipientsRequest(recipients=recipients)
+            request = recipients_pb2.UpsertRecipientsRequest(recipients=recipients)
             policy.UpsertRecipients(iter([request]), metadata=at(MORNING))
-        request = candidate_pb2.PublishEventsRequest(events=events)
+        request = publishing_pb2.PublishEventsRequest(events=events)
         answer = candidate.PublishEvents(request, metadata=at(MORNING))
         assert answer.accepted_count == len(events)
 

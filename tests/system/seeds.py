@@ -15,10 +15,21 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
+from heliograph.candidate.v1alpha1 import (
+    campaigns_pb2,
+    candidate_pb2_grpc,
+    catalogue_pb2,
+    publishing_pb2,
+)
 from heliograph.copygen.v1alpha1 import copygen_pb2, copygen_pb2_grpc
 from heliograph.pacer.v1alpha1 import pacer_pb2, pacer_pb2_grpc
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import (
+    decide_pb2,
+    deliveries_pb2,
+    feed_pb2,
+    policy_pb2_grpc,
+    recipients_pb2,
+)
 from heliograph.ranker.v1alpha1 import ranker_pb2, ranker_pb2_grpc
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 
@@ -54,7 +65,7 @@ BY_MESSAGE: dict[str, dict[str, Any]] = {
     "Campaign": {"campaign_id": FRESH},
     "GenerateDailyRequest": {"shard": 0},
     "Slot": {"slot_id": FRESH, "scores": [0.5]},
-    "DeliveryAck": {"delivery_id": DELIVERY, "end": policy_pb2.DELIVERY_END_RETRY},
+    "DeliveryAck": {"delivery_id": DELIVERY, "end": deliveries_pb2.DELIVERY_END_RETRY},
     "DeliveryKey": {"delivery_id": f"20260105.{FRESH}"},
     "Variant": {"variant_id": f"v.{FRESH}", "reward": 0.0},
     "RankUser": {"hour_profile": [1 / 168] * 168},
@@ -174,7 +185,7 @@ async def prepare(system: RunningSystem, users: Sequence[str]) -> Known:
     await _stock(candidate_pb2_grpc.CandidateServiceStub(system.channel("candidate")), users)
     recipients = [_recipient(user) for user in users]
     stored = await policy.UpsertRecipients(
-        iter([policy_pb2.UpsertRecipientsRequest(recipients=recipients)])
+        iter([recipients_pb2.UpsertRecipientsRequest(recipients=recipients)])
     )
     assert stored.accepted_count == len(users)
     pacer = pacer_pb2_grpc.PacerServiceStub(system.channel("pacer"))
@@ -193,30 +204,30 @@ async def _stock(
     candidate: candidate_pb2_grpc.CandidateServiceAsyncStub, users: Sequence[str]
 ) -> None:
     for kind in (_type(TYPE), _type(CRITICAL, critical=True)):
-        await candidate.PutEventType(candidate_pb2.PutEventTypeRequest(event_type=kind))
+        await candidate.PutEventType(catalogue_pb2.PutEventTypeRequest(event_type=kind))
     await candidate.UpsertUsers(
-        iter([candidate_pb2.UpsertUsersRequest(users=[event_pb2.User(user_id=u) for u in users])])
+        iter([catalogue_pb2.UpsertUsersRequest(users=[event_pb2.User(user_id=u) for u in users])])
     )
     items = [event_pb2.Item(item_id=f"film-{n}", title=f"Film {n}") for n in range(3)]
-    await candidate.UpsertItems(iter([candidate_pb2.UpsertItemsRequest(items=items)]))
+    await candidate.UpsertItems(iter([catalogue_pb2.UpsertItemsRequest(items=items)]))
     interactions = [
         event_pb2.Interaction(user_id=user, item_id=f"film-{n % 3}", interact_time=_stamp(NOON))
         for n, user in enumerate(users)
     ]
     await candidate.RecordInteractions(
-        iter([candidate_pb2.RecordInteractionsRequest(interactions=interactions)])
+        iter([catalogue_pb2.RecordInteractionsRequest(interactions=interactions)])
     )
-    campaign = candidate_pb2.Campaign(campaign_id="spring", item_id=ITEM, event_type=TYPE)
+    campaign = campaigns_pb2.Campaign(campaign_id="spring", item_id=ITEM, event_type=TYPE)
     await candidate.LaunchCampaign(
-        candidate_pb2.LaunchCampaignRequest(request_id="spring", campaign=campaign)
+        campaigns_pb2.LaunchCampaignRequest(request_id="spring", campaign=campaign)
     )
     events = [_event(user, "hello", CRITICAL) for user in users]
-    await candidate.PublishEvents(candidate_pb2.PublishEventsRequest(events=events))
+    await candidate.PublishEvents(publishing_pb2.PublishEventsRequest(events=events))
 
 
 async def _sends(policy: policy_pb2_grpc.PolicyServiceAsyncStub) -> dict[str, dict[str, str]]:
     """A decision and a delivery of each user."""
-    feed = await policy.ReadFeed(policy_pb2.ReadFeedRequest(limit=10_000))
+    feed = await policy.ReadFeed(feed_pb2.ReadFeedRequest(limit=10_000))
     return {
         entry.user_id: {
             "decision_id": entry.send.decision_id,
@@ -242,7 +253,7 @@ async def _waiting_deliveries(
     policy: policy_pb2_grpc.PolicyServiceAsyncStub, user: str
 ) -> list[str]:
     slots = [
-        policy_pb2.Slot(
+        decide_pb2.Slot(
             user_id=user,
             slot_id=f"event:report-{n}",
             slot_time=_stamp(NOON),
@@ -251,8 +262,8 @@ async def _waiting_deliveries(
         for n in range(400)
     ]
     kinds = [_type(CRITICAL, critical=True)]
-    await policy.Decide(policy_pb2.DecideRequest(slots=slots, event_types=kinds), timeout=60)
-    asked = policy_pb2.LeaseDeliveriesRequest(owner="fuzz", limit=5000)
+    await policy.Decide(decide_pb2.DecideRequest(slots=slots, event_types=kinds), timeout=60)
+    asked = deliveries_pb2.LeaseDeliveriesRequest(owner="fuzz", limit=5000)
     asked.lease_duration.FromTimedelta(timedelta(minutes=10))
     leased = await policy.LeaseDeliveries(asked)
     assert len(leased.deliveries) == len(slots)
@@ -277,9 +288,9 @@ def _event(user: str, event_id: str, kind: str) -> event_pb2.Event:
     )
 
 
-def _recipient(user: str) -> policy_pb2.Recipient:
-    endpoint = policy_pb2.Endpoint(channel=PUSH, address="token")
-    return policy_pb2.Recipient(user_id=user, opt_ins=[PUSH], endpoints=[endpoint])
+def _recipient(user: str) -> recipients_pb2.Recipient:
+    endpoint = recipients_pb2.Endpoint(channel=PUSH, address="token")
+    return recipients_pb2.Recipient(user_id=user, opt_ins=[PUSH], endpoints=[endpoint])
 
 
 def _stamp(moment: datetime) -> Timestamp:

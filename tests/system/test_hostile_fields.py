@@ -25,7 +25,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2
 
 from services.runtime.clock import at
 from services.runtime.settings import SERVICE_NAMES
@@ -234,7 +234,7 @@ async def test_every_stored_template_is_rendered_or_refused(target: Target) -> N
     candidate = candidate_pb2_grpc.CandidateServiceStub(target.system.channel("candidate"))
     answered = set()
     with at(NOON):
-        listed = await candidate.ListEventTypes(candidate_pb2.ListEventTypesRequest(page_size=1000))
+        listed = await candidate.ListEventTypes(catalogue_pb2.ListEventTypesRequest(page_size=1000))
         for kind in listed.event_types:
             event.event.event_type = kind.name
             answer = await target.answer(preview, event)

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2, publishing_pb2
 from heliograph.pacer.v1alpha1 import pacer_pb2, pacer_pb2_grpc
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import (
+    explanation_pb2,
+    policy_pb2_grpc,
+    recipients_pb2,
+    stop_switches_pb2,
+)
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 
 from services.runtime.clock import at
@@ -40,17 +45,17 @@ class Way:
             await self._put_type("receipt", event_pb2.ROUTE_IMMEDIATE, [EMAIL])
             await self._put_type("movie.suggestion", event_pb2.ROUTE_RANKED, [PUSH])
             users = [event_pb2.User(user_id=user) for user in USERS]
-            await self.candidate.UpsertUsers(iter([candidate_pb2.UpsertUsersRequest(users=users)]))
+            await self.candidate.UpsertUsers(iter([catalogue_pb2.UpsertUsersRequest(users=users)]))
             items = [event_pb2.Item(item_id=f"film-{n}", title=f"Film {n}") for n in range(3)]
-            await self.candidate.UpsertItems(iter([candidate_pb2.UpsertItemsRequest(items=items)]))
+            await self.candidate.UpsertItems(iter([catalogue_pb2.UpsertItemsRequest(items=items)]))
             answer = await self.policy.UpsertRecipients(
-                iter([policy_pb2.UpsertRecipientsRequest(recipients=map(_recipient, USERS))])
+                iter([recipients_pb2.UpsertRecipientsRequest(recipients=map(_recipient, USERS))])
             )
             assert answer.accepted_count == len(USERS)
 
     async def _put_type(self, name: str, route: event_pb2.Route.ValueType, channels: Any) -> None:
         await self.candidate.PutEventType(
-            candidate_pb2.PutEventTypeRequest(
+            catalogue_pb2.PutEventTypeRequest(
                 event_type=event_pb2.EventType(
                     name=name,
                     route=route,
@@ -66,7 +71,7 @@ class Way:
     async def publish(self, moment: datetime, *events: event_pb2.Event) -> None:
         with at(moment):
             answer = await self.candidate.PublishEvents(
-                candidate_pb2.PublishEventsRequest(events=events)
+                publishing_pb2.PublishEventsRequest(events=events)
             )
         assert answer.accepted_count == len(events), answer.rejections
 
@@ -78,21 +83,21 @@ class Way:
         answer = await self.pacer.ReadInbox(pacer_pb2.ReadInboxRequest(user_id=user))
         return list(answer.messages)
 
-    async def explain(self, decision_id: str) -> policy_pb2.ExplainDecisionResponse:
+    async def explain(self, decision_id: str) -> explanation_pb2.ExplainDecisionResponse:
         return await self.policy.ExplainDecision(
-            policy_pb2.ExplainDecisionRequest(decision_id=decision_id)
+            explanation_pb2.ExplainDecisionRequest(decision_id=decision_id)
         )
 
 
-def _recipient(user: str) -> policy_pb2.Recipient:
+def _recipient(user: str) -> recipients_pb2.Recipient:
     addresses = {PUSH: "token", EMAIL: f"{user}@example.org"}
-    return policy_pb2.Recipient(
+    return recipients_pb2.Recipient(
         user_id=user,
         opt_ins=[PUSH, EMAIL],
         time_zone="UTC",
         locale="en",
         endpoints=[
-            policy_pb2.Endpoint(channel=channel, address=address)
+            recipients_pb2.Endpoint(channel=channel, address=address)
             for channel, address in addresses.items()
         ],
         slot_hours=[13, 18],
@@ -126,7 +131,7 @@ async def test_immediate_event_is_in_the_inbox_after_one_pass(way: Way) -> None:
     assert explained.decision.event_id == "hello"
     assert explained.delivery_state == "delivered"
     listed = await way.candidate.ListUserEvents(
-        candidate_pb2.ListUserEventsRequest(user_id="user-00")
+        publishing_pb2.ListUserEventsRequest(user_id="user-00")
     )
     assert [known.end for known in listed.events] == [notification_pb2.EVENT_END_SENT]
 
@@ -183,13 +188,13 @@ async def test_ranked_events_wait_for_the_slot_and_are_decided_once(way: Way) ->
 
 
 async def test_stop_switch_keeps_a_decided_delivery_back(way: Way) -> None:
-    stop = policy_pb2.StopSwitch(channel=PUSH)
+    stop = stop_switches_pb2.StopSwitch(channel=PUSH)
     with at(NOON):
-        await way.policy.Pause(policy_pb2.PauseRequest(stop_switch=stop, reason="drill"))
+        await way.policy.Pause(stop_switches_pb2.PauseRequest(stop_switch=stop, reason="drill"))
     await way.publish(NOON, event("user-00", "hello", "chat.message"))
     assert (await way.process(NOON)).delivery_count == 0
     with at(NOON + timedelta(hours=1)):
-        await way.policy.Resume(policy_pb2.ResumeRequest(stop_switch=stop))
+        await way.policy.Resume(stop_switches_pb2.ResumeRequest(stop_switch=stop))
     await way.process(NOON + timedelta(hours=3))
     assert len(await way.inbox("user-00")) == 1
 
@@ -204,6 +209,6 @@ async def test_forgotten_user_is_gone_everywhere(way: Way) -> None:
     assert not answer.pending_services
     assert not await way.inbox("user-00")
     contexts = await way.policy.GetUserContexts(
-        policy_pb2.GetUserContextsRequest(user_ids=["user-00"])
+        recipients_pb2.GetUserContextsRequest(user_ids=["user-00"])
     )
     assert not contexts.contexts

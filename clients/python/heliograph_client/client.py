@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2, publishing_pb2
+from heliograph.policy.v1alpha1 import policy_pb2_grpc, reports_pb2
 from heliograph.type.v1alpha1 import event_pb2, status_pb2
 
 EVENTS_PER_BATCH = 1000
@@ -106,7 +106,7 @@ class Client:
         self, event_type: event_pb2.EventType, *, request_id: str = ""
     ) -> event_pb2.EventType:
         """Register an event type, or change it; returns it with its version."""
-        request = candidate_pb2.PutEventTypeRequest(
+        request = catalogue_pb2.PutEventTypeRequest(
             request_id=request_id or str(uuid.uuid4()), event_type=event_type
         )
         return self.candidate.PutEventType(request, timeout=self._deadline).event_type
@@ -118,16 +118,16 @@ class Client:
         """
         summary = Summary()
         for offset, batch in _batches(events, EVENTS_PER_BATCH):
-            request = candidate_pb2.PublishEventsRequest(events=batch)
+            request = publishing_pb2.PublishEventsRequest(events=batch)
             answer = self.candidate.PublishEvents(request, timeout=self._deadline)
             summary.add(answer.accepted_count, answer.rejections, offset)
         return summary
 
-    def report(self, engagements: Iterable[policy_pb2.Engagement]) -> Summary:
+    def report(self, engagements: Iterable[reports_pb2.Engagement]) -> Summary:
         """Report what users did with notifications, in any order; repeats change nothing."""
         summary = Summary()
         for offset, batch in _batches(engagements, ENGAGEMENTS_PER_BATCH):
-            request = policy_pb2.ReportEngagementRequest(engagements=batch)
+            request = reports_pb2.ReportEngagementRequest(engagements=batch)
             answer = self.policy.ReportEngagement(request, timeout=self._deadline)
             summary.add(answer.accepted_count, answer.rejections, offset)
         return summary

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import date
 
-from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.candidate.v1alpha1 import campaigns_pb2
 
 from services.candidate.campaigns import Launch
 from services.candidate.generation import Order, Progress
@@ -19,8 +19,8 @@ class CampaignCalls(Calls):
     """LaunchCampaign, GetCampaign, CancelCampaign, GenerateDaily."""
 
     async def LaunchCampaign(
-        self, request: pb.LaunchCampaignRequest, context: Context
-    ) -> pb.LaunchCampaignResponse:
+        self, request: campaigns_pb2.LaunchCampaignRequest, context: Context
+    ) -> campaigns_pb2.LaunchCampaignResponse:
         campaign, now = request.campaign, self.parts.clock.now()
         for name in ("state", "audience_size", "event_count"):
             campaign.ClearField(name)
@@ -29,7 +29,7 @@ class CampaignCalls(Calls):
         if not request.dry_run:
             answer = await self.parts.campaigns.replayed(launch, now)
             if answer is not None:
-                return pb.LaunchCampaignResponse(campaign=answer)
+                return campaigns_pb2.LaunchCampaignResponse(campaign=answer)
         choice = read_choice(campaign.audience)
         await self.parts.types.get(campaign.event_type)
         if campaign.HasField("expire_time"):
@@ -42,26 +42,28 @@ class CampaignCalls(Calls):
         audience = await self.parts.audiences.users_for_item(campaign.item_id, choice)
         if request.dry_run:
             campaign.audience_size = len(audience.ids)
-            return pb.LaunchCampaignResponse(campaign=campaign)
-        return pb.LaunchCampaignResponse(
+            return campaigns_pb2.LaunchCampaignResponse(campaign=campaign)
+        return campaigns_pb2.LaunchCampaignResponse(
             campaign=await self.parts.campaigns.launch(launch, audience, now)
         )
 
     async def GetCampaign(
-        self, request: pb.GetCampaignRequest, context: Context
-    ) -> pb.GetCampaignResponse:
-        return pb.GetCampaignResponse(campaign=await self.parts.campaigns.get(request.campaign_id))
+        self, request: campaigns_pb2.GetCampaignRequest, context: Context
+    ) -> campaigns_pb2.GetCampaignResponse:
+        return campaigns_pb2.GetCampaignResponse(
+            campaign=await self.parts.campaigns.get(request.campaign_id)
+        )
 
     async def CancelCampaign(
-        self, request: pb.CancelCampaignRequest, context: Context
-    ) -> pb.CancelCampaignResponse:
+        self, request: campaigns_pb2.CancelCampaignRequest, context: Context
+    ) -> campaigns_pb2.CancelCampaignResponse:
         now = self.parts.clock.now()
         campaign, count = await self.parts.campaigns.cancel(request.campaign_id, now)
-        return pb.CancelCampaignResponse(campaign=campaign, cancelled_count=count)
+        return campaigns_pb2.CancelCampaignResponse(campaign=campaign, cancelled_count=count)
 
     async def GenerateDaily(
-        self, request: pb.GenerateDailyRequest, context: Context
-    ) -> AsyncIterator[pb.GenerateDailyResponse]:
+        self, request: campaigns_pb2.GenerateDailyRequest, context: Context
+    ) -> AsyncIterator[campaigns_pb2.GenerateDailyResponse]:
         order = Order(
             day=_day(request.day) if request.day else self.parts.clock.now().date(),
             user_ids=request.user_ids,
@@ -87,12 +89,12 @@ def _wrong_expiry(message: str) -> InvalidArgument:
     return InvalidArgument(message, reason="EXPIRED", fields=fields)
 
 
-def _progress(progress: Progress) -> pb.GenerateDailyResponse:
-    return pb.GenerateDailyResponse(
+def _progress(progress: Progress) -> campaigns_pb2.GenerateDailyResponse:
+    return campaigns_pb2.GenerateDailyResponse(
         user_count=progress.users,
         total_user_count=progress.total,
         sources=[
-            pb.SourceProgress(
+            campaigns_pb2.SourceProgress(
                 source=name,
                 proposed_count=made.proposed,
                 accepted_count=made.accepted,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.candidate.v1alpha1 import catalogue_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
 from services.candidate.catalogue_store import Interaction, Record
@@ -21,56 +21,58 @@ class CatalogueCalls(Calls):
     """UpsertUsers, UpsertItems, RecordInteractions, WatchItems, EraseUser."""
 
     async def UpsertUsers(
-        self, request_iterator: AsyncIterator[pb.UpsertUsersRequest], context: Context
-    ) -> pb.UpsertUsersResponse:
+        self, request_iterator: AsyncIterator[catalogue_pb2.UpsertUsersRequest], context: Context
+    ) -> catalogue_pb2.UpsertUsersResponse:
         tally = Tally()
         async for request in request_iterator:
             batch = judge(request.users, _user, tally.offset)
             await self.parts.catalogue.put_users(batch.values, self.parts.clock.now())
             tally.add(batch.accepted, batch.rejections)
-        return pb.UpsertUsersResponse(
+        return catalogue_pb2.UpsertUsersResponse(
             accepted_count=tally.accepted,
             rejected_count=tally.rejected,
             rejections=tally.rejections,
         )
 
     async def UpsertItems(
-        self, request_iterator: AsyncIterator[pb.UpsertItemsRequest], context: Context
-    ) -> pb.UpsertItemsResponse:
+        self, request_iterator: AsyncIterator[catalogue_pb2.UpsertItemsRequest], context: Context
+    ) -> catalogue_pb2.UpsertItemsResponse:
         tally = Tally()
         async for request in request_iterator:
             batch = judge(request.items, _item, tally.offset)
             await self.parts.catalogue.put_items(batch.values, self.parts.clock.now())
             tally.add(batch.accepted, batch.rejections)
-        return pb.UpsertItemsResponse(
+        return catalogue_pb2.UpsertItemsResponse(
             accepted_count=tally.accepted,
             rejected_count=tally.rejected,
             rejections=tally.rejections,
         )
 
     async def RecordInteractions(
-        self, request_iterator: AsyncIterator[pb.RecordInteractionsRequest], context: Context
-    ) -> pb.RecordInteractionsResponse:
+        self,
+        request_iterator: AsyncIterator[catalogue_pb2.RecordInteractionsRequest],
+        context: Context,
+    ) -> catalogue_pb2.RecordInteractionsResponse:
         tally = Tally()
         async for request in request_iterator:
             batch = judge(request.interactions, _interaction, tally.offset)
             now = self.parts.clock.now()
             batch.refuse(await self.parts.catalogue.put_interactions(batch.values, now))
             tally.add(batch.accepted, batch.rejections)
-        return pb.RecordInteractionsResponse(
+        return catalogue_pb2.RecordInteractionsResponse(
             accepted_count=tally.accepted,
             rejected_count=tally.rejected,
             rejections=tally.rejections,
         )
 
     async def WatchItems(
-        self, request: pb.WatchItemsRequest, context: Context
-    ) -> AsyncIterator[pb.WatchItemsResponse]:
+        self, request: catalogue_pb2.WatchItemsRequest, context: Context
+    ) -> AsyncIterator[catalogue_pb2.WatchItemsResponse]:
         position = read_cursor(request.cursor)
         while True:
             async for changes in self.parts.catalogue.changes(position):
                 position = changes.position
-                yield pb.WatchItemsResponse(
+                yield catalogue_pb2.WatchItemsResponse(
                     items=changes.items, event_types=changes.event_types, cursor=str(position)
                 )
             if not request.follow:
@@ -78,10 +80,10 @@ class CatalogueCalls(Calls):
             await asyncio.sleep(self.parts.watch_interval.total_seconds())
 
     async def EraseUser(
-        self, request: pb.EraseUserRequest, context: Context
-    ) -> pb.EraseUserResponse:
+        self, request: catalogue_pb2.EraseUserRequest, context: Context
+    ) -> catalogue_pb2.EraseUserResponse:
         removed = await self.parts.catalogue.erase_user(request.user_id, self.parts.clock.now())
-        return pb.EraseUserResponse(removed_count=removed)
+        return catalogue_pb2.EraseUserResponse(removed_count=removed)
 
 
 def _user(user: event_pb2.User) -> Record:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.candidate.v1alpha1 import pool_pb2, publishing_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
 from services.candidate.cursors import read_cursor
@@ -35,20 +35,22 @@ class PoolCalls(Calls):
     """ReadArrivals to ListUserEvents."""
 
     async def ReadArrivals(
-        self, request: pb.ReadArrivalsRequest, context: Context
-    ) -> pb.ReadArrivalsResponse:
+        self, request: pool_pb2.ReadArrivalsRequest, context: Context
+    ) -> pool_pb2.ReadArrivalsResponse:
         arrivals = await self.parts.pool.arrivals(
             read_cursor(request.cursor), request.limit or DEFAULT_ARRIVALS
         )
-        return pb.ReadArrivalsResponse(
+        return pool_pb2.ReadArrivalsResponse(
             user_ids=arrivals.user_ids, cursor=str(arrivals.position), more=arrivals.more
         )
 
-    async def ReadPool(self, request: pb.ReadPoolRequest, context: Context) -> pb.ReadPoolResponse:
+    async def ReadPool(
+        self, request: pool_pb2.ReadPoolRequest, context: Context
+    ) -> pool_pb2.ReadPoolResponse:
         users = list(dict.fromkeys(request.user_ids))
         per_user = request.limit_per_user or DEFAULT_PER_USER
         bodies = await self.parts.pool.read(users, per_user, self.parts.clock.now())
-        answer = pb.ReadPoolResponse(event_types=await self._types_of(bodies))
+        answer = pool_pb2.ReadPoolResponse(event_types=await self._types_of(bodies))
         filled = {body.user_id for body in bodies}
         pools = {user: answer.pools.add(user_id=user) for user in users if user in filled}
         for body in bodies:
@@ -56,29 +58,29 @@ class PoolCalls(Calls):
         return answer
 
     async def SettlePool(
-        self, request: pb.SettlePoolRequest, context: Context
-    ) -> pb.SettlePoolResponse:
+        self, request: pool_pb2.SettlePoolRequest, context: Context
+    ) -> pool_pb2.SettlePoolResponse:
         batch = judge(request.settlements, _settled)
         endings = [settled.ending for settled in batch.values if settled.ending is not None]
         ended = await self.parts.pool.settle(endings, RANKED, self.parts.clock.now())
-        return pb.SettlePoolResponse(ended_count=ended, rejections=batch.rejections)
+        return pool_pb2.SettlePoolResponse(ended_count=ended, rejections=batch.rejections)
 
     async def LeaseReady(
-        self, request: pb.LeaseReadyRequest, context: Context
-    ) -> pb.LeaseReadyResponse:
+        self, request: pool_pb2.LeaseReadyRequest, context: Context
+    ) -> pool_pb2.LeaseReadyResponse:
         given = request.HasField("lease_duration")
         duration = request.lease_duration.ToTimedelta() if given else DEFAULT_LEASE
         bodies = await self.parts.pool.lease(
             request.owner, request.limit or DEFAULT_READY, duration, self.parts.clock.now()
         )
-        return pb.LeaseReadyResponse(
+        return pool_pb2.LeaseReadyResponse(
             events=[event_pb2.Event.FromString(body.body) for body in bodies],
             event_types=await self._types_of(bodies),
         )
 
     async def SettleReady(
-        self, request: pb.SettleReadyRequest, context: Context
-    ) -> pb.SettleReadyResponse:
+        self, request: pool_pb2.SettleReadyRequest, context: Context
+    ) -> pool_pb2.SettleReadyResponse:
         batch, now = judge(request.settlements, _settled), self.parts.clock.now()
         endings = [settled.ending for settled in batch.values if settled.ending is not None]
         back = {
@@ -87,11 +89,11 @@ class PoolCalls(Calls):
             if settled.ending is None
         }
         ended = await self.parts.pool.settle_ready(endings, back, now)
-        return pb.SettleReadyResponse(ended_count=ended, rejections=batch.rejections)
+        return pool_pb2.SettleReadyResponse(ended_count=ended, rejections=batch.rejections)
 
     async def ListUserEvents(
-        self, request: pb.ListUserEventsRequest, context: Context
-    ) -> pb.ListUserEventsResponse:
+        self, request: publishing_pb2.ListUserEventsRequest, context: Context
+    ) -> publishing_pb2.ListUserEventsResponse:
         size = paging.page_size(request.page_size)
         before = _read_place(request.page_token)
         rows = await self.parts.pool.of_user(request.user_id, request.event_id, before, size + 1)
@@ -110,7 +112,7 @@ class PoolCalls(Calls):
             )
             for row in rows[:size]
         ]
-        return pb.ListUserEventsResponse(events=events, next_page_token=token)
+        return publishing_pb2.ListUserEventsResponse(events=events, next_page_token=token)
 
     async def _types_of(self, bodies: Sequence[Body]) -> list[event_pb2.EventType]:
         names = {body.event_type for body in bodies}
@@ -120,7 +122,7 @@ class PoolCalls(Calls):
             return list((await self.parts.types.of(work, names)).values())
 
 
-def _settled(settlement: pb.Settlement) -> Settled:
+def _settled(settlement: pool_pb2.Settlement) -> Settled:
     key = settlement.user_id, settlement.event_id
     reason = require_plain(settlement.reason, "reason")
     given = settlement.HasField("retry_time")

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.candidate.v1alpha1 import catalogue_pb2, publishing_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
 from services.candidate.events import Draft
@@ -16,41 +16,47 @@ class PublishingCalls(Calls):
     """PutEventType to PublishEventStream, and CancelEvents."""
 
     async def PutEventType(
-        self, request: pb.PutEventTypeRequest, context: Context
-    ) -> pb.PutEventTypeResponse:
+        self, request: catalogue_pb2.PutEventTypeRequest, context: Context
+    ) -> catalogue_pb2.PutEventTypeResponse:
         now = self.parts.clock.now()
         stored = await self.parts.types.put(request.event_type, request.request_id, now)
-        return pb.PutEventTypeResponse(event_type=stored)
+        return catalogue_pb2.PutEventTypeResponse(event_type=stored)
 
     async def GetEventType(
-        self, request: pb.GetEventTypeRequest, context: Context
-    ) -> pb.GetEventTypeResponse:
-        return pb.GetEventTypeResponse(event_type=await self.parts.types.get(request.name))
+        self, request: catalogue_pb2.GetEventTypeRequest, context: Context
+    ) -> catalogue_pb2.GetEventTypeResponse:
+        return catalogue_pb2.GetEventTypeResponse(
+            event_type=await self.parts.types.get(request.name)
+        )
 
     async def ListEventTypes(
-        self, request: pb.ListEventTypesRequest, context: Context
-    ) -> pb.ListEventTypesResponse:
+        self, request: catalogue_pb2.ListEventTypesRequest, context: Context
+    ) -> catalogue_pb2.ListEventTypesResponse:
         size = paging.page_size(request.page_size)
         position = paging.decode(request.page_token, [str])
         after = str(position[0]) if position else ""
         found = await self.parts.types.page(after, size + 1)
         token = paging.encode([found[size - 1].name]) if len(found) > size else ""
-        return pb.ListEventTypesResponse(event_types=found[:size], next_page_token=token)
+        return catalogue_pb2.ListEventTypesResponse(event_types=found[:size], next_page_token=token)
 
     async def PublishEvents(
-        self, request: pb.PublishEventsRequest, context: Context
-    ) -> pb.PublishEventsResponse:
+        self, request: publishing_pb2.PublishEventsRequest, context: Context
+    ) -> publishing_pb2.PublishEventsResponse:
         batch = await self._publish(request.events, 0)
-        return pb.PublishEventsResponse(accepted_count=batch.accepted, rejections=batch.rejections)
+        return publishing_pb2.PublishEventsResponse(
+            accepted_count=batch.accepted, rejections=batch.rejections
+        )
 
     async def PublishEventStream(
-        self, request_iterator: AsyncIterator[pb.PublishEventStreamRequest], context: Context
-    ) -> pb.PublishEventStreamResponse:
+        self,
+        request_iterator: AsyncIterator[publishing_pb2.PublishEventStreamRequest],
+        context: Context,
+    ) -> publishing_pb2.PublishEventStreamResponse:
         tally = Tally()
         async for request in request_iterator:
             batch = await self._publish(request.events, tally.offset)
             tally.add(batch.accepted, batch.rejections)
-        return pb.PublishEventStreamResponse(
+        return publishing_pb2.PublishEventStreamResponse(
             accepted_count=tally.accepted,
             rejected_count=tally.rejected,
             rejections=tally.rejections,
@@ -64,10 +70,10 @@ class PublishingCalls(Calls):
         return batch
 
     async def CancelEvents(
-        self, request: pb.CancelEventsRequest, context: Context
-    ) -> pb.CancelEventsResponse:
+        self, request: publishing_pb2.CancelEventsRequest, context: Context
+    ) -> publishing_pb2.CancelEventsResponse:
         keys = {(key.user_id, key.event_id) for key in request.events}
         cancelled = await self.parts.pool.cancel(
             keys, set(request.item_ids), set(request.campaign_ids), self.parts.clock.now()
         )
-        return pb.CancelEventsResponse(cancelled_count=cancelled)
+        return publishing_pb2.CancelEventsResponse(cancelled_count=cancelled)

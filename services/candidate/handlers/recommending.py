@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from secrets import token_hex
 
-from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.candidate.v1alpha1 import recommending_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
 
 from services.candidate.audiences import Audience, Choice, Place
@@ -21,8 +21,8 @@ class RecommendingCalls(Calls):
     """The four Recommend… calls."""
 
     async def RecommendUsersToItem(
-        self, request: pb.RecommendUsersToItemRequest, context: Context
-    ) -> pb.RecommendUsersToItemResponse:
+        self, request: recommending_pb2.RecommendUsersToItemRequest, context: Context
+    ) -> recommending_pb2.RecommendUsersToItemResponse:
         choice = read_choice(request.parameters, _later_fields(request))
         binding = _binding(request)
         named, place = _read_place(request.page_token, binding)
@@ -32,7 +32,7 @@ class RecommendingCalls(Calls):
         if audience.more:
             score = float(audience.scores[-1]).hex()
             token = paging.encode([binding, name, score, audience.ids[-1]])
-        return pb.RecommendUsersToItemResponse(
+        return recommending_pb2.RecommendUsersToItemResponse(
             recommendation_id=name,
             users=await self._users(audience, request.parameters.returned_attributes),
             basis=_basis(audience),
@@ -41,24 +41,24 @@ class RecommendingCalls(Calls):
         )
 
     async def RecommendUsersToUser(
-        self, request: pb.RecommendUsersToUserRequest, context: Context
-    ) -> pb.RecommendUsersToUserResponse:
+        self, request: recommending_pb2.RecommendUsersToUserRequest, context: Context
+    ) -> recommending_pb2.RecommendUsersToUserResponse:
         choice = read_choice(request.parameters)
         audience = await self.parts.audiences.users_like_user(
             request.user_id, choice, reciprocal=request.reciprocal
         )
-        return pb.RecommendUsersToUserResponse(
+        return recommending_pb2.RecommendUsersToUserResponse(
             recommendation_id=token_hex(12),
             users=await self._users(audience, request.parameters.returned_attributes),
             basis=_basis(audience),
         )
 
     async def RecommendItemsToUser(
-        self, request: pb.RecommendItemsToUserRequest, context: Context
-    ) -> pb.RecommendItemsToUserResponse:
+        self, request: recommending_pb2.RecommendItemsToUserRequest, context: Context
+    ) -> recommending_pb2.RecommendItemsToUserResponse:
         choice = read_choice(request.parameters)
         answer = await self.parts.audiences.items_for_user(request.user_id, choice)
-        return pb.RecommendItemsToUserResponse(
+        return recommending_pb2.RecommendItemsToUserResponse(
             recommendation_id=token_hex(12),
             items=_items(answer),
             basis=_basis(answer),
@@ -66,25 +66,27 @@ class RecommendingCalls(Calls):
         )
 
     async def RecommendItemsToSegment(
-        self, request: pb.RecommendItemsToSegmentRequest, context: Context
-    ) -> pb.RecommendItemsToSegmentResponse:
+        self, request: recommending_pb2.RecommendItemsToSegmentRequest, context: Context
+    ) -> recommending_pb2.RecommendItemsToSegmentResponse:
         choice = read_choice(request.parameters)
         answer = await self.parts.audiences.items_for_segment(request.user_ids, choice)
-        return pb.RecommendItemsToSegmentResponse(
+        return recommending_pb2.RecommendItemsToSegmentResponse(
             recommendation_id=token_hex(12),
             items=_items(answer),
             basis=_basis(answer),
             user_count=answer.subject_count,
         )
 
-    async def _users(self, audience: Audience, names: Collection[str]) -> list[pb.ScoredUser]:
+    async def _users(
+        self, audience: Audience, names: Collection[str]
+    ) -> list[recommending_pb2.ScoredUser]:
         stored: dict[str, event_pb2.User] = {}
         if names and audience.ids:
             async with self.parts.database.read() as work:
                 rows = await work.rows(QUERIES.get_user_bodies, {"user_ids": list(audience.ids)})
             stored = {row.user_id: event_pb2.User.FromString(row.body) for row in rows}
         return [
-            pb.ScoredUser(
+            recommending_pb2.ScoredUser(
                 user_id=name,
                 score=score,
                 interaction_count=count,
@@ -97,7 +99,7 @@ class RecommendingCalls(Calls):
 
 
 def read_choice(
-    parameters: pb.RecommendationParameters, later: Sequence[FieldError] = ()
+    parameters: recommending_pb2.RecommendationParameters, later: Sequence[FieldError] = ()
 ) -> Choice:
     """How to choose. Raises Unimplemented for what is not offered yet, by field."""
     fields = [*later]
@@ -119,7 +121,7 @@ def read_choice(
     )
 
 
-def _later_fields(request: pb.RecommendUsersToItemRequest) -> list[FieldError]:
+def _later_fields(request: recommending_pb2.RecommendUsersToItemRequest) -> list[FieldError]:
     given = {
         "respect_budget": request.respect_budget,
         "diversity_attribute": bool(request.diversity_attribute),
@@ -127,9 +129,9 @@ def _later_fields(request: pb.RecommendUsersToItemRequest) -> list[FieldError]:
     return [FieldError(name, "is not offered yet") for name, is_given in given.items() if is_given]
 
 
-def _binding(request: pb.RecommendUsersToItemRequest) -> str:
+def _binding(request: recommending_pb2.RecommendUsersToItemRequest) -> str:
     """Digest of the question apart from its page token and page size."""
-    question = pb.RecommendUsersToItemRequest()
+    question = recommending_pb2.RecommendUsersToItemRequest()
     question.CopyFrom(request)
     question.ClearField("page_token")
     question.parameters.ClearField("count")
@@ -151,13 +153,15 @@ def _read_place(token: str, binding: str) -> tuple[str, Place | None]:
     return name, place
 
 
-def _basis(audience: Audience) -> pb.Basis.ValueType:
-    return pb.BASIS_INTERACTIONS if audience.warm else pb.BASIS_COLD_START
+def _basis(audience: Audience) -> recommending_pb2.Basis.ValueType:
+    return (
+        recommending_pb2.BASIS_INTERACTIONS if audience.warm else recommending_pb2.BASIS_COLD_START
+    )
 
 
-def _items(answer: Audience) -> list[pb.ScoredItem]:
+def _items(answer: Audience) -> list[recommending_pb2.ScoredItem]:
     return [
-        pb.ScoredItem(item_id=name, score=score, interaction_count=count)
+        recommending_pb2.ScoredItem(item_id=name, score=score, interaction_count=count)
         for name, score, count in zip(answer.ids, answer.scores, answer.counts, strict=True)
     ]
 

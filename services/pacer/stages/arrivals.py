@@ -1,7 +1,7 @@
 """Users into whose pool something came get a slot to wait for."""
 
 import grpc
-from heliograph.candidate.v1alpha1 import candidate_pb2
+from heliograph.candidate.v1alpha1 import pool_pb2
 
 from services.pacer.clients import Clients
 from services.pacer.convert import to_time
@@ -41,11 +41,9 @@ class Arrivals:
                 return False
             return not await self._store_slots(before, answer, report) or answer.more
 
-    async def _read(self, cursor: str) -> candidate_pb2.ReadArrivalsResponse:
+    async def _read(self, cursor: str) -> pool_pb2.ReadArrivalsResponse:
         """From the start when candidate, restored from a backup, is behind the cursor."""
-        request = candidate_pb2.ReadArrivalsRequest(
-            cursor=cursor, limit=self._settings.batch_arrivals
-        )
+        request = pool_pb2.ReadArrivalsRequest(cursor=cursor, limit=self._settings.batch_arrivals)
         try:
             return await self._clients.candidate.ReadArrivals(request)
         except grpc.aio.AioRpcError as error:
@@ -55,7 +53,7 @@ class Arrivals:
             return await self._clients.candidate.ReadArrivals(request)
 
     async def _store_slots(
-        self, before: str, answer: candidate_pb2.ReadArrivalsResponse, report: Report
+        self, before: str, answer: pool_pb2.ReadArrivalsResponse, report: Report
     ) -> bool:
         users = list(answer.user_ids)
         contexts = await user_contexts(self._clients, users, report) if users else {}

@@ -9,7 +9,7 @@ from functools import partial
 
 import grpc
 from heliograph.copygen.v1alpha1 import copygen_pb2
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import deliveries_pb2
 
 from services.pacer.backoff import RetryRule
 from services.pacer.batches import BatchSize, cut
@@ -31,7 +31,7 @@ LONGEST_ERROR = 1024
 class Batch:
     """Leased deliveries, and what has become of each so far."""
 
-    deliveries: Mapping[str, policy_pb2.Delivery]
+    deliveries: Mapping[str, deliveries_pb2.Delivery]
     copies: dict[str, copygen_pb2.Copy] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
 
@@ -83,9 +83,11 @@ class Deliveries:
                 await self._ack(batch, report)
             return True
 
-    async def _lease(self, report: Report) -> policy_pb2.LeaseDeliveriesResponse | None:
+    async def _lease(self, report: Report) -> deliveries_pb2.LeaseDeliveriesResponse | None:
         """None when the answer was too large, and fewer are to be asked for."""
-        request = policy_pb2.LeaseDeliveriesRequest(owner=self._owner.name, limit=self._size.now)
+        request = deliveries_pb2.LeaseDeliveriesRequest(
+            owner=self._owner.name, limit=self._size.now
+        )
         request.lease_duration.FromTimedelta(self._settings.lease)
         try:
             with report.timed("lease_deliveries") as total:
@@ -103,7 +105,7 @@ class Deliveries:
     async def _pick(self, batch: Batch, report: Report) -> None:
         """Words for all; those that can't be worded are failed attempts."""
 
-        async def pick(deliveries: Sequence[policy_pb2.Delivery]) -> None:
+        async def pick(deliveries: Sequence[deliveries_pb2.Delivery]) -> None:
             request = copygen_pb2.PickVariantsRequest(deliveries=map(_copy_key, deliveries))
             with report.timed("pick", len(deliveries)):
                 answer = await self._clients.copygen.PickVariants(request)
@@ -112,7 +114,7 @@ class Deliveries:
                 delivery = deliveries[rejection.index]
                 self._not_worded(batch, delivery, f"{rejection.reason}: {rejection.message}")
 
-        async def spoiled(delivery: policy_pb2.Delivery, error: grpc.aio.AioRpcError) -> None:
+        async def spoiled(delivery: deliveries_pb2.Delivery, error: grpc.aio.AioRpcError) -> None:
             self._not_worded(batch, delivery, error.details() or "")
 
         deliveries = list(batch.deliveries.values())
@@ -122,7 +124,7 @@ class Deliveries:
         ):
             await divided(part, pick, spoiled)
 
-    def _not_worded(self, batch: Batch, delivery: policy_pb2.Delivery, error: str) -> None:
+    def _not_worded(self, batch: Batch, delivery: deliveries_pb2.Delivery, error: str) -> None:
         self._log.error("a delivery can't be worded", delivery_id=delivery.delivery_id, error=error)
         key = delivery.delivery_id
         batch.results[key] = Result(key, Outcome.THROTTLED, error[:LONGEST_ERROR])
@@ -170,7 +172,7 @@ class Deliveries:
         acks = [self._report(batch, key, made.get(key, 1)) for key in batch.deliveries]
         with report.timed("ack", len(acks)):
             answer = await self._clients.policy.AckDeliveries(
-                policy_pb2.AckDeliveriesRequest(owner=self._owner.name, acks=acks)
+                deliveries_pb2.AckDeliveriesRequest(owner=self._owner.name, acks=acks)
             )
         report.delivery_count += len(acks) - len(failed)
         if answer.rejections:
@@ -180,24 +182,24 @@ class Deliveries:
                 first=answer.rejections[0].reason,
             )
 
-    def _report(self, batch: Batch, key: str, attempt: int) -> policy_pb2.DeliveryAck:
+    def _report(self, batch: Batch, key: str, attempt: int) -> deliveries_pb2.DeliveryAck:
         result = batch.results[key]
         if result.outcome is Outcome.DELIVERED:
             copy = batch.copies[key]
-            return policy_pb2.DeliveryAck(
+            return deliveries_pb2.DeliveryAck(
                 delivery_id=key,
-                end=policy_pb2.DELIVERY_END_DELIVERED,
+                end=deliveries_pb2.DELIVERY_END_DELIVERED,
                 variant_id=copy.variant_id,
                 style=copy.style,
             )
-        ack = policy_pb2.DeliveryAck(delivery_id=key, error=result.error)
+        ack = deliveries_pb2.DeliveryAck(delivery_id=key, error=result.error)
         pause = self._rule.pause(result.outcome, key, attempt)
         if result.outcome is Outcome.UNREACHABLE:
-            ack.end = policy_pb2.DELIVERY_END_UNREACHABLE
+            ack.end = deliveries_pb2.DELIVERY_END_UNREACHABLE
         elif pause is None:
-            ack.end = policy_pb2.DELIVERY_END_DEAD
+            ack.end = deliveries_pb2.DELIVERY_END_DEAD
         else:
-            ack.end = policy_pb2.DELIVERY_END_RETRY
+            ack.end = deliveries_pb2.DELIVERY_END_RETRY
             ack.retry_time.CopyFrom(to_timestamp(self._clock.now() + pause))
         return ack
 
@@ -205,17 +207,17 @@ class Deliveries:
         """At once. What a channel has taken already it will recognise by its key."""
         now = to_timestamp(self._clock.now())
         acks = [
-            policy_pb2.DeliveryAck(
-                delivery_id=key, end=policy_pb2.DELIVERY_END_RETRY, retry_time=now
+            deliveries_pb2.DeliveryAck(
+                delivery_id=key, end=deliveries_pb2.DELIVERY_END_RETRY, retry_time=now
             )
             for key in delivery_ids
         ]
         await self._clients.policy.AckDeliveries(
-            policy_pb2.AckDeliveriesRequest(owner=self._owner.name, acks=acks)
+            deliveries_pb2.AckDeliveriesRequest(owner=self._owner.name, acks=acks)
         )
 
 
-def _copy_key(delivery: policy_pb2.Delivery) -> copygen_pb2.DeliveryKey:
+def _copy_key(delivery: deliveries_pb2.Delivery) -> copygen_pb2.DeliveryKey:
     return copygen_pb2.DeliveryKey(
         delivery_id=delivery.delivery_id,
         user_id=delivery.user_id,

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import grpc
-from heliograph.candidate.v1alpha1 import candidate_pb2
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.candidate.v1alpha1 import pool_pb2
+from heliograph.policy.v1alpha1 import decide_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
 from services.pacer.batches import BatchSize, cut
@@ -74,9 +74,9 @@ class Ready:
                     await divided(part, decide, self._spoiled)
             return True
 
-    async def _lease(self, report: Report) -> candidate_pb2.LeaseReadyResponse | None:
+    async def _lease(self, report: Report) -> pool_pb2.LeaseReadyResponse | None:
         """None when the answer was too large, and fewer are to be asked for."""
-        request = candidate_pb2.LeaseReadyRequest(owner=self._owner.name, limit=self._size.now)
+        request = pool_pb2.LeaseReadyRequest(owner=self._owner.name, limit=self._size.now)
         request.lease_duration.FromTimedelta(self._settings.lease)
         try:
             with report.timed("ready") as total:
@@ -93,7 +93,7 @@ class Ready:
         self, types: EventTypes, unsettled: Keys, report: Report, events: Sequence[Event]
     ) -> None:
         used = {event.event_type for event in events}
-        request = policy_pb2.DecideRequest(
+        request = decide_pb2.DecideRequest(
             slots=[as_slot(event, types) for event in events],
             event_types=[types[name] for name in sorted(used) if name in types],
         )
@@ -118,16 +118,16 @@ class Ready:
             )
         with report.timed("settle", len(settlements)):
             await self._clients.candidate.SettleReady(
-                candidate_pb2.SettleReadyRequest(settlements=settlements)
+                pool_pb2.SettleReadyRequest(settlements=settlements)
             )
         unsettled.difference_update((event.user_id, event.event_id) for event in events)
         if any(decision.send for decision in answer.decisions):
             self._on_send()
 
     def _settlement(
-        self, event: Event, decision: policy_pb2.Decision, report: Report
-    ) -> candidate_pb2.Settlement:
-        outcome = decision.outcomes[0] if decision.outcomes else policy_pb2.EventOutcome()
+        self, event: Event, decision: decide_pb2.Decision, report: Report
+    ) -> pool_pb2.Settlement:
+        outcome = decision.outcomes[0] if decision.outcomes else decide_pb2.EventOutcome()
         if decision.reason == DEFERRED or not outcome.end:
             READY.labels("deferred").inc()
             times = [to_time(time) for time in decision.next_slot_times[:1]]
@@ -135,7 +135,7 @@ class Ready:
         report.ready_count += 1
         report.send_count += decision.send
         READY.labels("sent" if decision.send else "suppressed").inc()
-        return candidate_pb2.Settlement(
+        return pool_pb2.Settlement(
             user_id=event.user_id,
             event_id=event.event_id,
             end=outcome.end,
@@ -143,17 +143,17 @@ class Ready:
             decision_id=decision.decision_id,
         )
 
-    def _later(self, event: Event, reason: str) -> candidate_pb2.Settlement:
+    def _later(self, event: Event, reason: str) -> pool_pb2.Settlement:
         READY.labels("rejected").inc()
         return self._back(event, reason, self._clock.now() + self._settings.rejected_delay)
 
     def _back(
         self, event: Event, reason: str, retry: datetime | None = None
-    ) -> candidate_pb2.Settlement:
+    ) -> pool_pb2.Settlement:
         """Back into the queue; never at once, or a pass would not end."""
         now = self._clock.now()
         retry = now + self._settings.rejected_delay if retry is None else retry
-        return candidate_pb2.Settlement(
+        return pool_pb2.Settlement(
             user_id=event.user_id,
             event_id=event.event_id,
             reason=reason[:64],
@@ -164,17 +164,17 @@ class Ready:
         self._log.error(
             "policy refuses an event", event_id=event.event_id, error=error.details() or ""
         )
-        request = candidate_pb2.SettleReadyRequest(settlements=[self._later(event, "REFUSED")])
+        request = pool_pb2.SettleReadyRequest(settlements=[self._later(event, "REFUSED")])
         await self._clients.candidate.SettleReady(request)
 
     async def _give_back(self, unsettled: Keys) -> None:
         """At once: nothing was decided, or the decision is stored and comes back the same."""
         settlements = [
-            candidate_pb2.Settlement(user_id=user_id, event_id=event_id)
+            pool_pb2.Settlement(user_id=user_id, event_id=event_id)
             for user_id, event_id in sorted(unsettled)
         ]
         await self._clients.candidate.SettleReady(
-            candidate_pb2.SettleReadyRequest(settlements=settlements)
+            pool_pb2.SettleReadyRequest(settlements=settlements)
         )
 
 
@@ -187,9 +187,9 @@ def slot_time(event: Event, types: EventTypes) -> datetime:
     return to_time(event.create_time)
 
 
-def as_slot(event: Event, types: EventTypes) -> policy_pb2.Slot:
+def as_slot(event: Event, types: EventTypes) -> decide_pb2.Slot:
     """The slot of a ready event, which it has for itself."""
-    return policy_pb2.Slot(
+    return decide_pb2.Slot(
         user_id=event.user_id,
         slot_id=_slot_id(event),
         slot_time=to_timestamp(slot_time(event, types)),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import decide_pb2, recipients_pb2
 from heliograph.ranker.v1alpha1 import ranker_pb2
 from heliograph.type.v1alpha1 import event_pb2
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ class Work:
 
     key: SlotKey
     events: Sequence[event_pb2.Event]
-    context: policy_pb2.UserContext
+    context: recipients_pb2.UserContext
 
     @property
     def size(self) -> tuple[int, int]:
@@ -43,7 +43,7 @@ def decide_request(
     works: Sequence[Work],
     answer: ranker_pb2.RankResponse,
     types: dict[str, event_pb2.EventType],
-) -> policy_pb2.DecideRequest:
+) -> decide_pb2.DecideRequest:
     """One slot per user with the scores of its events; a slot whose events could not be scored at
     all is left out. Raises Unavailable (`BAD_ANSWER`) when the ranker's table has another shape
     than was asked for."""
@@ -59,7 +59,7 @@ def decide_request(
             slots.append(slot)
         first += len(work.events)
     used = {event.event_type for work in works for event in work.events}
-    return policy_pb2.DecideRequest(
+    return decide_pb2.DecideRequest(
         slots=slots,
         event_types=[types[name] for name in sorted(used) if name in types],
         heads=answer.heads,
@@ -78,8 +78,8 @@ def score_table(answer: ranker_pb2.RankResponse, events: int, users: int) -> NDA
 
 def _slot(
     work: Work, events: Sequence[event_pb2.Event], scores: NDArray[numpy.float32]
-) -> policy_pb2.Slot:
-    return policy_pb2.Slot(
+) -> decide_pb2.Slot:
+    return decide_pb2.Slot(
         user_id=work.key.user_id,
         slot_id=work.key.slot_id,
         slot_time=to_timestamp(work.key.time),
@@ -88,7 +88,7 @@ def _slot(
     )
 
 
-def _user(context: policy_pb2.UserContext) -> ranker_pb2.RankUser:
+def _user(context: recipients_pb2.UserContext) -> ranker_pb2.RankUser:
     return ranker_pb2.RankUser(
         user_id=context.user_id,
         segment=context.segment,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import grpc
-from heliograph.candidate.v1alpha1 import candidate_pb2
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.candidate.v1alpha1 import pool_pb2
+from heliograph.policy.v1alpha1 import decide_pb2, recipients_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
 from services.pacer.batches import cut
@@ -127,7 +127,7 @@ class Slots:
 
     async def _read_pools(self, users: Sequence[str], report: Report) -> Pools:
         """In halves when the answer is too large."""
-        request = candidate_pb2.ReadPoolRequest(
+        request = pool_pb2.ReadPoolRequest(
             user_ids=users, limit_per_user=self._settings.events_per_user
         )
         try:
@@ -170,7 +170,7 @@ class Slots:
         with report.timed("rank", sum(len(work.events) for work in works)):
             ranked = await self._clients.ranker.Rank(rank_request(works))
         request = decide_request(works, ranked, pools.types)
-        answer = policy_pb2.DecideResponse()
+        answer = decide_pb2.DecideResponse()
         if request.slots:
             with report.timed("decide", len(request.slots)):
                 answer = await self._clients.policy.Decide(request)
@@ -195,7 +195,7 @@ class Slots:
         if any(decision.send for decision in answer.decisions):
             self._on_send()
 
-    def _decided(self, work: Work, decision: policy_pb2.Decision, report: Report) -> ClosedSlot:
+    def _decided(self, work: Work, decision: decide_pb2.Decision, report: Report) -> ClosedSlot:
         report.slot_count += 1
         report.send_count += decision.send
         SLOTS.labels("sent" if decision.send else "no_send").inc()
@@ -207,10 +207,10 @@ class Slots:
     def _closed(
         self,
         slot: SlotKey,
-        context: policy_pb2.UserContext,
+        context: recipients_pb2.UserContext,
         *,
         keep: bool,
-        decision: policy_pb2.Decision | None = None,
+        decision: decide_pb2.Decision | None = None,
     ) -> ClosedSlot:
         after_decision = [] if decision is None else map(to_time, decision.next_slot_times)
         possible = offers(
@@ -223,10 +223,10 @@ class Slots:
         decision_id = "" if decision is None else decision.decision_id
         return ClosedSlot(slot, decision_id, keep, possible)
 
-    async def _settle(self, decisions: Sequence[policy_pb2.Decision], report: Report) -> None:
+    async def _settle(self, decisions: Sequence[decide_pb2.Decision], report: Report) -> None:
         """Record ends; an event that stays needs no record."""
         settlements = [
-            candidate_pb2.Settlement(
+            pool_pb2.Settlement(
                 user_id=decision.user_id,
                 event_id=outcome.event_id,
                 end=outcome.end,
@@ -241,7 +241,7 @@ class Slots:
             some = settlements[first : first + MOST_SETTLEMENTS]
             with report.timed("settle", len(some)):
                 answer = await self._clients.candidate.SettlePool(
-                    candidate_pb2.SettlePoolRequest(settlements=some)
+                    pool_pb2.SettlePoolRequest(settlements=some)
                 )
             if answer.rejections:
                 self._log.error("settlements rejected", first=answer.rejections[0].message)

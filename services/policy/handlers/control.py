@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import grpc
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import control_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.policy import control_store, request_log
@@ -65,29 +65,29 @@ class ControlHandlers:
             self.ticks.announce()
 
     async def SetTarget(
-        self, request: policy_pb2.SetTargetRequest, context: Context
-    ) -> policy_pb2.SetTargetResponse:
+        self, request: control_pb2.SetTargetRequest, context: Context
+    ) -> control_pb2.SetTargetResponse:
         cell, per_day = _target(request.target)
         content = request.target.SerializeToString(deterministic=True)
         asked = Request("SetTarget", request.request_id, content)
         async with self.database.unit_of_work() as work:
             known = await request_log.first_answer(work, asked)
             if known is not None:
-                return policy_pb2.SetTargetResponse.FromString(known)
+                return control_pb2.SetTargetResponse.FromString(known)
             now = self.clock.now()
             await self.controller.set_target(work, cell, per_day, now)
-            target = policy_pb2.Target(cell=_cell_message(cell), per_day=per_day)
-            answer = policy_pb2.SetTargetResponse(target=target)
+            target = control_pb2.Target(cell=_cell_message(cell), per_day=per_day)
+            answer = control_pb2.SetTargetResponse(target=target)
             await request_log.remember(work, asked, answer.SerializeToString(), now)
             await work.commit()
         return answer
 
     async def GetThresholds(
-        self, request: policy_pb2.GetThresholdsRequest, context: Context
-    ) -> policy_pb2.GetThresholdsResponse:
+        self, request: control_pb2.GetThresholdsRequest, context: Context
+    ) -> control_pb2.GetThresholdsResponse:
         async with self.database.read() as work:
             cells = await control_store.read_cells(work)
-        return policy_pb2.GetThresholdsResponse(
+        return control_pb2.GetThresholdsResponse(
             thresholds=[
                 _threshold_message(one)
                 for one in cells
@@ -96,8 +96,8 @@ class ControlHandlers:
         )
 
     async def WatchVolume(
-        self, request: policy_pb2.WatchVolumeRequest, context: Context
-    ) -> AsyncIterator[policy_pb2.WatchVolumeResponse]:
+        self, request: control_pb2.WatchVolumeRequest, context: Context
+    ) -> AsyncIterator[control_pb2.WatchVolumeResponse]:
         day = _day(request.day)
         while True:
             yield await self._volume(day, request.experiment_group)
@@ -106,8 +106,8 @@ class ControlHandlers:
             await self.ticks.wait()
 
     async def PutObjective(
-        self, request: policy_pb2.PutObjectiveRequest, context: Context
-    ) -> policy_pb2.PutObjectiveResponse:
+        self, request: control_pb2.PutObjectiveRequest, context: Context
+    ) -> control_pb2.PutObjectiveResponse:
         objective = request.objective
         weights = _weights(objective)
         content = objective.SerializeToString(deterministic=True)
@@ -115,10 +115,10 @@ class ControlHandlers:
         async with self.database.unit_of_work() as work:
             known = await request_log.first_answer(work, asked)
             if known is not None:
-                return policy_pb2.PutObjectiveResponse.FromString(known)
+                return control_pb2.PutObjectiveResponse.FromString(known)
             now = self.clock.now()
             await control_store.put_objective(work, objective.segment, weights, now)
-            answer = policy_pb2.PutObjectiveResponse(
+            answer = control_pb2.PutObjectiveResponse(
                 objective=_objective_message(objective.segment, weights)
             )
             await request_log.remember(work, asked, answer.SerializeToString(), now)
@@ -126,20 +126,20 @@ class ControlHandlers:
         return answer
 
     async def ListObjectives(
-        self, request: policy_pb2.ListObjectivesRequest, context: Context
-    ) -> policy_pb2.ListObjectivesResponse:
+        self, request: control_pb2.ListObjectivesRequest, context: Context
+    ) -> control_pb2.ListObjectivesResponse:
         size = paging.page_size(request.page_size)
         position = paging.decode(request.page_token, [str])
         after = "" if position is None else str(position[0])
         async with self.database.read() as work:
             objectives = await control_store.read_objectives(work)
         names = [name for name in sorted(objectives.by_segment) if name > after]
-        return policy_pb2.ListObjectivesResponse(
+        return control_pb2.ListObjectivesResponse(
             objectives=[_objective_message(name, objectives.of(name)) for name in names[:size]],
             next_page_token=paging.encode([names[size - 1]]) if len(names) > size else "",
         )
 
-    async def _volume(self, asked: date | None, group: str) -> policy_pb2.WatchVolumeResponse:
+    async def _volume(self, asked: date | None, group: str) -> control_pb2.WatchVolumeResponse:
         now = self.clock.now()
         today = now.astimezone(UTC).date()
         day = asked or today
@@ -148,7 +148,7 @@ class ControlHandlers:
             volume = await control_store.read_volume(work, day)
             prospect = await self.outlook.read(work, now)
         moment = now if day == today else None
-        return policy_pb2.WatchVolumeResponse(
+        return control_pb2.WatchVolumeResponse(
             report_time=timestamp(now),
             cells=[
                 _volume_message(
@@ -177,7 +177,7 @@ def _day(text: str) -> date | None:
         raise _wrong("day", "is no day of the calendar") from error
 
 
-def _target(message: policy_pb2.Target) -> tuple[Cell, float]:
+def _target(message: control_pb2.Target) -> tuple[Cell, float]:
     if message.WhichOneof("volume") == "follow_group":
         raise Unimplemented(
             "a target that follows another group is not offered yet; give per_day",
@@ -191,7 +191,7 @@ def _target(message: policy_pb2.Target) -> tuple[Cell, float]:
     return Cell(group, segment, message.cell.channel), message.per_day
 
 
-def _weights(objective: policy_pb2.Objective) -> list[HeadWeight]:
+def _weights(objective: control_pb2.Objective) -> list[HeadWeight]:
     if objective.segment != ANY_SEGMENT and objective.segment not in set(Segment):
         known = ", ".join((ANY_SEGMENT, *Segment))
         raise _wrong("objective.segment", f"no segment {objective.segment!r}; known: {known}")
@@ -209,15 +209,15 @@ def _weights(objective: policy_pb2.Objective) -> list[HeadWeight]:
     return weights
 
 
-def _cell_message(cell: Cell) -> policy_pb2.Cell:
-    return policy_pb2.Cell(
+def _cell_message(cell: Cell) -> control_pb2.Cell:
+    return control_pb2.Cell(
         experiment_group=cell.group, segment=cell.segment, channel=Channel(cell.channel)
     )
 
 
-def _threshold_message(one: ControlledCell) -> policy_pb2.Threshold:
+def _threshold_message(one: ControlledCell) -> control_pb2.Threshold:
     state = one.state
-    return policy_pb2.Threshold(
+    return control_pb2.Threshold(
         cell=_cell_message(one.cell),
         threshold=one.judgement.threshold if one.judgement else 0.0,
         quantile=state.quantile,
@@ -235,8 +235,8 @@ def _volume_message(
     controlled: ControlledCell | None,
     passed: float,
     default_threshold: float,
-) -> policy_pb2.CellVolume:
-    message = policy_pb2.CellVolume(
+) -> control_pb2.CellVolume:
+    message = control_pb2.CellVolume(
         cell=_cell_message(cell),
         sent_count=volume.sent,
         in_flight_count=max(0, volume.in_flight),
@@ -250,11 +250,11 @@ def _volume_message(
     return message
 
 
-def _objective_message(segment: str, weights: Iterable[HeadWeight]) -> policy_pb2.Objective:
-    return policy_pb2.Objective(
+def _objective_message(segment: str, weights: Iterable[HeadWeight]) -> control_pb2.Objective:
+    return control_pb2.Objective(
         segment=segment,
         weights=[
-            policy_pb2.HeadWeight(
+            control_pb2.HeadWeight(
                 head=Head(one.head), channel=Channel(one.channel), weight=one.weight
             )
             for one in weights

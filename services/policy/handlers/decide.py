@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import decide_pb2
 from heliograph.type.v1alpha1 import event_pb2, status_pb2
 from numpy.typing import NDArray
 
@@ -59,8 +59,8 @@ class DecideHandlers:
     valid_events: ValidEvents
 
     async def Decide(
-        self, request: policy_pb2.DecideRequest, context: Context
-    ) -> policy_pb2.DecideResponse:
+        self, request: decide_pb2.DecideRequest, context: Context
+    ) -> decide_pb2.DecideResponse:
         reader = _Reader(request, self.clock, self.valid_events)
         slots, rejections = reader.slots()
         found = await self.decider.decide(
@@ -74,7 +74,7 @@ class DecideHandlers:
             if message is None:
                 text = "no recipient with this user id; call UpsertRecipients first"
                 rejections.append(refused(index, "UNKNOWN_USER", text))
-        return policy_pb2.DecideResponse(
+        return decide_pb2.DecideResponse(
             decisions=[message for message in found if message is not None],
             rejections=in_order(rejections),
         )
@@ -84,7 +84,7 @@ class _Reader:
     """Reads the slots of one request."""
 
     def __init__(
-        self, request: policy_pb2.DecideRequest, clock: Clock, valid_events: ValidEvents
+        self, request: decide_pb2.DecideRequest, clock: Clock, valid_events: ValidEvents
     ) -> None:
         self._request = request
         self._now = clock.now()
@@ -120,7 +120,7 @@ class _Reader:
         message = self._messages[slot.user_id, slot.slot_id, event.event_id]
         return message.SerializeToString()
 
-    def _slot(self, message: policy_pb2.Slot) -> Slot:
+    def _slot(self, message: decide_pb2.Slot) -> Slot:
         if fields := violations(message):
             raise InvalidArgument(f"{fields[0].path}: {fields[0].description}", fields=fields)
         slot_time = moment(message.slot_time, "slot_time")
@@ -141,7 +141,7 @@ class _Reader:
             model_version=message.model_version,
         )
 
-    def _events(self, message: policy_pb2.Slot, ready: bool) -> tuple[Event, ...]:
+    def _events(self, message: decide_pb2.Slot, ready: bool) -> tuple[Event, ...]:
         if ready and len(message.events) != 1:
             raise _wrong("INVALID_FIELD", "events", "a ready slot has exactly one event")
         found: list[Event] = []
@@ -173,7 +173,7 @@ class _Reader:
         problem = f"{event.event_type!r} is not among the request's event_types"
         raise _wrong("UNKNOWN_EVENT_TYPE", f"{path}.event_type", problem)
 
-    def _scores(self, message: policy_pb2.Slot) -> NDArray[np.float32]:
+    def _scores(self, message: decide_pb2.Slot) -> NDArray[np.float32]:
         columns = len(self._request.heads)
         scores = np.asarray(message.scores, dtype=np.float32)
         if columns == 0 or len(scores) != len(message.events) * columns:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import grpc
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import deliveries_pb2
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 
 from services.policy.deliveries import Ack, End, Verdict
@@ -30,32 +30,32 @@ class DeliveryHandlers:
     outbox: Outbox
 
     async def LeaseDeliveries(
-        self, request: policy_pb2.LeaseDeliveriesRequest, context: Context
-    ) -> policy_pb2.LeaseDeliveriesResponse:
+        self, request: deliveries_pb2.LeaseDeliveriesRequest, context: Context
+    ) -> deliveries_pb2.LeaseDeliveriesResponse:
         duration = DEFAULT_LEASE
         if request.HasField("lease_duration"):
             duration = request.lease_duration.ToTimedelta()
         leased, dropped = await self.outbox.lease(
             request.owner, request.limit or DEFAULT_LIMIT, duration
         )
-        return policy_pb2.LeaseDeliveriesResponse(
+        return deliveries_pb2.LeaseDeliveriesResponse(
             deliveries=map(_delivery_message, leased), dropped_count=dropped.total()
         )
 
     async def AckDeliveries(
-        self, request: policy_pb2.AckDeliveriesRequest, context: Context
-    ) -> policy_pb2.AckDeliveriesResponse:
+        self, request: deliveries_pb2.AckDeliveriesRequest, context: Context
+    ) -> deliveries_pb2.AckDeliveriesResponse:
         good, rejections = read_items(request.acks, _ack)
         verdicts = await self.outbox.report(request.owner, list(good.values()))
         for index, verdict in zip(good, verdicts, strict=True):
             if verdict in _REFUSALS:
                 rejections.append(refused(index, verdict, _REFUSALS[verdict]))
-        return policy_pb2.AckDeliveriesResponse(
+        return deliveries_pb2.AckDeliveriesResponse(
             accepted_count=len(request.acks) - len(rejections), rejections=in_order(rejections)
         )
 
 
-def _ack(message: policy_pb2.DeliveryAck) -> Ack:
+def _ack(message: deliveries_pb2.DeliveryAck) -> Ack:
     end = End(message.end)
     return Ack(
         delivery_id=message.delivery_id,
@@ -67,9 +67,9 @@ def _ack(message: policy_pb2.DeliveryAck) -> Ack:
     )
 
 
-def _delivery_message(leased: Leased) -> policy_pb2.Delivery:
+def _delivery_message(leased: Leased) -> deliveries_pb2.Delivery:
     delivery = leased.delivery
-    message = policy_pb2.Delivery(
+    message = deliveries_pb2.Delivery(
         delivery_id=delivery.delivery_id,
         decision_id=delivery.decision_id,
         user_id=delivery.user_id,

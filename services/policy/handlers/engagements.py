@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import grpc
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import reports_pb2
 from heliograph.type.v1alpha1 import status_pb2
 
 from services.policy.engagements import Engagement, Kind, Refusal, Session
@@ -34,23 +34,23 @@ class EngagementHandlers:
     reports: Reports
 
     async def ReportEngagement(
-        self, request: policy_pb2.ReportEngagementRequest, context: Context
-    ) -> policy_pb2.ReportEngagementResponse:
+        self, request: reports_pb2.ReportEngagementRequest, context: Context
+    ) -> reports_pb2.ReportEngagementResponse:
         good, rejections = read_items(request.engagements, _engagement)
         refusals = await self.reports.engagements(list(good.values()))
         rejections += _rejections(good, refusals)
-        return policy_pb2.ReportEngagementResponse(
+        return reports_pb2.ReportEngagementResponse(
             accepted_count=len(request.engagements) - len(rejections),
             rejections=in_order(rejections),
         )
 
     async def ReportSessions(
-        self, request: policy_pb2.ReportSessionsRequest, context: Context
-    ) -> policy_pb2.ReportSessionsResponse:
+        self, request: reports_pb2.ReportSessionsRequest, context: Context
+    ) -> reports_pb2.ReportSessionsResponse:
         good, rejections = read_items(request.sessions, _session)
         refusals = await self.reports.sessions(list(good.values()))
         rejections += _rejections(good, refusals)
-        return policy_pb2.ReportSessionsResponse(
+        return reports_pb2.ReportSessionsResponse(
             accepted_count=len(request.sessions) - len(rejections),
             rejections=in_order(rejections),
         )
@@ -66,7 +66,7 @@ def _rejections(
     ]
 
 
-def _engagement(message: policy_pb2.Engagement) -> Engagement:
+def _engagement(message: reports_pb2.Engagement) -> Engagement:
     return Engagement(
         engagement_id=message.engagement_id,
         decision_id=message.decision_id,
@@ -76,7 +76,7 @@ def _engagement(message: policy_pb2.Engagement) -> Engagement:
     )
 
 
-def _session(message: policy_pb2.Session) -> Session:
+def _session(message: reports_pb2.Session) -> Session:
     return Session(
         session_id=message.session_id,
         user_id=message.user_id,
@@ -86,7 +86,7 @@ def _session(message: policy_pb2.Session) -> Session:
     )
 
 
-def _duration(message: policy_pb2.Session) -> timedelta:
+def _duration(message: reports_pb2.Session) -> timedelta:
     try:
         duration = message.duration.ToTimedelta()
     except (ValueError, OverflowError):

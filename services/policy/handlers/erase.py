@@ -3,7 +3,7 @@
 from typing import Any
 
 import grpc
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import recipients_pb2
 
 from services.policy.erasure import Erasure
 
@@ -16,7 +16,7 @@ class EraseHandlers:
     erasure: Erasure
 
     async def EraseUser(
-        self, request: policy_pb2.EraseUserRequest, context: Context
-    ) -> policy_pb2.EraseUserResponse:
+        self, request: recipients_pb2.EraseUserRequest, context: Context
+    ) -> recipients_pb2.EraseUserResponse:
         removed = await self.erasure.erase(request.user_id)
-        return policy_pb2.EraseUserResponse(removed_count=removed)
+        return recipients_pb2.EraseUserResponse(removed_count=removed)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import grpc
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import experiments_pb2
 
 from services.policy import request_log
 from services.policy.experiment_store import ExperimentStore
@@ -26,19 +26,19 @@ class ExperimentHandlers:
     experiments: ExperimentStore
 
     async def PutExperiment(
-        self, request: policy_pb2.PutExperimentRequest, context: Context
-    ) -> policy_pb2.PutExperimentResponse:
+        self, request: experiments_pb2.PutExperimentRequest, context: Context
+    ) -> experiments_pb2.PutExperimentResponse:
         content = request.experiment.SerializeToString(deterministic=True)
         asked = Request("PutExperiment", request.request_id, content)
         async with self.database.unit_of_work() as work:
             first = await request_log.first_answer(work, asked)
             if first is not None:
-                return policy_pb2.PutExperimentResponse.FromString(first)
+                return experiments_pb2.PutExperimentResponse.FromString(first)
             now = self.clock.now()
             experiment = _experiment(request.experiment)
             after = _put(await self.experiments.current(work), experiment)
             await self.experiments.append(work, after, now)
-            answer = policy_pb2.PutExperimentResponse(
+            answer = experiments_pb2.PutExperimentResponse(
                 experiment=_message(after.by_name[experiment.name]), version=after.version
             )
             await request_log.remember(work, asked, answer.SerializeToString(), now)
@@ -46,8 +46,8 @@ class ExperimentHandlers:
         return answer
 
     async def ListExperiments(
-        self, request: policy_pb2.ListExperimentsRequest, context: Context
-    ) -> policy_pb2.ListExperimentsResponse:
+        self, request: experiments_pb2.ListExperimentsRequest, context: Context
+    ) -> experiments_pb2.ListExperimentsResponse:
         size = paging.page_size(request.page_size)
         position = paging.decode(request.page_token, [str])
         async with self.database.read() as work:
@@ -55,7 +55,7 @@ class ExperimentHandlers:
         after = "" if position is None else str(position[0])
         names = [name for name in sorted(current.by_name) if name > after]
         token = paging.encode([names[size - 1]]) if len(names) > size else ""
-        return policy_pb2.ListExperimentsResponse(
+        return experiments_pb2.ListExperimentsResponse(
             experiments=[_message(current.by_name[name]) for name in names[:size]],
             next_page_token=token,
         )
@@ -72,7 +72,7 @@ def _put(current: Experiments, experiment: Experiment) -> Experiments:
         raise InvalidArgument(str(error), reason="INVALID_EXPERIMENT", fields=fields) from error
 
 
-def _experiment(message: policy_pb2.Experiment) -> Experiment:
+def _experiment(message: experiments_pb2.Experiment) -> Experiment:
     groups = tuple(
         Group(group.name, group.weight, dict(group.overrides), group.holdout)
         for group in message.groups
@@ -81,13 +81,13 @@ def _experiment(message: policy_pb2.Experiment) -> Experiment:
     return Experiment(message.name, layer, message.share, groups, message.active)
 
 
-def _message(experiment: Experiment) -> policy_pb2.Experiment:
-    return policy_pb2.Experiment(
+def _message(experiment: Experiment) -> experiments_pb2.Experiment:
+    return experiments_pb2.Experiment(
         name=experiment.name,
         layer=experiment.layer,
         share=experiment.share,
         groups=[
-            policy_pb2.ExperimentGroup(
+            experiments_pb2.ExperimentGroup(
                 name=group.name,
                 weight=group.weight,
                 overrides=group.overrides,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import decide_pb2, explanation_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.policy.decision_messages import explanation_messages, heads_of
@@ -30,8 +30,8 @@ class ExplainHandlers:
     database: Database
 
     async def ExplainDecision(
-        self, request: policy_pb2.ExplainDecisionRequest, context: Context
-    ) -> policy_pb2.ExplainDecisionResponse:
+        self, request: explanation_pb2.ExplainDecisionRequest, context: Context
+    ) -> explanation_pb2.ExplainDecisionResponse:
         asked = {"day": day_of(request.decision_id), "decision_id": request.decision_id}
         async with self.database.read() as work:
             found = await work.rows(_queries.read_decision, asked) if asked["day"] else []
@@ -41,13 +41,13 @@ class ExplainHandlers:
                     reason="UNKNOWN_DECISION",
                     fields=[FieldError("decision_id", "is not known")],
                 )
-            decision = policy_pb2.Decision.FromString(bytes(found[0].answer))
+            decision = decide_pb2.Decision.FromString(bytes(found[0].answer))
             place = {"day": asked["day"], "delivery_id": decision.delivery_id}
             deliveries = await work.rows(_queries.read_delivery, place)
             engagements = await work.rows(_queries.read_engagements, asked)
         explanation = Explanation.unpack(bytes(found[0].explanation))
         options, steps = explanation_messages(explanation)
-        answer = policy_pb2.ExplainDecisionResponse(
+        answer = explanation_pb2.ExplainDecisionResponse(
             decision=decision, options=options, steps=steps, heads=heads_of(explanation)
         )
         for delivery in deliveries:
@@ -64,8 +64,8 @@ class ExplainHandlers:
         return answer
 
     async def ListDecisions(
-        self, request: policy_pb2.ListDecisionsRequest, context: Context
-    ) -> policy_pb2.ListDecisionsResponse:
+        self, request: explanation_pb2.ListDecisionsRequest, context: Context
+    ) -> explanation_pb2.ListDecisionsResponse:
         size = paging.page_size(request.page_size)
         after_time, after_slot = _position(request.page_token)
         asked = {
@@ -81,8 +81,8 @@ class ExplainHandlers:
         if len(rows) > size:
             last = rows[size - 1]
             token = paging.encode([last.slot_time.isoformat(), last.slot_id])
-        return policy_pb2.ListDecisionsResponse(
-            decisions=[policy_pb2.Decision.FromString(bytes(row.answer)) for row in rows[:size]],
+        return explanation_pb2.ListDecisionsResponse(
+            decisions=[decide_pb2.Decision.FromString(bytes(row.answer)) for row in rows[:size]],
             next_page_token=token,
         )
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import recipients_pb2
 from heliograph.type.v1alpha1 import notification_pb2, status_pb2
 
 from services.policy.contexts import UserContext
@@ -31,8 +31,8 @@ class RecipientHandlers:
     default_quiet_hours: QuietHours
 
     async def UpsertRecipients(
-        self, requests: AsyncIterator[policy_pb2.UpsertRecipientsRequest], context: Context
-    ) -> policy_pb2.UpsertRecipientsResponse:
+        self, requests: AsyncIterator[recipients_pb2.UpsertRecipientsRequest], context: Context
+    ) -> recipients_pb2.UpsertRecipientsResponse:
         seen = accepted = 0
         rejections: list[status_pb2.Rejection] = []
         async for request in requests:
@@ -41,34 +41,34 @@ class RecipientHandlers:
             seen += len(request.recipients)
             accepted += len(good)
             rejections.extend(bad[: MOST_REJECTIONS - len(rejections)])
-        return policy_pb2.UpsertRecipientsResponse(
+        return recipients_pb2.UpsertRecipientsResponse(
             accepted_count=accepted, rejected_count=seen - accepted, rejections=rejections
         )
 
     async def PutPreferences(
-        self, request: policy_pb2.PutPreferencesRequest, context: Context
-    ) -> policy_pb2.PutPreferencesResponse:
+        self, request: recipients_pb2.PutPreferencesRequest, context: Context
+    ) -> recipients_pb2.PutPreferencesResponse:
         stored = await self.recipients.put_preferences(
             request.user_id, _change(request.preferences)
         )
         answer = _preferences_message(stored, self.default_quiet_hours)
-        return policy_pb2.PutPreferencesResponse(preferences=answer)
+        return recipients_pb2.PutPreferencesResponse(preferences=answer)
 
     async def Snooze(
-        self, request: policy_pb2.SnoozeRequest, context: Context
-    ) -> policy_pb2.SnoozeResponse:
+        self, request: recipients_pb2.SnoozeRequest, context: Context
+    ) -> recipients_pb2.SnoozeResponse:
         until_time = moment(request.until_time, "until_time")
         await self.recipients.snooze(request.user_id, until_time)
-        return policy_pb2.SnoozeResponse()
+        return recipients_pb2.SnoozeResponse()
 
     async def GetUserContexts(
-        self, request: policy_pb2.GetUserContextsRequest, context: Context
-    ) -> policy_pb2.GetUserContextsResponse:
+        self, request: recipients_pb2.GetUserContextsRequest, context: Context
+    ) -> recipients_pb2.GetUserContextsResponse:
         found = await self.recipients.contexts(request.user_ids)
-        return policy_pb2.GetUserContextsResponse(contexts=map(_context_message, found))
+        return recipients_pb2.GetUserContextsResponse(contexts=map(_context_message, found))
 
 
-def _recipient(message: policy_pb2.Recipient) -> Recipient:
+def _recipient(message: recipients_pb2.Recipient) -> Recipient:
     if message.time_zone and not is_time_zone(message.time_zone):
         problem = f"no time zone {message.time_zone!r}; use an IANA name, e.g. Europe/Berlin"
         raise InvalidArgument(
@@ -88,7 +88,7 @@ def _recipient(message: policy_pb2.Recipient) -> Recipient:
     )
 
 
-def _change(message: policy_pb2.Preferences) -> PreferenceChange:
+def _change(message: recipients_pb2.Preferences) -> PreferenceChange:
     quiet = message.quiet_hours
     return PreferenceChange(
         topics=dict(message.muted_topics),
@@ -101,22 +101,22 @@ def _change(message: policy_pb2.Preferences) -> PreferenceChange:
 
 def _preferences_message(
     preferences: Preferences, default_quiet_hours: QuietHours
-) -> policy_pb2.Preferences:
+) -> recipients_pb2.Preferences:
     quiet = preferences.quiet_hours or default_quiet_hours
-    return policy_pb2.Preferences(
+    return recipients_pb2.Preferences(
         muted_topics=dict.fromkeys(preferences.muted_topics, True),
         muted_channels={
             Channel.Name(Channel.ValueType(channel)): True for channel in preferences.muted_channels
         },
-        quiet_hours=policy_pb2.QuietHours(
+        quiet_hours=recipients_pb2.QuietHours(
             start_minute=quiet.start_minute, end_minute=quiet.end_minute
         ),
     )
 
 
-def _context_message(context: UserContext) -> policy_pb2.UserContext:
+def _context_message(context: UserContext) -> recipients_pb2.UserContext:
     membership = context.membership
-    return policy_pb2.UserContext(
+    return recipients_pb2.UserContext(
         user_id=context.user_id,
         segment=context.segment,
         time_zone=context.time_zone,

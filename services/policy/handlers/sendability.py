@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import sendability_pb2
 
 from services.policy import decide_store, switch_store
 from services.policy.batch import Batch, Event, EventType, Slot, Surroundings, User
@@ -39,8 +39,8 @@ class SendabilityHandlers:
     settings: PolicySettings
 
     async def StreamSendability(
-        self, request: policy_pb2.StreamSendabilityRequest, context: Context
-    ) -> AsyncIterator[policy_pb2.StreamSendabilityResponse]:
+        self, request: sendability_pb2.StreamSendabilityRequest, context: Context
+    ) -> AsyncIterator[sendability_pb2.StreamSendabilityResponse]:
         size = request.chunk_size or DEFAULT_CHUNK
         after = ""
         while True:
@@ -64,13 +64,13 @@ class SendabilityHandlers:
 
 def _chunk(
     names: Sequence[str], users: Mapping[str, User], around: Surroundings
-) -> policy_pb2.StreamSendabilityResponse:
+) -> sendability_pb2.StreamSendabilityResponse:
     """By the rules of a decision about an event of a type that any channel may carry."""
     batch = Batch([Slot(name, name, around.now, (_ANYTHING,)) for name in names], users, around)
     left = apply_rules(batch).removed_by == KEPT
     bits = np.where(left, 1 << batch.column, 0).reshape(-1, len(CHANNELS)).sum(axis=1)
     bits[[user.membership.holdout for user in batch.users]] = 0
-    return policy_pb2.StreamSendabilityResponse(
+    return sendability_pb2.StreamSendabilityResponse(
         user_ids=names,
         sendable_channels=bits.astype(np.uint8).tobytes(),
         remaining_today=bytes(_remaining(user, around.now, around) for user in batch.users),

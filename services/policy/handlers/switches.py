@@ -3,7 +3,7 @@
 from typing import Any
 
 import grpc
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import stop_switches_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.policy import switch_store
@@ -25,36 +25,36 @@ class SwitchHandlers:
     clock: Clock
 
     async def Pause(
-        self, request: policy_pb2.PauseRequest, context: Context
-    ) -> policy_pb2.PauseResponse:
+        self, request: stop_switches_pb2.PauseRequest, context: Context
+    ) -> stop_switches_pb2.PauseResponse:
         switch = _switch(request.stop_switch)
         async with self.database.unit_of_work() as work:
             pause = await switch_store.close(work, switch, request.reason, self.clock.now())
             await work.commit()
-        return policy_pb2.PauseResponse(pause=_pause_message(pause))
+        return stop_switches_pb2.PauseResponse(pause=_pause_message(pause))
 
     async def Resume(
-        self, request: policy_pb2.ResumeRequest, context: Context
-    ) -> policy_pb2.ResumeResponse:
+        self, request: stop_switches_pb2.ResumeRequest, context: Context
+    ) -> stop_switches_pb2.ResumeResponse:
         async with self.database.unit_of_work() as work:
             was_paused = await switch_store.reopen(work, _switch(request.stop_switch))
             await work.commit()
-        return policy_pb2.ResumeResponse(was_paused=was_paused)
+        return stop_switches_pb2.ResumeResponse(was_paused=was_paused)
 
     async def ListPauses(
-        self, request: policy_pb2.ListPausesRequest, context: Context
-    ) -> policy_pb2.ListPausesResponse:
+        self, request: stop_switches_pb2.ListPausesRequest, context: Context
+    ) -> stop_switches_pb2.ListPausesResponse:
         size = paging.page_size(request.page_size)
         position = switch_store.Position.read(request.page_token)
         async with self.database.read() as work:
             found = await switch_store.listed(work, position, size + 1)
         token = switch_store.Position.of(found[size - 1]).token() if len(found) > size else ""
-        return policy_pb2.ListPausesResponse(
+        return stop_switches_pb2.ListPausesResponse(
             pauses=map(_pause_message, found[:size]), next_page_token=token
         )
 
 
-def _switch(message: policy_pb2.StopSwitch) -> StopSwitch:
+def _switch(message: stop_switches_pb2.StopSwitch) -> StopSwitch:
     match message.WhichOneof("scope"):
         case "channel":
             return StopSwitch(Scope.CHANNEL, str(message.channel))
@@ -66,8 +66,8 @@ def _switch(message: policy_pb2.StopSwitch) -> StopSwitch:
             return StopSwitch(Scope.ALL)
 
 
-def _pause_message(pause: Pause) -> policy_pb2.PauseState:
-    message = policy_pb2.StopSwitch()
+def _pause_message(pause: Pause) -> stop_switches_pb2.PauseState:
+    message = stop_switches_pb2.StopSwitch()
     match pause.switch.scope:
         case Scope.CHANNEL:
             message.channel = Channel.ValueType(int(pause.switch.value))
@@ -77,6 +77,6 @@ def _pause_message(pause: Pause) -> policy_pb2.PauseState:
             message.campaign_id = pause.switch.value
         case Scope.ALL:
             message.all = True
-    return policy_pb2.PauseState(
+    return stop_switches_pb2.PauseState(
         stop_switch=message, reason=pause.reason, pause_time=timestamp(pause.pause_time)
     )

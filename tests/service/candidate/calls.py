@@ -10,8 +10,13 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
-from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
-from heliograph.candidate.v1alpha1 import candidate_pb2_grpc
+from heliograph.candidate.v1alpha1 import (
+    campaigns_pb2,
+    candidate_pb2_grpc,
+    catalogue_pb2,
+    pool_pb2,
+    publishing_pb2,
+)
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -70,58 +75,58 @@ class Candidate:
         if items:
             await self.items([event_pb2.Item(item_id=name, title=name) for name in items])
         for kind in kinds:
-            await self.stub.PutEventType(pb.PutEventTypeRequest(event_type=kind))
+            await self.stub.PutEventType(catalogue_pb2.PutEventTypeRequest(event_type=kind))
 
-    async def users(self, users: Sequence[event_pb2.User]) -> pb.UpsertUsersResponse:
-        return await self.stub.UpsertUsers(iter([pb.UpsertUsersRequest(users=users)]))
+    async def users(self, users: Sequence[event_pb2.User]) -> catalogue_pb2.UpsertUsersResponse:
+        return await self.stub.UpsertUsers(iter([catalogue_pb2.UpsertUsersRequest(users=users)]))
 
-    async def items(self, items: Sequence[event_pb2.Item]) -> pb.UpsertItemsResponse:
-        return await self.stub.UpsertItems(iter([pb.UpsertItemsRequest(items=items)]))
+    async def items(self, items: Sequence[event_pb2.Item]) -> catalogue_pb2.UpsertItemsResponse:
+        return await self.stub.UpsertItems(iter([catalogue_pb2.UpsertItemsRequest(items=items)]))
 
     async def interactions(
         self, interactions: Sequence[event_pb2.Interaction]
-    ) -> pb.RecordInteractionsResponse:
-        request = pb.RecordInteractionsRequest(interactions=interactions)
+    ) -> catalogue_pb2.RecordInteractionsResponse:
+        request = catalogue_pb2.RecordInteractionsRequest(interactions=interactions)
         return await self.stub.RecordInteractions(iter([request]))
 
-    async def publish(self, *events: event_pb2.Event) -> pb.PublishEventsResponse:
-        return await self.stub.PublishEvents(pb.PublishEventsRequest(events=events))
+    async def publish(self, *events: event_pb2.Event) -> publishing_pb2.PublishEventsResponse:
+        return await self.stub.PublishEvents(publishing_pb2.PublishEventsRequest(events=events))
 
     async def pool(self, *users: str, limit: int = 0) -> dict[str, list[event_pb2.Event]]:
-        request = pb.ReadPoolRequest(user_ids=users, limit_per_user=limit)
+        request = pool_pb2.ReadPoolRequest(user_ids=users, limit_per_user=limit)
         answer = await self.stub.ReadPool(request)
         return {pool.user_id: list(pool.events) for pool in answer.pools}
 
     async def pool_ids(self, user: str) -> list[str]:
         return [event.event_id for event in (await self.pool(user)).get(user, [])]
 
-    async def history(self, user: str) -> dict[str, pb.PoolEvent]:
-        request = pb.ListUserEventsRequest(user_id=user, page_size=1000)
+    async def history(self, user: str) -> dict[str, pool_pb2.PoolEvent]:
+        request = publishing_pb2.ListUserEventsRequest(user_id=user, page_size=1000)
         answer = await self.stub.ListUserEvents(request)
         return {entry.event.event_id: entry for entry in answer.events}
 
-    async def settle(self, *settlements: pb.Settlement) -> pb.SettlePoolResponse:
-        return await self.stub.SettlePool(pb.SettlePoolRequest(settlements=settlements))
+    async def settle(self, *settlements: pool_pb2.Settlement) -> pool_pb2.SettlePoolResponse:
+        return await self.stub.SettlePool(pool_pb2.SettlePoolRequest(settlements=settlements))
 
-    async def settle_ready(self, *settlements: pb.Settlement) -> pb.SettleReadyResponse:
-        return await self.stub.SettleReady(pb.SettleReadyRequest(settlements=settlements))
+    async def settle_ready(self, *settlements: pool_pb2.Settlement) -> pool_pb2.SettleReadyResponse:
+        return await self.stub.SettleReady(pool_pb2.SettleReadyRequest(settlements=settlements))
 
     async def lease(self, owner: str = "pacer", limit: int = 0) -> list[str]:
-        request = pb.LeaseReadyRequest(owner=owner, limit=limit)
+        request = pool_pb2.LeaseReadyRequest(owner=owner, limit=limit)
         return [event.event_id for event in (await self.stub.LeaseReady(request)).events]
 
-    async def generate(self, **fields: Any) -> list[pb.GenerateDailyResponse]:
-        request = pb.GenerateDailyRequest(**fields)
+    async def generate(self, **fields: Any) -> list[campaigns_pb2.GenerateDailyResponse]:
+        request = campaigns_pb2.GenerateDailyRequest(**fields)
         return [progress async for progress in self.stub.GenerateDaily(request)]
 
-    async def changes(self, cursor: str = "") -> list[pb.WatchItemsResponse]:
-        request = pb.WatchItemsRequest(cursor=cursor)
+    async def changes(self, cursor: str = "") -> list[catalogue_pb2.WatchItemsResponse]:
+        request = catalogue_pb2.WatchItemsRequest(cursor=cursor)
         return [changes async for changes in self.stub.WatchItems(request)]
 
 
-def sent(user: str, name: str, **fields: Any) -> pb.Settlement:
+def sent(user: str, name: str, **fields: Any) -> pool_pb2.Settlement:
     end = notification_pb2.EVENT_END_SENT
-    return pb.Settlement(user_id=user, event_id=name, end=end, **fields)
+    return pool_pb2.Settlement(user_id=user, event_id=name, end=end, **fields)
 
 
 def reasons(rejections: Iterable[Any]) -> dict[int, str]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.candidate.v1alpha1 import catalogue_pb2, publishing_pb2, recommending_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
 
 from services.runtime.clock import at
@@ -63,8 +63,9 @@ async def test_bad_users_items_and_interactions_are_rejected_alone(candidate: Ca
         8: "INVALID_FIELD",
     }
     liked = await candidate.stub.RecommendUsersToItem(
-        pb.RecommendUsersToItemRequest(
-            item_id="film", parameters=pb.RecommendationParameters(include_interacted=True)
+        recommending_pb2.RecommendUsersToItemRequest(
+            item_id="film",
+            parameters=recommending_pb2.RecommendationParameters(include_interacted=True),
         )
     )
     assert liked.interaction_count == 1
@@ -98,7 +99,7 @@ async def test_many_changes_come_in_batches(candidate: Candidate) -> None:
 
 async def test_a_following_stream_sees_later_changes(candidate: Candidate) -> None:
     await candidate.prepare(items=["a"])
-    stream = candidate.stub.WatchItems(pb.WatchItemsRequest(follow=True))
+    stream = candidate.stub.WatchItems(catalogue_pb2.WatchItemsRequest(follow=True))
     seen = aiter(stream)
     assert [item.item_id for item in (await anext(seen)).items] == ["a"]
     await candidate.prepare(items=["b"])
@@ -114,7 +115,9 @@ async def test_a_deleted_item_takes_its_events_along(candidate: Candidate) -> No
     assert await candidate.pool_ids("anna") == ["b"]
     assert (await candidate.history("anna"))["a"].end_reason == "ITEM_DELETED"
     with at(NOW + timedelta(minutes=2)), pytest.raises(grpc.aio.AioRpcError) as failure:
-        await candidate.stub.RecommendUsersToItem(pb.RecommendUsersToItemRequest(item_id="film"))
+        await candidate.stub.RecommendUsersToItem(
+            recommending_pb2.RecommendUsersToItemRequest(item_id="film")
+        )
     assert failure.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
@@ -123,12 +126,12 @@ async def test_erasing_a_user_leaves_nothing(candidate: Candidate) -> None:
     await candidate.prepare(["anna", "bert"], ["film"], kinds)
     await candidate.interactions([interaction("anna", "film"), interaction("bert", "film")])
     await candidate.publish(event("anna", "a"), event("anna", "b", "code"), event("bert", "a"))
-    request = pb.EraseUserRequest(user_id="anna")
+    request = catalogue_pb2.EraseUserRequest(user_id="anna")
     # two events, one arrival, one interaction, the user
     assert (await candidate.stub.EraseUser(request)).removed_count == 5
     assert (await candidate.stub.EraseUser(request)).removed_count == 0
     with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await candidate.stub.ListUserEvents(pb.ListUserEventsRequest(user_id="anna"))
+        await candidate.stub.ListUserEvents(publishing_pb2.ListUserEventsRequest(user_id="anna"))
     assert failure.value.code() is grpc.StatusCode.NOT_FOUND
     assert await candidate.lease() == []
     assert await candidate.pool_ids("bert") == ["a"]
@@ -136,15 +139,16 @@ async def test_erasing_a_user_leaves_nothing(candidate: Candidate) -> None:
     assert reasons(again.rejections) == {0: "UNKNOWN_USER"}
     with at(NOW + timedelta(minutes=2)):
         audience = await candidate.stub.RecommendUsersToItem(
-            pb.RecommendUsersToItemRequest(
-                item_id="film", parameters=pb.RecommendationParameters(include_interacted=True)
+            recommending_pb2.RecommendUsersToItemRequest(
+                item_id="film",
+                parameters=recommending_pb2.RecommendationParameters(include_interacted=True),
             )
         )
     assert [user.user_id for user in audience.users] == ["bert"]
 
 
 async def test_erasing_an_unknown_user_is_no_error(candidate: Candidate) -> None:
-    answer = await candidate.stub.EraseUser(pb.EraseUserRequest(user_id="nobody"))
+    answer = await candidate.stub.EraseUser(catalogue_pb2.EraseUserRequest(user_id="nobody"))
     assert answer.removed_count == 0
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
-from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.candidate.v1alpha1 import campaigns_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -180,7 +180,7 @@ async def test_a_campaign_that_was_cut_off_goes_on(
     users = [f"u{number:04}" for number in range(2 * BATCH + 5)]
     await engines.prepare(users)
     campaigns = Campaigns(engines.database, engines.types, engines.publisher)
-    campaign = pb.Campaign(campaign_id="c", item_id="i", event_type="news")
+    campaign = campaigns_pb2.Campaign(campaign_id="c", item_id="i", event_type="news")
     launch = Launch("r", campaign, b"digest")
     publish_in, calls = engines.publisher.publish_in, 0
 
@@ -198,7 +198,7 @@ async def test_a_campaign_that_was_cut_off_goes_on(
     assert (await campaigns.get("c")).event_count == BATCH
     answer = await campaigns.replayed(launch, NOW)
     assert answer is not None
-    assert answer.state == pb.CAMPAIGN_STATE_LAUNCHED
+    assert answer.state == campaigns_pb2.CAMPAIGN_STATE_LAUNCHED
     assert answer.event_count == len(await engines.stored(users)) == len(users)
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.candidate.v1alpha1 import pool_pb2, publishing_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.runtime.clock import at
@@ -35,7 +35,7 @@ async def test_reading_changes_nothing_and_orders(candidate: Candidate) -> None:
         event("anna", "fast", "code"),
         event("bert", "only"),
     )
-    request = pb.ReadPoolRequest(user_ids=["bert", "anna", "bert", "nobody"])
+    request = pool_pb2.ReadPoolRequest(user_ids=["bert", "anna", "bert", "nobody"])
     first = await candidate.stub.ReadPool(request)
     assert await candidate.stub.ReadPool(request) == first
     assert [pool.user_id for pool in first.pools] == ["bert", "anna"]
@@ -51,11 +51,11 @@ async def test_reading_changes_nothing_and_orders(candidate: Candidate) -> None:
 async def test_settling_is_idempotent_and_the_first_end_stands(candidate: Candidate) -> None:
     await candidate.prepare(["anna"], kinds=KINDS)
     await candidate.publish(event("anna", "a"), event("anna", "b"), event("anna", "fast", "code"))
-    dropped = pb.Settlement(
+    dropped = pool_pb2.Settlement(
         user_id="anna", event_id="a", end=notification_pb2.EVENT_END_SUPPRESSED, reason="MUTED"
     )
-    kept = pb.Settlement(user_id="anna", event_id="b")
-    bad = pb.Settlement(user_id="anna", event_id="")
+    kept = pool_pb2.Settlement(user_id="anna", event_id="b")
+    bad = pool_pb2.Settlement(user_id="anna", event_id="")
     unknown = sent("anna", "never")
     wrong_route = sent("anna", "fast")
     answer = await candidate.settle(
@@ -103,8 +103,8 @@ async def test_ready_events_are_given_back_until_their_retry_time(candidate: Can
     await candidate.publish(event("anna", "now", "code"), event("anna", "quiet", "code"))
     await candidate.lease()
     retry = NOW + timedelta(hours=2)
-    back = pb.Settlement(user_id="anna", event_id="quiet", retry_time=stamp(retry))
-    answer = await candidate.settle_ready(pb.Settlement(user_id="anna", event_id="now"), back)
+    back = pool_pb2.Settlement(user_id="anna", event_id="quiet", retry_time=stamp(retry))
+    answer = await candidate.settle_ready(pool_pb2.Settlement(user_id="anna", event_id="now"), back)
     assert answer.ended_count == 0
     assert await candidate.lease() == ["now"]
     assert (await candidate.settle_ready(sent("anna", "now"))).ended_count == 1
@@ -116,14 +116,16 @@ async def test_ready_events_are_given_back_until_their_retry_time(candidate: Can
 async def test_arrivals_come_in_order_and_none_is_skipped(candidate: Candidate) -> None:
     await candidate.prepare(["anna", "bert", "carl"], kinds=KINDS)
     await candidate.publish(event("anna", "a"), event("anna", "b"), event("carl", "c", "code"))
-    first = await candidate.stub.ReadArrivals(pb.ReadArrivalsRequest())
+    first = await candidate.stub.ReadArrivals(pool_pb2.ReadArrivalsRequest())
     assert list(first.user_ids) == ["anna"]
     await candidate.publish(event("bert", "a"), event("anna", "c"))
-    page = await candidate.stub.ReadArrivals(pb.ReadArrivalsRequest(cursor=first.cursor, limit=1))
-    rest = await candidate.stub.ReadArrivals(pb.ReadArrivalsRequest(cursor=page.cursor))
+    page = await candidate.stub.ReadArrivals(
+        pool_pb2.ReadArrivalsRequest(cursor=first.cursor, limit=1)
+    )
+    rest = await candidate.stub.ReadArrivals(pool_pb2.ReadArrivalsRequest(cursor=page.cursor))
     assert sorted([*page.user_ids, *rest.user_ids]) == ["anna", "bert"]
     assert (page.more, rest.more) == (True, False)
-    end = await candidate.stub.ReadArrivals(pb.ReadArrivalsRequest(cursor=rest.cursor))
+    end = await candidate.stub.ReadArrivals(pool_pb2.ReadArrivalsRequest(cursor=rest.cursor))
     assert (list(end.user_ids), end.cursor) == ([], rest.cursor)
 
 
@@ -140,7 +142,7 @@ async def test_wrong_cursors(
     candidate: Candidate, cursor: str, code: grpc.StatusCode, reason: str
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as arrivals:
-        await candidate.stub.ReadArrivals(pb.ReadArrivalsRequest(cursor=cursor))
+        await candidate.stub.ReadArrivals(pool_pb2.ReadArrivalsRequest(cursor=cursor))
     with pytest.raises(grpc.aio.AioRpcError) as changes:
         await candidate.changes(cursor)
     for failure in (arrivals, changes):
@@ -156,19 +158,19 @@ async def test_a_users_events_are_listed_newest_first(candidate: Candidate) -> N
         names, token, pages = [], "", 0
         while token or not pages:
             answer = await candidate.stub.ListUserEvents(
-                pb.ListUserEventsRequest(user_id="anna", page_size=2, page_token=token)
+                publishing_pb2.ListUserEventsRequest(user_id="anna", page_size=2, page_token=token)
             )
             names += [entry.event.event_id for entry in answer.events]
             token, pages = answer.next_page_token, pages + 1
     assert (names, pages) == (["4", "3", "2", "1", "0"], 3)
     one = await candidate.stub.ListUserEvents(
-        pb.ListUserEventsRequest(user_id="anna", event_id="3")
+        publishing_pb2.ListUserEventsRequest(user_id="anna", event_id="3")
     )
     assert [entry.event.event_id for entry in one.events] == ["3"]
     for request, code in (
-        (pb.ListUserEventsRequest(user_id="nobody"), grpc.StatusCode.NOT_FOUND),
+        (publishing_pb2.ListUserEventsRequest(user_id="nobody"), grpc.StatusCode.NOT_FOUND),
         (
-            pb.ListUserEventsRequest(user_id="anna", page_token="!"),
+            publishing_pb2.ListUserEventsRequest(user_id="anna", page_token="!"),
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
     ):

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.candidate.v1alpha1 import catalogue_pb2, publishing_pb2
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 
 from services.runtime.clock import at
@@ -92,8 +92,8 @@ async def test_a_replay_answers_as_the_first_call(candidate: Candidate) -> None:
 async def test_stream_counts_positions_over_all_batches(candidate: Candidate) -> None:
     await candidate.prepare(["anna"], kinds=[event_type("news")])
     batches = [
-        pb.PublishEventStreamRequest(events=[event("anna", "a"), event("nobody", "a")]),
-        pb.PublishEventStreamRequest(events=[event("anna", "b"), event("", "")]),
+        publishing_pb2.PublishEventStreamRequest(events=[event("anna", "a"), event("nobody", "a")]),
+        publishing_pb2.PublishEventStreamRequest(events=[event("anna", "b"), event("", "")]),
     ]
     answer = await candidate.stub.PublishEventStream(iter(batches))
     assert (answer.accepted_count, answer.rejected_count) == (2, 2)
@@ -156,19 +156,23 @@ async def test_expiry_hides_at_once_and_is_recorded(candidate: Candidate) -> Non
 
 async def test_event_types_grow_by_version(candidate: Candidate) -> None:
     kind = event_type("news")
-    request = pb.PutEventTypeRequest(event_type=kind, request_id="r1")
+    request = catalogue_pb2.PutEventTypeRequest(event_type=kind, request_id="r1")
     first = await candidate.stub.PutEventType(request)
     changed = event_type("news", description="other")
-    second = await candidate.stub.PutEventType(pb.PutEventTypeRequest(event_type=changed))
-    unchanged = await candidate.stub.PutEventType(pb.PutEventTypeRequest(event_type=changed))
+    second = await candidate.stub.PutEventType(
+        catalogue_pb2.PutEventTypeRequest(event_type=changed)
+    )
+    unchanged = await candidate.stub.PutEventType(
+        catalogue_pb2.PutEventTypeRequest(event_type=changed)
+    )
     replay = await candidate.stub.PutEventType(request)
     versions = [a.event_type.version for a in (first, second, unchanged, replay)]
     assert versions == [1, 2, 2, 1]
-    got = await candidate.stub.GetEventType(pb.GetEventTypeRequest(name="news"))
+    got = await candidate.stub.GetEventType(catalogue_pb2.GetEventTypeRequest(name="news"))
     assert got.event_type.description == "other"
     with pytest.raises(grpc.aio.AioRpcError) as reused:
         await candidate.stub.PutEventType(
-            pb.PutEventTypeRequest(event_type=changed, request_id="r1")
+            catalogue_pb2.PutEventTypeRequest(event_type=changed, request_id="r1")
         )
     assert reused.value.code() is grpc.StatusCode.ALREADY_EXISTS
     assert reason_of(reused.value) == "REQUEST_ID_REUSED"
@@ -179,7 +183,7 @@ async def test_event_types_are_listed_in_pages(candidate: Candidate) -> None:
     names, token = [], ""
     for _ in range(3):
         page = await candidate.stub.ListEventTypes(
-            pb.ListEventTypesRequest(page_size=1, page_token=token)
+            catalogue_pb2.ListEventTypesRequest(page_size=1, page_token=token)
         )
         names += [kind.name for kind in page.event_types]
         token = page.next_page_token
@@ -194,8 +198,10 @@ async def test_cancel_by_id_item_and_campaign(candidate: Candidate) -> None:
         event("anna", "c", "code", campaign_id="camp"),
         event("anna", "d"),
     )
-    request = pb.CancelEventsRequest(
-        events=[pb.EventKey(user_id="anna", event_id="a")], item_ids=["y"], campaign_ids=["camp"]
+    request = publishing_pb2.CancelEventsRequest(
+        events=[publishing_pb2.EventKey(user_id="anna", event_id="a")],
+        item_ids=["y"],
+        campaign_ids=["camp"],
     )
     assert (await candidate.stub.CancelEvents(request)).cancelled_count == 3
     assert (await candidate.stub.CancelEvents(request)).cancelled_count == 0
@@ -211,5 +217,5 @@ async def test_odd_texts_are_stored_as_they_are(candidate: Candidate) -> None:
     (stored,) = (await candidate.pool(odd))[odd]
     assert (stored.user_id, stored.event_id, list(stored.item_ids)) == (odd, odd, [odd, "NULL"])
     assert stored.aggregation_key == "\\N"
-    request = pb.CancelEventsRequest(item_ids=["NULL"])
+    request = publishing_pb2.CancelEventsRequest(item_ids=["NULL"])
     assert (await candidate.stub.CancelEvents(request)).cancelled_count == 1

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from heliograph.candidate.v1alpha1 import candidate_pb2 as pb
+from heliograph.candidate.v1alpha1 import campaigns_pb2, recommending_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
 from services.runtime.clock import at
@@ -26,7 +26,7 @@ from tests.service.candidate.calls import (
 
 USERS = [f"u{number:02}" for number in range(20)]
 ITEMS = [f"i{number:02}" for number in range(12)]
-Parameters = pb.RecommendationParameters
+Parameters = recommending_pb2.RecommendationParameters
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ async def world(candidate: Candidate) -> Candidate:
 
 
 async def users_to_item(world: Candidate, item: str, **fields: Any) -> Any:
-    request = pb.RecommendUsersToItemRequest(item_id=item, **fields)
+    request = recommending_pb2.RecommendUsersToItemRequest(item_id=item, **fields)
     return await world.stub.RecommendUsersToItem(request)
 
 
 async def test_users_to_item_finds_those_of_like_taste(world: Candidate) -> None:
     answer = await users_to_item(world, "i02", parameters=Parameters(count=5))
-    assert answer.basis == pb.BASIS_INTERACTIONS
+    assert answer.basis == recommending_pb2.BASIS_INTERACTIONS
     assert answer.interaction_count > 0
     scores = [user.score for user in answer.users]
     assert scores == sorted(scores, reverse=True)
@@ -106,27 +106,33 @@ async def test_min_relevance_leaves_out(world: Candidate) -> None:
 
 async def test_cold_starts_say_so(world: Candidate) -> None:
     item = await users_to_item(world, "i11")
-    assert (item.basis, item.interaction_count) == (pb.BASIS_COLD_START, 0)
+    assert (item.basis, item.interaction_count) == (recommending_pb2.BASIS_COLD_START, 0)
     assert item.users[0].score == 1
-    user = await world.stub.RecommendItemsToUser(pb.RecommendItemsToUserRequest(user_id="new"))
-    assert (user.basis, user.interaction_count) == (pb.BASIS_COLD_START, 0)
+    user = await world.stub.RecommendItemsToUser(
+        recommending_pb2.RecommendItemsToUserRequest(user_id="new")
+    )
+    assert (user.basis, user.interaction_count) == (recommending_pb2.BASIS_COLD_START, 0)
     counts = [entry.interaction_count for entry in user.items]
     assert counts == sorted(counts, reverse=True)
-    alike = await world.stub.RecommendUsersToUser(pb.RecommendUsersToUserRequest(user_id="new"))
-    assert alike.basis == pb.BASIS_COLD_START
+    alike = await world.stub.RecommendUsersToUser(
+        recommending_pb2.RecommendUsersToUserRequest(user_id="new")
+    )
+    assert alike.basis == recommending_pb2.BASIS_COLD_START
 
 
 async def test_items_to_user_leaves_out_what_is_known(world: Candidate) -> None:
-    answer = await world.stub.RecommendItemsToUser(pb.RecommendItemsToUserRequest(user_id="u00"))
+    answer = await world.stub.RecommendItemsToUser(
+        recommending_pb2.RecommendItemsToUserRequest(user_id="u00")
+    )
     names = [item.item_id for item in answer.items]
-    assert answer.basis == pb.BASIS_INTERACTIONS
+    assert answer.basis == recommending_pb2.BASIS_INTERACTIONS
     assert "i00" not in names
     assert int(names[0][1:]) % 2 == 0
 
 
 @pytest.mark.parametrize("reciprocal", [False, True])
 async def test_users_to_user(world: Candidate, reciprocal: bool) -> None:
-    request = pb.RecommendUsersToUserRequest(
+    request = recommending_pb2.RecommendUsersToUserRequest(
         user_id="u04", parameters=Parameters(count=4), reciprocal=reciprocal
     )
     answer = await world.stub.RecommendUsersToUser(request)
@@ -137,7 +143,9 @@ async def test_users_to_user(world: Candidate, reciprocal: bool) -> None:
 
 
 async def test_items_to_segment(world: Candidate) -> None:
-    request = pb.RecommendItemsToSegmentRequest(user_ids=["u02", "u04", "nobody", "u06"])
+    request = recommending_pb2.RecommendItemsToSegmentRequest(
+        user_ids=["u02", "u04", "nobody", "u06"]
+    )
     answer = await world.stub.RecommendItemsToSegment(request)
     assert answer.user_count == 3
     assert int(answer.items[0].item_id[1:]) % 2 == 0
@@ -147,15 +155,21 @@ async def test_unknown_subjects_are_not_found(world: Candidate) -> None:
     calls = [
         (users_to_item(world, "nothing"), "UNKNOWN_ITEM"),
         (
-            world.stub.RecommendItemsToUser(pb.RecommendItemsToUserRequest(user_id="x")),
+            world.stub.RecommendItemsToUser(
+                recommending_pb2.RecommendItemsToUserRequest(user_id="x")
+            ),
             "UNKNOWN_USER",
         ),
         (
-            world.stub.RecommendUsersToUser(pb.RecommendUsersToUserRequest(user_id="x")),
+            world.stub.RecommendUsersToUser(
+                recommending_pb2.RecommendUsersToUserRequest(user_id="x")
+            ),
             "UNKNOWN_USER",
         ),
         (
-            world.stub.RecommendItemsToSegment(pb.RecommendItemsToSegmentRequest(user_ids=["x"])),
+            world.stub.RecommendItemsToSegment(
+                recommending_pb2.RecommendItemsToSegmentRequest(user_ids=["x"])
+            ),
             "UNKNOWN_USER",
         ),
     ]
@@ -198,7 +212,7 @@ async def test_min_relevance_out_of_range(world: Candidate, value: float) -> Non
     assert fields_of(failure.value) == ["parameters.min_relevance"]
 
 
-def accepted(progress: Sequence[pb.GenerateDailyResponse]) -> int:
+def accepted(progress: Sequence[campaigns_pb2.GenerateDailyResponse]) -> int:
     return sum(source.accepted_count for source in progress[-1].sources)
 
 
@@ -267,10 +281,10 @@ async def test_generation_needs_its_event_type(candidate: Candidate) -> None:
     assert reason_of(failure.value) == "GENERATED_EVENT_TYPE"
 
 
-def launch(request_id: str = "r1", **fields: Any) -> pb.LaunchCampaignRequest:
+def launch(request_id: str = "r1", **fields: Any) -> campaigns_pb2.LaunchCampaignRequest:
     made = {"campaign_id": "c1", "item_id": "i02", "event_type": "offer"} | fields
-    return pb.LaunchCampaignRequest(
-        request_id=request_id, campaign=pb.Campaign(audience=Parameters(count=5), **made)
+    return campaigns_pb2.LaunchCampaignRequest(
+        request_id=request_id, campaign=campaigns_pb2.Campaign(audience=Parameters(count=5), **made)
     )
 
 
@@ -279,20 +293,22 @@ async def test_a_campaign_makes_events_once_and_can_be_cancelled(world: Candidat
     dry.dry_run = True
     assert (await world.stub.LaunchCampaign(dry)).campaign.audience_size == 5
     with pytest.raises(grpc.aio.AioRpcError) as missing:
-        await world.stub.GetCampaign(pb.GetCampaignRequest(campaign_id="c1"))
+        await world.stub.GetCampaign(campaigns_pb2.GetCampaignRequest(campaign_id="c1"))
     assert missing.value.code() is grpc.StatusCode.NOT_FOUND
     answer = await world.stub.LaunchCampaign(launch())
-    assert answer.campaign.state == pb.CAMPAIGN_STATE_LAUNCHED
+    assert answer.campaign.state == campaigns_pb2.CAMPAIGN_STATE_LAUNCHED
     assert answer.campaign.event_count == answer.campaign.audience_size == 5
     events = [event for pool in (await world.pool(*USERS, "new")).values() for event in pool]
     assert [event.campaign_id for event in events] == ["c1"] * 5
     assert {event.source for event in events} == {"campaign"}
-    cancelled = await world.stub.CancelCampaign(pb.CancelCampaignRequest(campaign_id="c1"))
+    cancelled = await world.stub.CancelCampaign(
+        campaigns_pb2.CancelCampaignRequest(campaign_id="c1")
+    )
     assert cancelled.cancelled_count == 5
-    assert cancelled.campaign.state == pb.CAMPAIGN_STATE_CANCELLED
+    assert cancelled.campaign.state == campaigns_pb2.CAMPAIGN_STATE_CANCELLED
     assert await world.pool(*USERS, "new") == {}
     assert await world.stub.LaunchCampaign(launch()) == answer
-    again = await world.stub.CancelCampaign(pb.CancelCampaignRequest(campaign_id="c1"))
+    again = await world.stub.CancelCampaign(campaigns_pb2.CancelCampaignRequest(campaign_id="c1"))
     assert again.cancelled_count == 0
 
 
@@ -319,7 +335,10 @@ async def test_a_campaign_makes_events_once_and_can_be_cancelled(world: Candidat
     ],
 )
 async def test_wrong_launches(
-    world: Candidate, request_: pb.LaunchCampaignRequest, code: grpc.StatusCode, reason: str
+    world: Candidate,
+    request_: campaigns_pb2.LaunchCampaignRequest,
+    code: grpc.StatusCode,
+    reason: str,
 ) -> None:
     await world.stub.LaunchCampaign(launch())
     with pytest.raises(grpc.aio.AioRpcError) as failure:

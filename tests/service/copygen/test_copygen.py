@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2
 from heliograph.copygen.v1alpha1 import copygen_pb2, copygen_pb2_grpc
-from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2_grpc
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 from sqlalchemy import text
 
@@ -49,23 +49,23 @@ class Peers(candidate_pb2_grpc.CandidateServiceServicer, policy_pb2_grpc.PolicyS
         """Entries before it have been dropped."""
 
     async def WatchItems(
-        self, request: candidate_pb2.WatchItemsRequest, context: Any
-    ) -> AsyncIterator[candidate_pb2.WatchItemsResponse]:
+        self, request: catalogue_pb2.WatchItemsRequest, context: Any
+    ) -> AsyncIterator[catalogue_pb2.WatchItemsResponse]:
         read = int(request.cursor or 0)
         if read < len(self.content):
-            yield candidate_pb2.WatchItemsResponse(
+            yield catalogue_pb2.WatchItemsResponse(
                 items=[event_pb2.Item(item_id="50", title="Star Wars", content_version=1)],
                 event_types=self.content[read:],
                 cursor=str(len(self.content)),
             )
 
     async def ReadFeed(
-        self, request: policy_pb2.ReadFeedRequest, context: Any
-    ) -> policy_pb2.ReadFeedResponse:
+        self, request: feed_pb2.ReadFeedRequest, context: Any
+    ) -> feed_pb2.ReadFeedResponse:
         read = int((request.cursor or f"0:{self.oldest_entry}").split(":")[1])
         if read < self.oldest_entry:
             await context.abort(grpc.StatusCode.OUT_OF_RANGE, "cursor is too old")
-        return policy_pb2.ReadFeedResponse(
+        return feed_pb2.ReadFeedResponse(
             entries=self.entries[read:], cursor=f"0:{len(self.entries)}"
         )
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2, pool_pb2
 from heliograph.copygen.v1alpha1 import copygen_pb2, copygen_pb2_grpc
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import decide_pb2, deliveries_pb2, policy_pb2_grpc, recipients_pb2
 from heliograph.ranker.v1alpha1 import ranker_pb2, ranker_pb2_grpc
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2, status_pb2
 
@@ -44,10 +44,10 @@ class ReadyState:
 class DeliveryState:
     """A delivery in the outbox."""
 
-    delivery: policy_pb2.Delivery
+    delivery: deliveries_pb2.Delivery
     due: datetime
-    end: policy_pb2.DeliveryAck | None = None
-    acks: list[policy_pb2.DeliveryAck] = field(default_factory=list)
+    end: deliveries_pb2.DeliveryAck | None = None
+    acks: list[deliveries_pb2.DeliveryAck] = field(default_factory=list)
 
 
 class Peers:
@@ -72,11 +72,11 @@ class Peers:
         self.on_read_pool: Any = None
         self.types: dict[str, event_pb2.EventType] = {}
         self.pool: dict[Key, event_pb2.Event] = {}
-        self.ends: dict[Key, candidate_pb2.Settlement] = {}
+        self.ends: dict[Key, pool_pb2.Settlement] = {}
         self.arrivals: list[str] = []
         self.ready: dict[Key, ReadyState] = {}
         self.recipients: set[str] = set()
-        self.decisions: dict[Key, policy_pb2.Decision] = {}
+        self.decisions: dict[Key, decide_pb2.Decision] = {}
         self.deliveries: dict[str, DeliveryState] = {}
         self.erased: defaultdict[str, set[str]] = defaultdict(set)
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
@@ -164,7 +164,7 @@ class Candidate(candidate_pb2_grpc.CandidateServiceServicer):
         await self.books.gate("GetEventType", request, context)
         if request.name not in self.books.types:
             await context.abort(grpc.StatusCode.NOT_FOUND, "unknown")
-        return candidate_pb2.GetEventTypeResponse(event_type=self.books.types[request.name])
+        return catalogue_pb2.GetEventTypeResponse(event_type=self.books.types[request.name])
 
     async def ReadArrivals(self, request: Any, context: Any) -> Any:
         await self.books.gate("ReadArrivals", request, context)
@@ -173,7 +173,7 @@ class Candidate(candidate_pb2_grpc.CandidateServiceServicer):
             await context.abort(grpc.StatusCode.OUT_OF_RANGE, "the cursor lies in the future")
         some = self.books.arrivals[first : first + request.limit]
         after = first + len(some)
-        return candidate_pb2.ReadArrivalsResponse(
+        return pool_pb2.ReadArrivalsResponse(
             user_ids=list(dict.fromkeys(some)),
             cursor=str(after) if after else "",
             more=after < len(self.books.arrivals),
@@ -181,7 +181,7 @@ class Candidate(candidate_pb2_grpc.CandidateServiceServicer):
 
     async def ReadPool(self, request: Any, context: Any) -> Any:
         await self.books.gate("ReadPool", request, context)
-        response = candidate_pb2.ReadPoolResponse(event_types=self.books.types.values())
+        response = pool_pb2.ReadPoolResponse(event_types=self.books.types.values())
         for user in request.user_ids:
             if events := self.books.open_events(user):
                 response.pools.add(user_id=user, events=events[: request.limit_per_user])
@@ -205,7 +205,7 @@ class Candidate(candidate_pb2_grpc.CandidateServiceServicer):
                 self.books.ends[key] = settlement
                 ended += 1
         await self.books.answered("SettlePool", context)
-        return candidate_pb2.SettlePoolResponse(ended_count=ended)
+        return pool_pb2.SettlePoolResponse(ended_count=ended)
 
     async def LeaseReady(self, request: Any, context: Any) -> Any:
         now = await self.books.gate("LeaseReady", request, context)
@@ -213,9 +213,7 @@ class Candidate(candidate_pb2_grpc.CandidateServiceServicer):
         for state in due[: request.limit]:
             state.due = now + request.lease_duration.ToTimedelta()
         events = [state.event for state in due[: request.limit]]
-        return candidate_pb2.LeaseReadyResponse(
-            events=events, event_types=self.books.types.values()
-        )
+        return pool_pb2.LeaseReadyResponse(events=events, event_types=self.books.types.values())
 
     async def SettleReady(self, request: Any, context: Any) -> Any:
         now = await self.books.gate("SettleReady", request, context)
@@ -227,12 +225,12 @@ class Candidate(candidate_pb2_grpc.CandidateServiceServicer):
             later = settlement.HasField("retry_time")
             state.due = settlement.retry_time.ToDatetime(tzinfo=UTC) if later else now
         await self.books.answered("SettleReady", context)
-        return candidate_pb2.SettleReadyResponse()
+        return pool_pb2.SettleReadyResponse()
 
     async def EraseUser(self, request: Any, context: Any) -> Any:
         await self.books.gate("EraseUser.candidate", request, context)
         self.books.erased["candidate"].add(request.user_id)
-        return candidate_pb2.EraseUserResponse()
+        return catalogue_pb2.EraseUserResponse()
 
 
 class Ranker(ranker_pb2_grpc.RankerServiceServicer):
@@ -270,7 +268,7 @@ class Policy(policy_pb2_grpc.PolicyServiceServicer):
 
     async def GetUserContexts(self, request: Any, context: Any) -> Any:
         now = await self.books.gate("GetUserContexts", request, context)
-        response = policy_pb2.GetUserContextsResponse()
+        response = recipients_pb2.GetUserContextsResponse()
         for user in request.user_ids:
             if user in self.books.recipients:
                 known = response.contexts.add(user_id=user, segment="core", locale="en")
@@ -281,7 +279,7 @@ class Policy(policy_pb2_grpc.PolicyServiceServicer):
     async def Decide(self, request: Any, context: Any) -> Any:
         now = await self.books.gate("Decide", request, context)
         await self.books.check_poison((e for s in request.slots for e in s.events), context)
-        response = policy_pb2.DecideResponse()
+        response = decide_pb2.DecideResponse()
         for index, slot in enumerate(request.slots):
             assert not violations(slot), violations(slot)
             if slot.user_id not in self.books.recipients:
@@ -297,7 +295,7 @@ class Policy(policy_pb2_grpc.PolicyServiceServicer):
         key = slot.user_id, slot.slot_id
         if key in self.books.decisions:
             return self.books.decisions[key]
-        decision = policy_pb2.Decision(user_id=slot.user_id, slot_id=slot.slot_id)
+        decision = decide_pb2.Decision(user_id=slot.user_id, slot_id=slot.slot_id)
         if (until := self.books.deferred.get(slot.events[0].event_id, now)) > now:
             decision.reason = "DEFERRED"
             decision.outcomes.add(event_id=slot.events[0].event_id, reason="QUIET_HOURS")
@@ -320,7 +318,7 @@ class Policy(policy_pb2_grpc.PolicyServiceServicer):
         decision.outcomes.add(
             event_id=event.event_id, end=notification_pb2.EVENT_END_SENT, reason="SENT"
         )
-        delivery = policy_pb2.Delivery(
+        delivery = deliveries_pb2.Delivery(
             delivery_id=decision.delivery_id,
             decision_id=decision.decision_id,
             user_id=event.user_id,
@@ -338,7 +336,7 @@ class Policy(policy_pb2_grpc.PolicyServiceServicer):
         for state in due[: request.limit]:
             state.due = now + request.lease_duration.ToTimedelta()
             state.delivery.attempt += 1
-        return policy_pb2.LeaseDeliveriesResponse(
+        return deliveries_pb2.LeaseDeliveriesResponse(
             deliveries=[state.delivery for state in due[: request.limit]]
         )
 
@@ -348,18 +346,18 @@ class Policy(policy_pb2_grpc.PolicyServiceServicer):
             assert not violations(ack), violations(ack)
             state = self.books.deliveries[ack.delivery_id]
             state.acks.append(ack)
-            if ack.end == policy_pb2.DELIVERY_END_RETRY:
+            if ack.end == deliveries_pb2.DELIVERY_END_RETRY:
                 state.due = ack.retry_time.ToDatetime(tzinfo=UTC)
             elif state.end is None:
                 state.end = ack
         await self.books.answered("AckDeliveries", context)
-        return policy_pb2.AckDeliveriesResponse(accepted_count=len(request.acks))
+        return deliveries_pb2.AckDeliveriesResponse(accepted_count=len(request.acks))
 
     async def EraseUser(self, request: Any, context: Any) -> Any:
         await self.books.gate("EraseUser.policy", request, context)
         self.books.erased["policy"].add(request.user_id)
         self.books.recipients.discard(request.user_id)
-        return policy_pb2.EraseUserResponse()
+        return recipients_pb2.EraseUserResponse()
 
 
 class Copygen(copygen_pb2_grpc.CopygenServiceServicer):

@@ -9,7 +9,7 @@ from itertools import pairwise
 import grpc
 import pytest
 from heliograph.pacer.v1alpha1 import pacer_pb2
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import deliveries_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.pacer.adapters.inbox import InboxAdapter
@@ -38,7 +38,7 @@ class Channel:
 @pytest.fixture
 def delivery(peers: Peers) -> DeliveryState:
     """A delivery in the outbox, due in the morning."""
-    made = policy_pb2.Delivery(
+    made = deliveries_pb2.Delivery(
         delivery_id="20260105.d1",
         decision_id="20260105.x",
         user_id="ann",
@@ -70,7 +70,7 @@ async def test_delivered_is_acknowledged_with_its_words(
     answer = await pacer.process(MORNING)
     assert answer.delivery_count == 1
     assert delivery.end is not None
-    assert delivery.end.end == policy_pb2.DELIVERY_END_DELIVERED
+    assert delivery.end.end == deliveries_pb2.DELIVERY_END_DELIVERED
     assert delivery.end.variant_id == "template"
     (attempt,) = await attempts(pacer)
     assert (attempt.attempt, attempt.adapter, attempt.delivered) == (1, "inbox", True)
@@ -83,7 +83,7 @@ async def test_failures_are_retried_with_growing_pauses_and_end_dead(
     times = await run_until_ended(pacer, delivery)
     assert len(times) == 8
     assert delivery.end is not None
-    assert delivery.end.end == policy_pb2.DELIVERY_END_DEAD
+    assert delivery.end.end == deliveries_pb2.DELIVERY_END_DEAD
     assert delivery.end.error == "OSError: disk full"
     pauses = [later - sooner for sooner, later in pairwise(times)]
     for number, pause in enumerate(pauses):
@@ -107,8 +107,8 @@ async def test_failed_once_then_delivered(
 @pytest.mark.parametrize(
     ("outcome", "end"),
     [
-        (Outcome.UNREACHABLE, policy_pb2.DELIVERY_END_UNREACHABLE),
-        (Outcome.REFUSED, policy_pb2.DELIVERY_END_DEAD),
+        (Outcome.UNREACHABLE, deliveries_pb2.DELIVERY_END_UNREACHABLE),
+        (Outcome.REFUSED, deliveries_pb2.DELIVERY_END_DEAD),
     ],
 )
 async def test_permanent_failures_end_at_once(
@@ -116,7 +116,7 @@ async def test_permanent_failures_end_at_once(
     delivery: DeliveryState,
     monkeypatch: pytest.MonkeyPatch,
     outcome: Outcome,
-    end: policy_pb2.DeliveryEnd.ValueType,
+    end: deliveries_pb2.DeliveryEnd.ValueType,
 ) -> None:
     Channel(outcome).install(monkeypatch)
     await pacer.process(MORNING)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import decide_pb2
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 
 from services.policy.timestamps import timestamp
@@ -72,7 +72,7 @@ def slot(
     time: datetime = NOW,
     scores: Sequence[float] | None = None,
     slot_id: str = "",
-) -> policy_pb2.Slot:
+) -> decide_pb2.Slot:
     """A ranked slot; by default earlier events score higher, and push higher than e-mail."""
     given = scores
     if given is None:
@@ -81,7 +81,7 @@ def slot(
             for place in range(len(events))
             for value in (0.5 / (place + 1), 0.25 / (place + 1), 0.1 / (place + 1))
         ]
-    return policy_pb2.Slot(
+    return decide_pb2.Slot(
         user_id=user_id,
         slot_id=slot_id or f"{time:%Y%m%dT%H%M}",
         slot_time=timestamp(time),
@@ -92,9 +92,9 @@ def slot(
     )
 
 
-def ready(one: event_pb2.Event, time: datetime = NOW) -> policy_pb2.Slot:
+def ready(one: event_pb2.Event, time: datetime = NOW) -> decide_pb2.Slot:
     """The slot of a ready event."""
-    return policy_pb2.Slot(
+    return decide_pb2.Slot(
         user_id=one.user_id,
         slot_id=f"event:{one.event_id}",
         slot_time=timestamp(time),
@@ -104,14 +104,14 @@ def ready(one: event_pb2.Event, time: datetime = NOW) -> policy_pb2.Slot:
 
 async def decide(
     policy: Policy,
-    *slots: policy_pb2.Slot,
+    *slots: decide_pb2.Slot,
     moment: datetime = NOW,
     types: Sequence[event_pb2.EventType] = TYPES,
     dry_run: bool = False,
     trained: Sequence[notification_pb2.Head.ValueType] = (),
-) -> policy_pb2.DecideResponse:
+) -> decide_pb2.DecideResponse:
     """Decide at a moment."""
-    request = policy_pb2.DecideRequest(
+    request = decide_pb2.DecideRequest(
         slots=slots, event_types=types, heads=HEADS, trained_heads=trained, dry_run=dry_run
     )
     with at(moment):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import deliveries_pb2, feed_pb2, policy_pb2_grpc, recipients_pb2
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 from sqlalchemy import text
 
@@ -64,33 +64,33 @@ class Policy:
             return await work.rows(text(statement), params)
 
     async def upsert(
-        self, *recipients: policy_pb2.Recipient, moment: datetime = NOW
-    ) -> policy_pb2.UpsertRecipientsResponse:
+        self, *recipients: recipients_pb2.Recipient, moment: datetime = NOW
+    ) -> recipients_pb2.UpsertRecipientsResponse:
         """UpsertRecipients with one batch."""
-        request = policy_pb2.UpsertRecipientsRequest(recipients=recipients)
+        request = recipients_pb2.UpsertRecipientsRequest(recipients=recipients)
         with at(moment):
             return await self.stub.UpsertRecipients(iter([request]))
 
     async def lease(
         self, owner: str = "pacer-1", moment: datetime = NOW, limit: int = 0
-    ) -> policy_pb2.LeaseDeliveriesResponse:
+    ) -> deliveries_pb2.LeaseDeliveriesResponse:
         """LeaseDeliveries."""
-        request = policy_pb2.LeaseDeliveriesRequest(owner=owner, limit=limit)
+        request = deliveries_pb2.LeaseDeliveriesRequest(owner=owner, limit=limit)
         with at(moment):
             return await self.stub.LeaseDeliveries(request)
 
     async def ack(
-        self, *acks: policy_pb2.DeliveryAck, owner: str = "pacer-1", moment: datetime = NOW
-    ) -> policy_pb2.AckDeliveriesResponse:
+        self, *acks: deliveries_pb2.DeliveryAck, owner: str = "pacer-1", moment: datetime = NOW
+    ) -> deliveries_pb2.AckDeliveriesResponse:
         """AckDeliveries."""
         with at(moment):
             return await self.stub.AckDeliveries(
-                policy_pb2.AckDeliveriesRequest(owner=owner, acks=acks)
+                deliveries_pb2.AckDeliveriesRequest(owner=owner, acks=acks)
             )
 
     async def feed(self, cursor: str = "") -> list[feed_pb2.FeedEntry]:
         """All entries after a cursor."""
-        answer = await self.stub.ReadFeed(policy_pb2.ReadFeedRequest(cursor=cursor, limit=10_000))
+        answer = await self.stub.ReadFeed(feed_pb2.ReadFeedRequest(cursor=cursor, limit=10_000))
         return list(answer.entries)
 
     async def sends_of(self, user_id: str) -> list[str]:
@@ -120,25 +120,25 @@ class Policy:
             await work.commit()
 
 
-def recipient(user_id: str = "ann", **fields: Any) -> policy_pb2.Recipient:
+def recipient(user_id: str = "ann", **fields: Any) -> recipients_pb2.Recipient:
     """A recipient opted in to and reachable through all channels."""
     defaults: dict[str, Any] = {
         "time_zone": "America/New_York",
         "opt_ins": [PUSH, EMAIL, IN_APP],
         "endpoints": [
-            policy_pb2.Endpoint(channel=PUSH, address=f"token-{user_id}"),
-            policy_pb2.Endpoint(channel=EMAIL, address=f"{user_id}@example.org"),
-            policy_pb2.Endpoint(channel=IN_APP, address=user_id),
+            recipients_pb2.Endpoint(channel=PUSH, address=f"token-{user_id}"),
+            recipients_pb2.Endpoint(channel=EMAIL, address=f"{user_id}@example.org"),
+            recipients_pb2.Endpoint(channel=IN_APP, address=user_id),
         ],
         "create_time": timestamp(NOW - timedelta(days=100)),
     }
-    return policy_pb2.Recipient(user_id=user_id, **(defaults | fields))
+    return recipients_pb2.Recipient(user_id=user_id, **(defaults | fields))
 
 
-def delivered(one: Sent, **fields: Any) -> policy_pb2.DeliveryAck:
+def delivered(one: Sent, **fields: Any) -> deliveries_pb2.DeliveryAck:
     """A report that the channel took a delivery."""
-    return policy_pb2.DeliveryAck(
-        delivery_id=one.delivery_id, end=policy_pb2.DELIVERY_END_DELIVERED, **fields
+    return deliveries_pb2.DeliveryAck(
+        delivery_id=one.delivery_id, end=deliveries_pb2.DELIVERY_END_DELIVERED, **fields
     )
 
 

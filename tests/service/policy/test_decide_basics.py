@@ -6,7 +6,14 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import (
+    decide_pb2,
+    explanation_pb2,
+    recipients_pb2,
+    reports_pb2,
+    sendability_pb2,
+    stop_switches_pb2,
+)
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 from sqlalchemy import text
 
@@ -137,8 +144,8 @@ async def test_in_app_is_the_fallback_only(policy: Policy) -> None:
     assert made.channel == PUSH
     with at(NOW):
         await policy.stub.Pause(
-            policy_pb2.PauseRequest(
-                stop_switch=policy_pb2.StopSwitch(channel=PUSH), reason="push is broken"
+            stop_switches_pb2.PauseRequest(
+                stop_switch=stop_switches_pb2.StopSwitch(channel=PUSH), reason="push is broken"
             )
         )
     (made,) = (await decide(policy, asked, types=[kind])).decisions
@@ -174,8 +181,9 @@ async def test_a_ready_event_held_back_for_now_is_deferred(policy: Policy) -> No
 async def test_a_ready_event_held_back_for_good_ends(policy: Policy) -> None:
     with at(NOW):
         await policy.stub.PutPreferences(
-            policy_pb2.PutPreferencesRequest(
-                user_id="ann", preferences=policy_pb2.Preferences(muted_topics={"friends": True})
+            recipients_pb2.PutPreferencesRequest(
+                user_id="ann",
+                preferences=recipients_pb2.Preferences(muted_topics={"friends": True}),
             )
         )
     message = event("m", kind=READY.name)
@@ -210,7 +218,7 @@ async def test_expired_events_end_and_others_stay(policy: Policy) -> None:
         (slot(event("x"), slot_id="event:y"), "INVALID_FIELD", "slot_id"),
         (slot(), "INVALID_FIELD", "events"),
         (
-            policy_pb2.Slot(
+            decide_pb2.Slot(
                 user_id="ann",
                 slot_id="s",
                 slot_time=timestamp(NOW),
@@ -237,14 +245,14 @@ async def test_expired_events_end_and_others_stay(policy: Policy) -> None:
             "slot_time",
         ),
         (
-            policy_pb2.Slot(user_id="ann", slot_id="s", events=[event("x")], scores=[0, 0, 0]),
+            decide_pb2.Slot(user_id="ann", slot_id="s", events=[event("x")], scores=[0, 0, 0]),
             "INVALID_FIELD",
             "slot_time",
         ),
     ],
 )
 async def test_a_bad_slot_is_rejected_and_loses_no_good_one(
-    policy: Policy, broken: policy_pb2.Slot, reason: str, field: str | None
+    policy: Policy, broken: decide_pb2.Slot, reason: str, field: str | None
 ) -> None:
     good = slot(event("a"))
     answer = await decide(policy, broken, good, good)
@@ -268,9 +276,9 @@ async def test_explanation_tells_rules_options_and_what_followed(policy: Policy)
     asked = slot(old, event("a", "bea"), event("b", "bea"), user_id="bea")
     (made,) = (await decide(policy, asked)).decisions
     await policy.stub.ReportEngagement(
-        policy_pb2.ReportEngagementRequest(
+        reports_pb2.ReportEngagementRequest(
             engagements=[
-                policy_pb2.Engagement(
+                reports_pb2.Engagement(
                     engagement_id="g1",
                     decision_id=made.decision_id,
                     user_id="bea",
@@ -280,7 +288,7 @@ async def test_explanation_tells_rules_options_and_what_followed(policy: Policy)
             ]
         )
     )
-    request = policy_pb2.ExplainDecisionRequest(decision_id=made.decision_id)
+    request = explanation_pb2.ExplainDecisionRequest(decision_id=made.decision_id)
     told = await policy.stub.ExplainDecision(request)
     assert told.decision == made
     left = [one for one in told.options if not one.removed_by]
@@ -307,7 +315,9 @@ async def test_explanation_tells_rules_options_and_what_followed(policy: Policy)
 async def test_unknown_decisions_are_not_found(policy: Policy) -> None:
     for name in ("20260105.0123456789abcdef0123", "nonsense"):
         with pytest.raises(grpc.aio.AioRpcError) as missing:
-            await policy.stub.ExplainDecision(policy_pb2.ExplainDecisionRequest(decision_id=name))
+            await policy.stub.ExplainDecision(
+                explanation_pb2.ExplainDecisionRequest(decision_id=name)
+            )
         assert missing.value.code() is grpc.StatusCode.NOT_FOUND
 
 
@@ -318,7 +328,7 @@ async def test_decisions_are_listed_newest_first_by_pages(policy: Policy) -> Non
     seen: list[str] = []
     token = ""
     while True:
-        request = policy_pb2.ListDecisionsRequest(user_id="ann", page_size=2, page_token=token)
+        request = explanation_pb2.ListDecisionsRequest(user_id="ann", page_size=2, page_token=token)
         page = await policy.stub.ListDecisions(request)
         seen.extend(made.slot_id for made in page.decisions)
         token = page.next_page_token
@@ -327,7 +337,7 @@ async def test_decisions_are_listed_newest_first_by_pages(policy: Policy) -> Non
     assert seen == [f"{time:%Y%m%dT%H%M}" for time in reversed(times)]
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await policy.stub.ListDecisions(
-            policy_pb2.ListDecisionsRequest(user_id="ann", page_token="nonsense")
+            explanation_pb2.ListDecisionsRequest(user_id="ann", page_token="nonsense")
         )
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
@@ -338,7 +348,7 @@ async def test_sendability_follows_the_rules_of_a_decision(policy: Policy) -> No
     found: dict[str, tuple[int, int]] = {}
     with at(NOW):
         async for chunk in policy.stub.StreamSendability(
-            policy_pb2.StreamSendabilityRequest(chunk_size=2)
+            sendability_pb2.StreamSendabilityRequest(chunk_size=2)
         ):
             columns = zip(
                 chunk.user_ids, chunk.sendable_channels, chunk.remaining_today, strict=True

@@ -9,7 +9,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import grpc
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import decide_pb2
 
 from services.policy.batch import Caps
 from services.policy.channel_bits import EMAIL, PUSH
@@ -19,7 +19,7 @@ from tests.service.policy.recorded import Policy, recipient
 USERS = [f"user-{number:02}" for number in range(12)]
 
 
-async def _patiently(policy: Policy, slots: list[policy_pb2.Slot]) -> policy_pb2.DecideResponse:
+async def _patiently(policy: Policy, slots: list[decide_pb2.Slot]) -> decide_pb2.DecideResponse:
     """Again while another transaction is in the way, as the pacer does."""
     for _ in range(20):
         try:
@@ -68,7 +68,7 @@ async def test_invariant_5_over_two_days_of_racing_deciders(policy: Policy) -> N
     for hour in range(0, 48, 2):
         moment = NOW + timedelta(hours=hour)
 
-        async def race(decider: int, moment=moment, hour=hour) -> policy_pb2.DecideResponse:
+        async def race(decider: int, moment=moment, hour=hour) -> decide_pb2.DecideResponse:
             slots = [
                 slot(
                     event(f"{hour}-{decider}", name, expire_time=None),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import numpy as np
 import pytest
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import control_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.runtime.clock import at
@@ -18,16 +18,16 @@ from tests.service.policy.recorded import EMAIL, PUSH, Policy, recipient
 
 MIDNIGHT = datetime(2026, 1, 5, tzinfo=UTC)
 ONLY_PUSH = event_type(channels=(PUSH,))
-CELL = policy_pb2.Cell(segment="dormant", channel=PUSH)
+CELL = control_pb2.Cell(segment="dormant", channel=PUSH)
 
 
 def target(
-    per_day: float | None = 40.0, request_id: str = "r1", cell: policy_pb2.Cell = CELL
-) -> policy_pb2.SetTargetRequest:
-    given = policy_pb2.Target(cell=cell)
+    per_day: float | None = 40.0, request_id: str = "r1", cell: control_pb2.Cell = CELL
+) -> control_pb2.SetTargetRequest:
+    given = control_pb2.Target(cell=cell)
     if per_day is not None:
         given.per_day = per_day
-    return policy_pb2.SetTargetRequest(request_id=request_id, target=given)
+    return control_pb2.SetTargetRequest(request_id=request_id, target=given)
 
 
 async def refused(call: Awaitable[object]) -> grpc.aio.AioRpcError:
@@ -36,9 +36,9 @@ async def refused(call: Awaitable[object]) -> grpc.aio.AioRpcError:
     return caught.value
 
 
-async def volume(policy: Policy, moment: datetime, day: str = "") -> policy_pb2.CellVolume:
+async def volume(policy: Policy, moment: datetime, day: str = "") -> control_pb2.CellVolume:
     with at(moment):
-        request = policy_pb2.WatchVolumeRequest(once=True, day=day)
+        request = control_pb2.WatchVolumeRequest(once=True, day=day)
         (answer,) = [one async for one in policy.stub.WatchVolume(request)]
     (cell,) = answer.cells
     return cell
@@ -52,7 +52,7 @@ async def test_a_target_is_set_once_per_request_id(policy: Policy) -> None:
         assert await policy.stub.SetTarget(target()) == first
         error = await refused(policy.stub.SetTarget(target(per_day=50)))
         assert error.code() is grpc.StatusCode.ALREADY_EXISTS
-        (known,) = (await policy.stub.GetThresholds(policy_pb2.GetThresholdsRequest())).thresholds
+        (known,) = (await policy.stub.GetThresholds(control_pb2.GetThresholdsRequest())).thresholds
     assert known.target_per_day == 40
     assert known.step_count == 0
 
@@ -66,20 +66,20 @@ async def test_a_target_is_set_once_per_request_id(policy: Policy) -> None:
         (target(per_day=None), "INVALID_ARGUMENT", "target.volume"),
         (target(request_id=""), "INVALID_ARGUMENT", "request_id"),
         (
-            target(cell=policy_pb2.Cell(segment="nobody", channel=PUSH)),
+            target(cell=control_pb2.Cell(segment="nobody", channel=PUSH)),
             "INVALID_ARGUMENT",
             "target.cell.segment",
         ),
-        (target(cell=policy_pb2.Cell(segment="core")), "INVALID_ARGUMENT", "target.cell.channel"),
+        (target(cell=control_pb2.Cell(segment="core")), "INVALID_ARGUMENT", "target.cell.channel"),
         (
-            target(cell=policy_pb2.Cell(experiment_group="a\0b", segment="core", channel=PUSH)),
+            target(cell=control_pb2.Cell(experiment_group="a\0b", segment="core", channel=PUSH)),
             "INVALID_ARGUMENT",
             "target.cell.experiment_group",
         ),
     ],
 )
 async def test_a_bad_target_is_refused(
-    policy: Policy, request_: policy_pb2.SetTargetRequest, code: str, field: str
+    policy: Policy, request_: control_pb2.SetTargetRequest, code: str, field: str
 ) -> None:
     error = await refused(policy.stub.SetTarget(request_))
     assert error.code().name == code
@@ -88,8 +88,8 @@ async def test_a_bad_target_is_refused(
 
 
 async def test_following_another_group_comes_later(policy: Policy) -> None:
-    request = policy_pb2.SetTargetRequest(
-        request_id="r", target=policy_pb2.Target(cell=CELL, follow_group="control")
+    request = control_pb2.SetTargetRequest(
+        request_id="r", target=control_pb2.Target(cell=CELL, follow_group="control")
     )
     error = await refused(policy.stub.SetTarget(request))
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -127,7 +127,7 @@ async def test_the_first_offers_open_a_cell_at_its_share(policy: Policy) -> None
     made = (await decide(policy, *slots)).decisions
     assert sum(one.send for one in made) == pytest.approx(25, abs=3)
     with at(NOW):
-        (known,) = (await policy.stub.GetThresholds(policy_pb2.GetThresholdsRequest())).thresholds
+        (known,) = (await policy.stub.GetThresholds(control_pb2.GetThresholdsRequest())).thresholds
     assert known.threshold == pytest.approx(0.875, abs=0.06)
     cell = await volume(policy, NOW)
     assert (cell.in_flight_count, cell.sent_count) == (sum(one.send for one in made), 0)
@@ -175,12 +175,12 @@ async def test_volume_follows_its_target_over_days(policy: Policy) -> None:
 async def test_watching_volume_tells_of_each_tick(policy: Policy) -> None:
     with at(NOW):
         await policy.stub.SetTarget(target())
-        watch = policy.stub.WatchVolume(policy_pb2.WatchVolumeRequest())
+        watch = policy.stub.WatchVolume(control_pb2.WatchVolumeRequest())
         first = await watch.read()
         assert [cell.target_per_day for cell in first.cells] == [40]
         second = asyncio.create_task(watch.read())
     with at(NOW + timedelta(minutes=10)):
-        await policy.stub.GetThresholds(policy_pb2.GetThresholdsRequest())
+        await policy.stub.GetThresholds(control_pb2.GetThresholdsRequest())
     assert len((await second).cells) == 1
     watch.cancel()
 
@@ -194,7 +194,7 @@ async def test_a_day_of_the_past_is_told_whole(policy: Policy) -> None:
     told = await volume(policy, tomorrow, day=f"{NOW:%Y-%m-%d}")
     assert (told.in_flight_count, told.paced_target) == (1, 40)
     with at(NOW):
-        watch = policy.stub.WatchVolume(policy_pb2.WatchVolumeRequest(day="2026-02-30"))
+        watch = policy.stub.WatchVolume(control_pb2.WatchVolumeRequest(day="2026-02-30"))
         error = await refused(watch.read())
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
 
@@ -202,11 +202,11 @@ async def test_a_day_of_the_past_is_told_whole(policy: Policy) -> None:
 Weight = tuple[notification_pb2.Head.ValueType, notification_pb2.Channel.ValueType, float]
 
 
-def objective(segment: str, *weights: Weight) -> policy_pb2.Objective:
-    return policy_pb2.Objective(
+def objective(segment: str, *weights: Weight) -> control_pb2.Objective:
+    return control_pb2.Objective(
         segment=segment,
         weights=[
-            policy_pb2.HeadWeight(head=head, channel=channel, weight=weight)
+            control_pb2.HeadWeight(head=head, channel=channel, weight=weight)
             for head, channel, weight in weights
         ],
     )
@@ -217,14 +217,14 @@ OPEN = notification_pb2.HEAD_PUSH_OPEN
 
 async def test_an_objective_rules_its_segment(policy: Policy) -> None:
     mine = objective("dormant", (OPEN, EMAIL, 2.0))
-    request = policy_pb2.PutObjectiveRequest(request_id="o1", objective=mine)
+    request = control_pb2.PutObjectiveRequest(request_id="o1", objective=mine)
     first = await policy.stub.PutObjective(request)
     assert first.objective == mine
     assert await policy.stub.PutObjective(request) == first
-    listed = await policy.stub.ListObjectives(policy_pb2.ListObjectivesRequest(page_size=1))
+    listed = await policy.stub.ListObjectives(control_pb2.ListObjectivesRequest(page_size=1))
     assert [one.segment for one in listed.objectives] == ["*"]
     rest = await policy.stub.ListObjectives(
-        policy_pb2.ListObjectivesRequest(page_token=listed.next_page_token)
+        control_pb2.ListObjectivesRequest(page_token=listed.next_page_token)
     )
     assert list(rest.objectives) == [mine]
     (made,) = (await decide(policy, slot(event("a"), scores=[0.4, 0, 0]))).decisions
@@ -244,9 +244,9 @@ async def test_an_objective_rules_its_segment(policy: Policy) -> None:
     ],
 )
 async def test_a_bad_objective_is_refused(
-    policy: Policy, given: policy_pb2.Objective, field: str
+    policy: Policy, given: control_pb2.Objective, field: str
 ) -> None:
-    request = policy_pb2.PutObjectiveRequest(request_id="o", objective=given)
+    request = control_pb2.PutObjectiveRequest(request_id="o", objective=given)
     error = await refused(policy.stub.PutObjective(request))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert field.encode() in _details(error)

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import experiments_pb2, recipients_pb2, stop_switches_pb2
 
 from services.runtime.clock import at
 from tests.service.policy.recorded import NOW, PUSH, Policy
@@ -16,22 +16,24 @@ from tests.service.policy.recorded import NOW, PUSH, Policy
 
 async def pause(
     policy: Policy, reason: str = "why", moment: datetime = NOW, **scope: Any
-) -> policy_pb2.PauseState:
-    request = policy_pb2.PauseRequest(stop_switch=policy_pb2.StopSwitch(**scope), reason=reason)
+) -> stop_switches_pb2.PauseState:
+    request = stop_switches_pb2.PauseRequest(
+        stop_switch=stop_switches_pb2.StopSwitch(**scope), reason=reason
+    )
     with at(moment):
         return (await policy.stub.Pause(request)).pause
 
 
 async def resume(policy: Policy, **scope: Any) -> bool:
-    request = policy_pb2.ResumeRequest(stop_switch=policy_pb2.StopSwitch(**scope))
+    request = stop_switches_pb2.ResumeRequest(stop_switch=stop_switches_pb2.StopSwitch(**scope))
     return (await policy.stub.Resume(request)).was_paused
 
 
-async def pauses(policy: Policy, size: int = 0) -> list[policy_pb2.PauseState]:
-    found: list[policy_pb2.PauseState] = []
+async def pauses(policy: Policy, size: int = 0) -> list[stop_switches_pb2.PauseState]:
+    found: list[stop_switches_pb2.PauseState] = []
     token = ""
     while True:
-        request = policy_pb2.ListPausesRequest(page_size=size, page_token=token)
+        request = stop_switches_pb2.ListPausesRequest(page_size=size, page_token=token)
         answer = await policy.stub.ListPauses(request)
         found.extend(answer.pauses)
         token = answer.next_page_token
@@ -39,22 +41,22 @@ async def pauses(policy: Policy, size: int = 0) -> list[policy_pb2.PauseState]:
             return found
 
 
-def experiment(name: str = "style", **fields: Any) -> policy_pb2.Experiment:
+def experiment(name: str = "style", **fields: Any) -> experiments_pb2.Experiment:
     defaults: dict[str, Any] = {
         "layer": "words",
         "share": 1.0,
         "active": True,
         "groups": [
-            policy_pb2.ExperimentGroup(name="warm", weight=1, overrides={"copy_style": "warm"})
+            experiments_pb2.ExperimentGroup(name="warm", weight=1, overrides={"copy_style": "warm"})
         ],
     }
-    return policy_pb2.Experiment(name=name, **(defaults | fields))
+    return experiments_pb2.Experiment(name=name, **(defaults | fields))
 
 
 async def put(
-    policy: Policy, request_id: str, wanted: policy_pb2.Experiment
-) -> policy_pb2.PutExperimentResponse:
-    request = policy_pb2.PutExperimentRequest(request_id=request_id, experiment=wanted)
+    policy: Policy, request_id: str, wanted: experiments_pb2.Experiment
+) -> experiments_pb2.PutExperimentResponse:
+    request = experiments_pb2.PutExperimentRequest(request_id=request_id, experiment=wanted)
     with at(NOW):
         return await policy.stub.PutExperiment(request)
 
@@ -83,7 +85,7 @@ async def test_pauses_are_listed_newest_first_over_pages(policy: Policy) -> None
 
     listed = [one.stop_switch for one in await pauses(policy, size=2)]
 
-    assert listed == [policy_pb2.StopSwitch(**scopes[k]) for k in (4, 2, 3, 0, 1)]
+    assert listed == [stop_switches_pb2.StopSwitch(**scopes[k]) for k in (4, 2, 3, 0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -110,8 +112,8 @@ async def test_malformed_pauses_are_refused(
 @pytest.mark.parametrize("token", ["nonsense", "W10", "WzksICJhIiwgMV0", "é"])
 async def test_page_tokens_of_elsewhere_are_refused(policy: Policy, token: str) -> None:
     for call, request in (
-        (policy.stub.ListPauses, policy_pb2.ListPausesRequest(page_token=token)),
-        (policy.stub.ListExperiments, policy_pb2.ListExperimentsRequest(page_token=token)),
+        (policy.stub.ListPauses, stop_switches_pb2.ListPausesRequest(page_token=token)),
+        (policy.stub.ListExperiments, experiments_pb2.ListExperimentsRequest(page_token=token)),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await call(request)  # type: ignore[operator]
@@ -123,7 +125,7 @@ async def test_an_experiment_reaches_the_users_contexts(policy: Policy) -> None:
 
     with at(NOW):
         contexts = await policy.stub.GetUserContexts(
-            policy_pb2.GetUserContextsRequest(user_ids=["ann"])
+            recipients_pb2.GetUserContextsRequest(user_ids=["ann"])
         )
 
     assert answer.version == 1
@@ -142,7 +144,9 @@ async def test_a_replayed_request_gets_the_first_answer(policy: Policy) -> None:
     replay = await put(policy, "r1", experiment())
 
     assert replay == first
-    (listed,) = (await policy.stub.ListExperiments(policy_pb2.ListExperimentsRequest())).experiments
+    (listed,) = (
+        await policy.stub.ListExperiments(experiments_pb2.ListExperimentsRequest())
+    ).experiments
     assert not listed.active
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await put(policy, "r1", experiment(share=0.5))
@@ -163,7 +167,7 @@ async def test_concurrent_experiments_never_share_more_than_their_layer(policy: 
 
     taken = await asyncio.gather(*(try_put(number) for number in range(6)))
 
-    listed = await policy.stub.ListExperiments(policy_pb2.ListExperimentsRequest(page_size=1))
+    listed = await policy.stub.ListExperiments(experiments_pb2.ListExperimentsRequest(page_size=1))
     assert 1 <= sum(taken) <= 2
     assert len(listed.experiments) == 1
     rows = await policy.rows("SELECT version FROM experiment_versions ORDER BY version")
@@ -178,17 +182,17 @@ async def test_concurrent_experiments_never_share_more_than_their_layer(policy: 
         ({"share": 1.1}, grpc.StatusCode.INVALID_ARGUMENT),
         ({"groups": []}, grpc.StatusCode.INVALID_ARGUMENT),
         (
-            {"groups": [policy_pb2.ExperimentGroup(name="g", weight=float("nan"))]},
+            {"groups": [experiments_pb2.ExperimentGroup(name="g", weight=float("nan"))]},
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
         (
-            {"groups": [policy_pb2.ExperimentGroup(name="g", weight=1)] * 2},
+            {"groups": [experiments_pb2.ExperimentGroup(name="g", weight=1)] * 2},
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
         (
             {
                 "groups": [
-                    policy_pb2.ExperimentGroup(
+                    experiments_pb2.ExperimentGroup(
                         name="g", weight=1, overrides={"cap_per_day": "many"}
                     )
                 ]
@@ -198,7 +202,7 @@ async def test_concurrent_experiments_never_share_more_than_their_layer(policy: 
         (
             {
                 "groups": [
-                    policy_pb2.ExperimentGroup(name="g", weight=1, overrides={"color": "red"})
+                    experiments_pb2.ExperimentGroup(name="g", weight=1, overrides={"color": "red"})
                 ]
             },
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -221,9 +225,9 @@ async def test_experiments_are_listed_by_name_over_pages(policy: Policy) -> None
     for number, name in enumerate(["c", "a", "b"]):
         await put(policy, f"r{number}", experiment(name, layer=name, active=False))
 
-    first = await policy.stub.ListExperiments(policy_pb2.ListExperimentsRequest(page_size=2))
+    first = await policy.stub.ListExperiments(experiments_pb2.ListExperimentsRequest(page_size=2))
     second = await policy.stub.ListExperiments(
-        policy_pb2.ListExperimentsRequest(page_size=2, page_token=first.next_page_token)
+        experiments_pb2.ListExperimentsRequest(page_size=2, page_token=first.next_page_token)
     )
 
     assert [one.name for one in first.experiments] == ["a", "b"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import deliveries_pb2, recipients_pb2, stop_switches_pb2
 
 from services.policy.timestamps import timestamp
 from services.runtime.clock import at
@@ -31,15 +31,15 @@ async def states(policy: Policy) -> dict[str, str]:
 
 
 def give_up(
-    one: Sent, end: policy_pb2.DeliveryEnd.ValueType = policy_pb2.DELIVERY_END_DEAD
-) -> policy_pb2.DeliveryAck:
-    return policy_pb2.DeliveryAck(delivery_id=one.delivery_id, end=end, error="refused")
+    one: Sent, end: deliveries_pb2.DeliveryEnd.ValueType = deliveries_pb2.DELIVERY_END_DEAD
+) -> deliveries_pb2.DeliveryAck:
+    return deliveries_pb2.DeliveryAck(delivery_id=one.delivery_id, end=end, error="refused")
 
 
-def retry(one: Sent, after: timedelta) -> policy_pb2.DeliveryAck:
-    return policy_pb2.DeliveryAck(
+def retry(one: Sent, after: timedelta) -> deliveries_pb2.DeliveryAck:
+    return deliveries_pb2.DeliveryAck(
         delivery_id=one.delivery_id,
-        end=policy_pb2.DELIVERY_END_RETRY,
+        end=deliveries_pb2.DELIVERY_END_RETRY,
         retry_time=timestamp(NOW + after),
         error="busy",
     )
@@ -237,7 +237,7 @@ async def test_a_dead_delivery_gives_volume_back_and_keeps_its_cap(policy: Polic
 
 
 async def test_an_unreachable_address_is_marked_and_the_next_one_taken(policy: Policy) -> None:
-    endpoints = [policy_pb2.Endpoint(channel=PUSH, address=f"token-{one}") for one in "ab"]
+    endpoints = [recipients_pb2.Endpoint(channel=PUSH, address=f"token-{one}") for one in "ab"]
     await policy.upsert(recipient("ann", endpoints=endpoints))
     one, two, three = Sent("1"), Sent("2"), Sent("3")
 
@@ -246,7 +246,7 @@ async def test_an_unreachable_address_is_marked_and_the_next_one_taken(policy: P
         await policy.store([sent])
         (leased,) = (await policy.lease()).deliveries
         addresses.append(leased.address)
-        await policy.ack(give_up(sent, policy_pb2.DELIVERY_END_UNREACHABLE))
+        await policy.ack(give_up(sent, deliveries_pb2.DELIVERY_END_UNREACHABLE))
     await policy.store([three])
     last = await policy.lease()
 
@@ -280,7 +280,9 @@ async def test_a_late_report_of_a_delivery_counts_after_the_lease_went_on(policy
 
 
 async def _pause(policy: Policy, **scope: Any) -> None:
-    request = policy_pb2.PauseRequest(stop_switch=policy_pb2.StopSwitch(**scope), reason="a test")
+    request = stop_switches_pb2.PauseRequest(
+        stop_switch=stop_switches_pb2.StopSwitch(**scope), reason="a test"
+    )
     with at(NOW):
         await policy.stub.Pause(request)
 
@@ -288,8 +290,8 @@ async def _pause(policy: Policy, **scope: Any) -> None:
 async def _mute(policy: Policy, **fields: Any) -> None:
     with at(NOW):
         await policy.stub.PutPreferences(
-            policy_pb2.PutPreferencesRequest(
-                user_id="ann", preferences=policy_pb2.Preferences(**fields)
+            recipients_pb2.PutPreferencesRequest(
+                user_id="ann", preferences=recipients_pb2.Preferences(**fields)
             )
         )
 
@@ -297,7 +299,7 @@ async def _mute(policy: Policy, **fields: Any) -> None:
 async def _snooze(policy: Policy) -> None:
     until = timestamp(NOW + timedelta(hours=1))
     with at(NOW):
-        await policy.stub.Snooze(policy_pb2.SnoozeRequest(user_id="ann", until_time=until))
+        await policy.stub.Snooze(recipients_pb2.SnoozeRequest(user_id="ann", until_time=until))
 
 
 CAUSES: dict[str, Any] = {
@@ -395,15 +397,23 @@ async def test_bad_reports_do_not_lose_the_good_one(policy: Policy) -> None:
 
     answer = await policy.ack(
         delivered(one),
-        policy_pb2.DeliveryAck(delivery_id=one.delivery_id),
-        policy_pb2.DeliveryAck(delivery_id=one.delivery_id, end=policy_pb2.DELIVERY_END_RETRY),
-        policy_pb2.DeliveryAck(delivery_id="nonsense", end=policy_pb2.DELIVERY_END_DELIVERED),
-        policy_pb2.DeliveryAck(delivery_id="20260105.other", end=policy_pb2.DELIVERY_END_DELIVERED),
-        policy_pb2.DeliveryAck(delivery_id="20269999.other", end=policy_pb2.DELIVERY_END_DELIVERED),
+        deliveries_pb2.DeliveryAck(delivery_id=one.delivery_id),
+        deliveries_pb2.DeliveryAck(
+            delivery_id=one.delivery_id, end=deliveries_pb2.DELIVERY_END_RETRY
+        ),
+        deliveries_pb2.DeliveryAck(
+            delivery_id="nonsense", end=deliveries_pb2.DELIVERY_END_DELIVERED
+        ),
+        deliveries_pb2.DeliveryAck(
+            delivery_id="20260105.other", end=deliveries_pb2.DELIVERY_END_DELIVERED
+        ),
+        deliveries_pb2.DeliveryAck(
+            delivery_id="20269999.other", end=deliveries_pb2.DELIVERY_END_DELIVERED
+        ),
         delivered(waiting),
         delivered(one, style="nul\0"),
-        policy_pb2.DeliveryAck(
-            delivery_id=one.delivery_id, end=policy_pb2.DELIVERY_END_DEAD, error="x" * 1025
+        deliveries_pb2.DeliveryAck(
+            delivery_id=one.delivery_id, end=deliveries_pb2.DELIVERY_END_DEAD, error="x" * 1025
         ),
     )
 
@@ -432,6 +442,6 @@ async def test_bad_reports_do_not_lose_the_good_one(policy: Policy) -> None:
 )
 async def test_malformed_leases_are_refused(policy: Policy, fields: dict[str, Any]) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await policy.stub.LeaseDeliveries(policy_pb2.LeaseDeliveriesRequest(**fields))
+        await policy.stub.LeaseDeliveries(deliveries_pb2.LeaseDeliveriesRequest(**fields))
 
     assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT

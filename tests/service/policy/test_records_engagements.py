@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import recipients_pb2, reports_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.policy.timestamps import timestamp
@@ -23,44 +23,46 @@ DISABLE = notification_pb2.ENGAGEMENT_KIND_DISABLE
 LATER = NOW + timedelta(minutes=10)
 
 
-def engagement(one: Sent, key: str = "e1", **fields: Any) -> policy_pb2.Engagement:
+def engagement(one: Sent, key: str = "e1", **fields: Any) -> reports_pb2.Engagement:
     defaults: dict[str, Any] = {
         "decision_id": one.decision_id,
         "user_id": one.user_id,
         "kind": OPEN,
         "engage_time": timestamp(LATER),
     }
-    return policy_pb2.Engagement(engagement_id=key, **(defaults | fields))
+    return reports_pb2.Engagement(engagement_id=key, **(defaults | fields))
 
 
 def session(
     key: str = "s1", user_id: str = "ann", start_time: datetime = NOW, **fields: Any
-) -> policy_pb2.Session:
-    return policy_pb2.Session(
+) -> reports_pb2.Session:
+    return reports_pb2.Session(
         session_id=key, user_id=user_id, start_time=timestamp(start_time), **fields
     )
 
 
 async def report(
-    policy: Policy, *reported: policy_pb2.Engagement, moment: datetime = LATER
-) -> policy_pb2.ReportEngagementResponse:
+    policy: Policy, *reported: reports_pb2.Engagement, moment: datetime = LATER
+) -> reports_pb2.ReportEngagementResponse:
     with at(moment):
         return await policy.stub.ReportEngagement(
-            policy_pb2.ReportEngagementRequest(engagements=reported)
+            reports_pb2.ReportEngagementRequest(engagements=reported)
         )
 
 
 async def sessions(
-    policy: Policy, *reported: policy_pb2.Session, moment: datetime = NOW
-) -> policy_pb2.ReportSessionsResponse:
+    policy: Policy, *reported: reports_pb2.Session, moment: datetime = NOW
+) -> reports_pb2.ReportSessionsResponse:
     with at(moment):
-        return await policy.stub.ReportSessions(policy_pb2.ReportSessionsRequest(sessions=reported))
+        return await policy.stub.ReportSessions(
+            reports_pb2.ReportSessionsRequest(sessions=reported)
+        )
 
 
-async def context(policy: Policy) -> policy_pb2.UserContext:
+async def context(policy: Policy) -> recipients_pb2.UserContext:
     with at(LATER):
         answer = await policy.stub.GetUserContexts(
-            policy_pb2.GetUserContextsRequest(user_ids=["ann"])
+            recipients_pb2.GetUserContextsRequest(user_ids=["ann"])
         )
     return answer.contexts[0]
 
@@ -134,10 +136,10 @@ async def test_unsubscribing_ends_the_topics_e_mails_until_it_is_turned_on_again
     await policy.store([late])
     assert (await policy.lease()).dropped_count == 1
 
-    again = policy_pb2.Preferences(muted_topics={"movies": False})
+    again = recipients_pb2.Preferences(muted_topics={"movies": False})
     with at(LATER):
         await policy.stub.PutPreferences(
-            policy_pb2.PutPreferencesRequest(user_id="ann", preferences=again)
+            recipients_pb2.PutPreferencesRequest(user_id="ann", preferences=again)
         )
     assert [tuple(row) for row in await policy.rows(topics)] == [([], 7)]
 
@@ -235,7 +237,7 @@ async def test_bad_sessions_do_not_lose_the_good_one(policy: Policy) -> None:
         session("bad-3", start_time=NOW - timedelta(days=401)),
         session("bad-4", duration=Duration(seconds=-1)),
         session("bad-5", duration=Duration(seconds=2**60)),
-        policy_pb2.Session(session_id="bad-6", user_id="ann"),
+        reports_pb2.Session(session_id="bad-6", user_id="ann"),
     )
 
     assert answer.accepted_count == 1

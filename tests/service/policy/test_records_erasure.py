@@ -6,7 +6,7 @@ import asyncio
 
 import grpc
 import pytest
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import recipients_pb2, reports_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.policy.timestamps import timestamp
@@ -28,12 +28,12 @@ TABLES = (
 
 async def erase(policy: Policy, user_id: str = "ann") -> int:
     with at(NOW):
-        answer = await policy.stub.EraseUser(policy_pb2.EraseUserRequest(user_id=user_id))
+        answer = await policy.stub.EraseUser(recipients_pb2.EraseUserRequest(user_id=user_id))
     return answer.removed_count
 
 
-async def report(policy: Policy, one: Sent) -> policy_pb2.ReportEngagementResponse:
-    engagement = policy_pb2.Engagement(
+async def report(policy: Policy, one: Sent) -> reports_pb2.ReportEngagementResponse:
+    engagement = reports_pb2.Engagement(
         engagement_id=f"e-{one.key}",
         decision_id=one.decision_id,
         user_id=one.user_id,
@@ -42,15 +42,15 @@ async def report(policy: Policy, one: Sent) -> policy_pb2.ReportEngagementRespon
     )
     with at(NOW):
         return await policy.stub.ReportEngagement(
-            policy_pb2.ReportEngagementRequest(engagements=[engagement])
+            reports_pb2.ReportEngagementRequest(engagements=[engagement])
         )
 
 
-async def visit(policy: Policy, user_id: str) -> policy_pb2.ReportSessionsResponse:
-    session = policy_pb2.Session(session_id="s1", user_id=user_id, start_time=timestamp(NOW))
+async def visit(policy: Policy, user_id: str) -> reports_pb2.ReportSessionsResponse:
+    session = reports_pb2.Session(session_id="s1", user_id=user_id, start_time=timestamp(NOW))
     with at(NOW):
         return await policy.stub.ReportSessions(
-            policy_pb2.ReportSessionsRequest(sessions=[session])
+            reports_pb2.ReportSessionsRequest(sessions=[session])
         )
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import feed_pb2
 
 from services.policy import feed_entries, feed_store
 from services.runtime.database import Database
@@ -25,7 +25,7 @@ def entry(key: str) -> feed_entries.Entry:
 
 
 async def read(policy: Policy, cursor: str = "", limit: int = 0) -> tuple[list[str], str, bool]:
-    answer = await policy.stub.ReadFeed(policy_pb2.ReadFeedRequest(cursor=cursor, limit=limit))
+    answer = await policy.stub.ReadFeed(feed_pb2.ReadFeedRequest(cursor=cursor, limit=limit))
     return [one.session.session_id for one in answer.entries], answer.cursor, answer.more
 
 

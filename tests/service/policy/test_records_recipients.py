@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import recipients_pb2
 
 from services.policy.timestamps import timestamp
 from services.runtime.clock import at
@@ -18,14 +18,14 @@ from tests.service.policy.recorded import EMAIL, IN_APP, NOW, PUSH, Policy, reci
 async def contexts(policy: Policy, *users: str, moment: datetime = NOW) -> list[Any]:
     with at(moment):
         answer = await policy.stub.GetUserContexts(
-            policy_pb2.GetUserContextsRequest(user_ids=users)
+            recipients_pb2.GetUserContextsRequest(user_ids=users)
         )
     return list(answer.contexts)
 
 
-async def put(policy: Policy, user_id: str = "ann", **fields: Any) -> policy_pb2.Preferences:
-    request = policy_pb2.PutPreferencesRequest(
-        user_id=user_id, preferences=policy_pb2.Preferences(**fields)
+async def put(policy: Policy, user_id: str = "ann", **fields: Any) -> recipients_pb2.Preferences:
+    request = recipients_pb2.PutPreferencesRequest(
+        user_id=user_id, preferences=recipients_pb2.Preferences(**fields)
     )
     with at(NOW):
         return (await policy.stub.PutPreferences(request)).preferences
@@ -75,8 +75,8 @@ async def test_a_bad_recipient_does_not_lose_the_good_ones(policy: Policy) -> No
 
 async def test_indexes_go_on_over_the_messages_of_a_stream(policy: Policy) -> None:
     requests = [
-        policy_pb2.UpsertRecipientsRequest(recipients=[recipient("a"), recipient("")]),
-        policy_pb2.UpsertRecipientsRequest(recipients=[recipient(""), recipient("b")]),
+        recipients_pb2.UpsertRecipientsRequest(recipients=[recipient("a"), recipient("")]),
+        recipients_pb2.UpsertRecipientsRequest(recipients=[recipient(""), recipient("b")]),
     ]
     with at(NOW):
         answer = await policy.stub.UpsertRecipients(iter(requests))
@@ -121,8 +121,8 @@ async def test_no_address_is_stored_in_the_clear(policy: Policy) -> None:
 
 
 async def test_a_channel_whose_only_endpoint_fails_is_unreachable(policy: Policy) -> None:
-    broken = policy_pb2.Endpoint(channel=PUSH, address="old", unreachable=True)
-    inbox = policy_pb2.Endpoint(channel=IN_APP, address="ann")
+    broken = recipients_pb2.Endpoint(channel=PUSH, address="old", unreachable=True)
+    inbox = recipients_pb2.Endpoint(channel=IN_APP, address="ann")
 
     await policy.upsert(recipient("ann", endpoints=[broken, inbox]))
 
@@ -139,7 +139,7 @@ async def test_each_recipient_has_a_fatigue_row(policy: Policy) -> None:
 
 async def test_preferences_not_named_stay(policy: Policy) -> None:
     await put(policy, muted_topics={"a": True, "b": True}, muted_channels={"CHANNEL_PUSH": True})
-    quiet = policy_pb2.QuietHours(start_minute=60, end_minute=120)
+    quiet = recipients_pb2.QuietHours(start_minute=60, end_minute=120)
 
     stored = await put(policy, muted_topics={"a": False}, quiet_hours=quiet)
 
@@ -177,7 +177,7 @@ async def test_too_many_muted_topics_are_refused_and_change_nothing(policy: Poli
         {"muted_channels": {"CHANNEL_FAX": True}},
         {"muted_topics": {"": True}},
         {"muted_topics": {"nul\0": True}},
-        {"quiet_hours": policy_pb2.QuietHours(start_minute=1440)},
+        {"quiet_hours": recipients_pb2.QuietHours(start_minute=1440)},
     ],
 )
 async def test_malformed_preferences_are_refused(policy: Policy, fields: dict[str, Any]) -> None:
@@ -189,7 +189,7 @@ async def test_malformed_preferences_are_refused(policy: Policy, fields: dict[st
 
 async def test_a_snooze_ends_with_one_in_the_past(policy: Policy) -> None:
     async def snooze(until: datetime, user_id: str = "ann") -> None:
-        request = policy_pb2.SnoozeRequest(user_id=user_id, until_time=timestamp(until))
+        request = recipients_pb2.SnoozeRequest(user_id=user_id, until_time=timestamp(until))
         with at(NOW):
             await policy.stub.Snooze(request)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from datetime import timedelta
 
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import deliveries_pb2
 
 from tests.service.policy.asked import NOW, decide, event, slot
 from tests.service.policy.recorded import PUSH, Policy, recipient
@@ -81,8 +81,8 @@ async def test_a_dropped_delivery_frees_its_user_for_another_event_but_not_the_s
 async def test_the_way_of_a_notification_shows_in_the_feed_in_its_order(policy: Policy) -> None:
     (made,) = (await decide(policy, slot(event("a")))).decisions
     (leased,) = (await policy.lease(moment=NOW)).deliveries
-    taken = policy_pb2.DeliveryAck(
-        delivery_id=leased.delivery_id, end=policy_pb2.DELIVERY_END_DELIVERED
+    taken = deliveries_pb2.DeliveryAck(
+        delivery_id=leased.delivery_id, end=deliveries_pb2.DELIVERY_END_DELIVERED
     )
     await policy.ack(taken, moment=NOW)
 

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status.rpc_status import from_call
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import deliveries_pb2, feed_pb2, policy_pb2_grpc
 from heliograph.type.v1alpha1 import notification_pb2
 from sqlalchemy import text
 
@@ -115,8 +115,8 @@ async def test_an_event_is_not_decided_again_while_it_may_still_come(policy: Pol
     (made,) = (await decide(policy, ready(one), moment=NOW)).decisions
     assert made.send
     (delivery,) = (await policy.lease(moment=NOW)).deliveries
-    ack = policy_pb2.DeliveryAck(
-        delivery_id=delivery.delivery_id, end=policy_pb2.DELIVERY_END_DELIVERED
+    ack = deliveries_pb2.DeliveryAck(
+        delivery_id=delivery.delivery_id, end=deliveries_pb2.DELIVERY_END_DELIVERED
     )
     await policy.ack(ack, moment=NOW)
 
@@ -138,7 +138,7 @@ async def append(database: Database, moment: datetime, *keys: str) -> None:
 
 async def read(policy: Policy, cursor: str, moment: datetime) -> tuple[list[str], str]:
     with at(moment):
-        answer = await policy.stub.ReadFeed(policy_pb2.ReadFeedRequest(cursor=cursor))
+        answer = await policy.stub.ReadFeed(feed_pb2.ReadFeedRequest(cursor=cursor))
     return [one.session.session_id for one in answer.entries], answer.cursor
 
 

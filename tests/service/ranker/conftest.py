@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
-from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2, policy_pb2_grpc
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2
+from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2_grpc
 from heliograph.ranker.v1alpha1 import ranker_pb2, ranker_pb2_grpc
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2, notification_pb2
 
@@ -54,23 +54,23 @@ class Peers(candidate_pb2_grpc.CandidateServiceServicer, policy_pb2_grpc.PolicyS
         self.policy_down = False
 
     async def WatchItems(
-        self, request: candidate_pb2.WatchItemsRequest, context: Any
-    ) -> AsyncIterator[candidate_pb2.WatchItemsResponse]:
+        self, request: catalogue_pb2.WatchItemsRequest, context: Any
+    ) -> AsyncIterator[catalogue_pb2.WatchItemsResponse]:
         read = int(request.cursor or 0)
         if read < len(self.items):
             cursor = str(len(self.items))
-            yield candidate_pb2.WatchItemsResponse(items=self.items[read:], cursor=cursor)
+            yield catalogue_pb2.WatchItemsResponse(items=self.items[read:], cursor=cursor)
 
     async def ReadFeed(
-        self, request: policy_pb2.ReadFeedRequest, context: Any
-    ) -> policy_pb2.ReadFeedResponse:
+        self, request: feed_pb2.ReadFeedRequest, context: Any
+    ) -> feed_pb2.ReadFeedResponse:
         if self.policy_down:
             await context.abort(grpc.StatusCode.INTERNAL, "down")
         read = int((request.cursor or f"0:{self.oldest_entry}").split(":")[1])
         if read < self.oldest_entry:
             await context.abort(grpc.StatusCode.OUT_OF_RANGE, "cursor is too old")
         end = min(read + self.batch, len(self.entries))
-        return policy_pb2.ReadFeedResponse(
+        return feed_pb2.ReadFeedResponse(
             entries=self.entries[read:end], cursor=f"0:{end}", more=end < len(self.entries)
         )
 

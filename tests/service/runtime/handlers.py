@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import control_pb2, policy_pb2_grpc, recipients_pb2
 
 from services.runtime import Bind, Host
 
 Context = grpc.aio.ServicerContext[Any, Any]
-OnSnooze = Callable[[policy_pb2.SnoozeRequest], Awaitable[policy_pb2.SnoozeResponse]]
+OnSnooze = Callable[[recipients_pb2.SnoozeRequest], Awaitable[recipients_pb2.SnoozeResponse]]
 
 
-async def _nothing(_: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
-    return policy_pb2.SnoozeResponse()
+async def _nothing(_: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
+    return recipients_pb2.SnoozeResponse()
 
 
 class PolicyHandler(policy_pb2_grpc.PolicyServiceServicer):
@@ -27,23 +27,25 @@ class PolicyHandler(policy_pb2_grpc.PolicyServiceServicer):
         self.cancelled = asyncio.Event()
 
     async def Snooze(
-        self, request: policy_pb2.SnoozeRequest, context: Context
-    ) -> policy_pb2.SnoozeResponse:
+        self, request: recipients_pb2.SnoozeRequest, context: Context
+    ) -> recipients_pb2.SnoozeResponse:
         return await self._snooze(request)
 
     async def UpsertRecipients(
-        self, request_iterator: AsyncIterator[policy_pb2.UpsertRecipientsRequest], context: Context
-    ) -> policy_pb2.UpsertRecipientsResponse:
+        self,
+        request_iterator: AsyncIterator[recipients_pb2.UpsertRecipientsRequest],
+        context: Context,
+    ) -> recipients_pb2.UpsertRecipientsResponse:
         accepted = 0
         async for request in request_iterator:
             accepted += len(request.recipients)
-        return policy_pb2.UpsertRecipientsResponse(accepted_count=accepted)
+        return recipients_pb2.UpsertRecipientsResponse(accepted_count=accepted)
 
     async def WatchVolume(
-        self, request: policy_pb2.WatchVolumeRequest, context: Context
-    ) -> AsyncIterator[policy_pb2.WatchVolumeResponse]:
+        self, request: control_pb2.WatchVolumeRequest, context: Context
+    ) -> AsyncIterator[control_pb2.WatchVolumeResponse]:
         try:
-            yield policy_pb2.WatchVolumeResponse()
+            yield control_pb2.WatchVolumeResponse()
             if not request.once:
                 await asyncio.Event().wait()
         finally:
@@ -60,8 +62,8 @@ def bind_policy(handler: PolicyHandler, then: Callable[[Host], None] = lambda ho
     return bind
 
 
-def snooze(user_id: str) -> policy_pb2.SnoozeRequest:
+def snooze(user_id: str) -> recipients_pb2.SnoozeRequest:
     """A valid request, for a user id that is."""
-    request = policy_pb2.SnoozeRequest(user_id=user_id)
+    request = recipients_pb2.SnoozeRequest(user_id=user_id)
     request.until_time.FromSeconds(1)
     return request

@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status.rpc_status import from_call
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import control_pb2, policy_pb2_grpc, recipients_pb2, sendability_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.runtime import Host, calls
@@ -41,7 +41,7 @@ async def policy_stub(start: StartFrame, handler: PolicyHandler, **settings: Any
 
 async def test_a_good_call_is_answered(start_frame: StartFrame) -> None:
     stub = await policy_stub(start_frame, PolicyHandler())
-    assert await stub.Snooze(snooze("u1")) == policy_pb2.SnoozeResponse()
+    assert await stub.Snooze(snooze("u1")) == recipients_pb2.SnoozeResponse()
 
 
 async def test_a_failure_names_its_request(start_frame: StartFrame) -> None:
@@ -56,12 +56,12 @@ async def test_a_failure_names_its_request(start_frame: StartFrame) -> None:
 
 
 async def test_a_wrong_message_never_reaches_the_handler(start_frame: StartFrame) -> None:
-    async def unexpected(_: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
+    async def unexpected(_: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
         raise AssertionError("the handler was called")
 
     stub = await policy_stub(start_frame, PolicyHandler(unexpected))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stub.Snooze(policy_pb2.SnoozeRequest(user_id="x" * 129))
+        await stub.Snooze(recipients_pb2.SnoozeRequest(user_id="x" * 129))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     fields = detail(refused.value, error_details_pb2.BadRequest).field_violations
     assert {field.field for field in fields} == {"user_id", "until_time"}
@@ -70,36 +70,38 @@ async def test_a_wrong_message_never_reaches_the_handler(start_frame: StartFrame
 
 async def test_each_message_of_a_stream_is_checked(start_frame: StartFrame) -> None:
     stub = await policy_stub(start_frame, PolicyHandler())
-    good = policy_pb2.UpsertRecipientsRequest(recipients=[policy_pb2.Recipient(user_id="u1")])
+    good = recipients_pb2.UpsertRecipientsRequest(
+        recipients=[recipients_pb2.Recipient(user_id="u1")]
+    )
 
-    async def requests(*last: policy_pb2.UpsertRecipientsRequest) -> AsyncIterator[Message]:
+    async def requests(*last: recipients_pb2.UpsertRecipientsRequest) -> AsyncIterator[Message]:
         for request in (good, good, *last):
             yield request
 
     assert (await stub.UpsertRecipients(requests())).accepted_count == 2
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stub.UpsertRecipients(requests(policy_pb2.UpsertRecipientsRequest()))
+        await stub.UpsertRecipients(requests(recipients_pb2.UpsertRecipientsRequest()))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     (field,) = detail(refused.value, error_details_pb2.BadRequest).field_violations
     assert field.field == "recipients"
 
 
 def test_items_of_a_batch_are_judged_one_by_one() -> None:
-    bad = policy_pb2.Recipient(
+    bad = recipients_pb2.Recipient(
         user_id="u1",
         slot_hours=[3, 24],
-        endpoints=[policy_pb2.Endpoint(channel=notification_pb2.CHANNEL_PUSH)],
+        endpoints=[recipients_pb2.Endpoint(channel=notification_pb2.CHANNEL_PUSH)],
     )
-    assert violations(policy_pb2.UpsertRecipientsRequest(recipients=[bad])) == []
+    assert violations(recipients_pb2.UpsertRecipientsRequest(recipients=[bad])) == []
     found = rejection(4, "INVALID_FIELD", "wrong", violations(bad))
     assert found.index == 4
     assert {field.field for field in found.fields} == {"slot_hours[1]", "endpoints[0].address"}
-    muted = policy_pb2.Preferences(muted_topics={"": True})
+    muted = recipients_pb2.Preferences(muted_topics={"": True})
     assert violations(muted)[0].path == 'key of muted_topics[""]'
 
 
 async def test_a_domain_error_has_status_and_reason(start_frame: StartFrame) -> None:
-    async def refuse(_: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
+    async def refuse(_: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
         raise FailedPrecondition(
             "snoozed already", reason="SNOOZED", retry_after=timedelta(seconds=2)
         )
@@ -117,7 +119,7 @@ async def test_a_domain_error_has_status_and_reason(start_frame: StartFrame) -> 
 async def test_an_unexpected_error_shows_only_an_id(
     start_frame: StartFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def break_down(_: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
+    async def break_down(_: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
         raise RuntimeError("password=hunter2")
 
     stub = await policy_stub(start_frame, PolicyHandler(break_down))
@@ -134,11 +136,11 @@ async def test_an_unexpected_error_shows_only_an_id(
 
 async def test_a_method_without_handler_is_unimplemented(start_frame: StartFrame) -> None:
     stub = await policy_stub(start_frame, PolicyHandler())
-    request = policy_pb2.EraseUserRequest(user_id="u1")
+    request = recipients_pb2.EraseUserRequest(user_id="u1")
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.EraseUser(request)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    sendability = stub.StreamSendability(policy_pb2.StreamSendabilityRequest())
+    sendability = stub.StreamSendability(sendability_pb2.StreamSendabilityRequest())
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await sendability.read()
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -147,8 +149,8 @@ async def test_a_method_without_handler_is_unimplemented(start_frame: StartFrame
 async def test_a_cancelled_stream_ends_its_handler(start_frame: StartFrame) -> None:
     handler = PolicyHandler()
     stub = await policy_stub(start_frame, handler)
-    call = stub.WatchVolume(policy_pb2.WatchVolumeRequest())
-    assert await call.read() == policy_pb2.WatchVolumeResponse()
+    call = stub.WatchVolume(control_pb2.WatchVolumeRequest())
+    assert await call.read() == control_pb2.WatchVolumeResponse()
     assert not handler.cancelled.is_set()
     call.cancel()
     async with asyncio.timeout(10):
@@ -158,7 +160,7 @@ async def test_a_cancelled_stream_ends_its_handler(start_frame: StartFrame) -> N
 async def test_a_passed_deadline_ends_the_handler(start_frame: StartFrame) -> None:
     ended = asyncio.Event()
 
-    async def hang(_: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
+    async def hang(_: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
         try:
             await asyncio.Event().wait()
         finally:
@@ -176,10 +178,10 @@ async def test_a_passed_deadline_ends_the_handler(start_frame: StartFrame) -> No
 async def test_calls_beyond_the_limit_are_told_to_come_back(start_frame: StartFrame) -> None:
     inside, release = asyncio.Event(), asyncio.Event()
 
-    async def wait(_: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
+    async def wait(_: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
         inside.set()
         await release.wait()
-        return policy_pb2.SnoozeResponse()
+        return recipients_pb2.SnoozeResponse()
 
     stub = await policy_stub(start_frame, PolicyHandler(wait), max_concurrent_calls=1)
     first = asyncio.ensure_future(stub.Snooze(snooze("u1")))
@@ -197,8 +199,8 @@ async def test_calls_beyond_the_limit_are_told_to_come_back(start_frame: StartFr
 
 async def test_an_oversized_message_is_refused(start_frame: StartFrame) -> None:
     stub = await policy_stub(start_frame, PolicyHandler(), max_message_bytes=2**16)
-    request = policy_pb2.UpsertRecipientsRequest(
-        recipients=[policy_pb2.Recipient(user_id="u" * 100) for _ in range(1000)]
+    request = recipients_pb2.UpsertRecipientsRequest(
+        recipients=[recipients_pb2.Recipient(user_id="u" * 100) for _ in range(1000)]
     )
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.UpsertRecipients(iter([request]))
@@ -229,8 +231,8 @@ async def test_all_four_kinds_of_calls_pass_the_frame(start_frame: StartFrame) -
     def register(_: object, server: grpc.aio.Server) -> None:
         handler = grpc.stream_stream_rpc_method_handler(
             echo,
-            request_deserializer=policy_pb2.SnoozeRequest.FromString,
-            response_serializer=policy_pb2.SnoozeRequest.SerializeToString,
+            request_deserializer=recipients_pb2.SnoozeRequest.FromString,
+            response_serializer=recipients_pb2.SnoozeRequest.SerializeToString,
         )
         server.add_registered_method_handlers(service, {"Echo": handler})
 
@@ -239,12 +241,12 @@ async def test_all_four_kinds_of_calls_pass_the_frame(start_frame: StartFrame) -
 
     system = await start_frame({"policy": bind_policy(PolicyHandler(), add_echo)})
     stub = policy_pb2_grpc.PolicyServiceStub(system.channel("policy"))
-    answers = [one async for one in stub.WatchVolume(policy_pb2.WatchVolumeRequest(once=True))]
+    answers = [one async for one in stub.WatchVolume(control_pb2.WatchVolumeRequest(once=True))]
     assert len(answers) == 1
     call = system.channel("policy").stream_stream(
         f"/{service}/Echo",
-        request_serializer=policy_pb2.SnoozeRequest.SerializeToString,
-        response_deserializer=policy_pb2.SnoozeRequest.FromString,
+        request_serializer=recipients_pb2.SnoozeRequest.SerializeToString,
+        response_deserializer=recipients_pb2.SnoozeRequest.FromString,
     )
     sent = [snooze("u1"), snooze("u2")]
     assert [one async for one in call(iter(sent))] == sent
@@ -256,7 +258,7 @@ async def test_all_four_kinds_of_calls_pass_the_frame(start_frame: StartFrame) -
 async def test_a_handler_of_the_wrong_kind_ends_the_start(start_frame: StartFrame) -> None:
     class Synchronous(PolicyHandler):
         def Snooze(self, request: object, context: object) -> Any:
-            return policy_pb2.SnoozeResponse()
+            return recipients_pb2.SnoozeResponse()
 
     with pytest.raises(TypeError, match="Snooze must be a coroutine function"):
         await start_frame({"policy": bind_policy(Synchronous())})

@@ -6,7 +6,7 @@ import asyncio
 
 import grpc
 import pytest
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import policy_pb2_grpc, recipients_pb2
 from sqlalchemy import text
 
 from services.runtime import Host, calls
@@ -29,13 +29,13 @@ class Failing:
         self.request_ids: list[str] = []
         self.remaining: float | None = None
 
-    async def __call__(self, _: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
+    async def __call__(self, _: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
         self.count += 1
         self.request_ids.append(calls.request_id())
         self.remaining = calls.remaining()
         if self._errors:
             raise self._errors.pop(0)
-        return policy_pb2.SnoozeResponse()
+        return recipients_pb2.SnoozeResponse()
 
 
 async def stub_for(
@@ -111,7 +111,7 @@ async def test_a_peer_that_is_not_there_is_unavailable() -> None:
 async def test_cancelling_the_caller_cancels_the_call(start_frame: StartFrame) -> None:
     started, ended = asyncio.Event(), asyncio.Event()
 
-    async def hang(_: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
+    async def hang(_: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
         started.set()
         try:
             await asyncio.Event().wait()

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import policy_pb2_grpc, recipients_pb2
 from pydantic import SecretStr
 
 from services.runtime import Host
@@ -165,11 +165,11 @@ async def test_a_stop_keeps_the_stated_order(start_frame: StartFrame) -> None:
     order: list[str] = []
     working, release, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def finish(_: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
+    async def finish(_: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
         working.set()
         await release.wait()
         order.append("call ended")
-        return policy_pb2.SnoozeResponse()
+        return recipients_pb2.SnoozeResponse()
 
     async def background() -> None:
         try:

@@ -9,8 +9,8 @@ from itertools import pairwise
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2
+from heliograph.policy.v1alpha1 import policy_pb2_grpc, recipients_pb2
 
 from services.runtime import Host, clock
 from tests.service.runtime.conftest import StartFrame
@@ -29,21 +29,21 @@ class CandidateHandler(candidate_pb2_grpc.CandidateServiceServicer):
         self._seen = seen
 
     async def EraseUser(
-        self, request: candidate_pb2.EraseUserRequest, context: Context
-    ) -> candidate_pb2.EraseUserResponse:
+        self, request: catalogue_pb2.EraseUserRequest, context: Context
+    ) -> catalogue_pb2.EraseUserResponse:
         self._seen.append(self._host.clock.now())
         stub = policy_pb2_grpc.PolicyServiceStub(self._host.peers.channel("policy"))
         await stub.Snooze(snooze(request.user_id))
-        return candidate_pb2.EraseUserResponse()
+        return catalogue_pb2.EraseUserResponse()
 
 
 async def test_time_passes_from_service_to_service(start_frame: StartFrame) -> None:
     hosts: list[Host] = []
     seen: list[datetime] = []
 
-    async def note(_: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
+    async def note(_: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
         seen.append(hosts[0].clock.now())
-        return policy_pb2.SnoozeResponse()
+        return recipients_pb2.SnoozeResponse()
 
     async def bind_candidate(host: Host) -> None:
         handler = CandidateHandler(host, seen)
@@ -57,10 +57,10 @@ async def test_time_passes_from_service_to_service(start_frame: StartFrame) -> N
     for moment in (MARCH, MARCH + DAY, MARCH - DAY):
         seen.clear()
         with clock.at(moment):
-            await stub.EraseUser(candidate_pb2.EraseUserRequest(user_id="u1"))
+            await stub.EraseUser(catalogue_pb2.EraseUserRequest(user_id="u1"))
         assert seen == [moment, moment]
     seen.clear()
-    await stub.EraseUser(candidate_pb2.EraseUserRequest(user_id="u1"))
+    await stub.EraseUser(catalogue_pb2.EraseUserRequest(user_id="u1"))
     assert seen == [MARCH + DAY, MARCH + DAY]
 
 
@@ -70,9 +70,9 @@ async def test_periodic_tasks_run_before_the_request_that_reached_them(
     events: list[tuple[str, datetime]] = []
     hosts: list[Host] = []
 
-    async def note(_: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
+    async def note(_: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
         events.append(("request", hosts[0].clock.now()))
-        return policy_pb2.SnoozeResponse()
+        return recipients_pb2.SnoozeResponse()
 
     async def tick(moment: datetime) -> None:
         assert moment == hosts[0].clock.now()
@@ -100,9 +100,9 @@ async def test_concurrent_requests_wait_for_one_run(start_frame: StartFrame) -> 
     ticking, release = asyncio.Event(), asyncio.Event()
     order: list[str] = []
 
-    async def note(_: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
+    async def note(_: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
         order.append("request")
-        return policy_pb2.SnoozeResponse()
+        return recipients_pb2.SnoozeResponse()
 
     async def tick(_: datetime) -> None:
         ticking.set()

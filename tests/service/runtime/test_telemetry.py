@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import grpc
 import pytest
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2
+from heliograph.policy.v1alpha1 import control_pb2, policy_pb2_grpc, recipients_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2
 from prometheus_client import REGISTRY
@@ -54,12 +54,12 @@ class CallsPolicy(candidate_pb2_grpc.CandidateServiceServicer):
         self._host = host
 
     async def EraseUser(
-        self, request: candidate_pb2.EraseUserRequest, context: Context
-    ) -> candidate_pb2.EraseUserResponse:
+        self, request: catalogue_pb2.EraseUserRequest, context: Context
+    ) -> catalogue_pb2.EraseUserResponse:
         stub = policy_pb2_grpc.PolicyServiceStub(self._host.peers.channel("policy"))
         await stub.Snooze(snooze(request.user_id))
-        _ = [one async for one in stub.WatchVolume(policy_pb2.WatchVolumeRequest(once=True))]
-        return candidate_pb2.EraseUserResponse()
+        _ = [one async for one in stub.WatchVolume(control_pb2.WatchVolumeRequest(once=True))]
+        return catalogue_pb2.EraseUserResponse()
 
 
 async def bind_candidate(host: Host) -> None:
@@ -76,7 +76,7 @@ async def test_a_trace_spans_the_services(
     }
     system = await start_frame(binds, otlp_endpoint=endpoint)
     stub = candidate_pb2_grpc.CandidateServiceStub(system.channel("candidate"))
-    await stub.EraseUser(candidate_pb2.EraseUserRequest(user_id="u1"))
+    await stub.EraseUser(catalogue_pb2.EraseUserRequest(user_id="u1"))
     await system.stop()
     candidate, policy = received.spans["heliograph-candidate"], received.spans["heliograph-policy"]
     assert len(candidate) == 3
@@ -95,10 +95,10 @@ def counted(method: str, code: str) -> float:
 async def test_calls_are_counted_and_failures_logged(
     start_frame: StartFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def refuse(request: policy_pb2.SnoozeRequest) -> policy_pb2.SnoozeResponse:
+    async def refuse(request: recipients_pb2.SnoozeRequest) -> recipients_pb2.SnoozeResponse:
         if request.user_id == "nobody":
             raise NotFound("no such user", reason="UNKNOWN_USER")
-        return policy_pb2.SnoozeResponse()
+        return recipients_pb2.SnoozeResponse()
 
     before = counted("Snooze", "OK"), counted("Snooze", "NOT_FOUND")
     system = await start_frame({"policy": bind_policy(PolicyHandler(refuse))})

@@ -10,7 +10,7 @@ import pytest
 from cryptography.x509 import DNSName, GeneralName, UniformResourceIdentifier
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from heliograph.policy.v1alpha1 import policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import control_pb2, policy_pb2_grpc
 
 from services.runtime.channels import Peers
 from services.runtime.settings import ConfigurationError, Endpoint, RuntimeSettings
@@ -79,7 +79,7 @@ async def test_the_wrong_identity_is_refused_with_a_reason(
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
     assert detail(refused.value, error_details_pb2.ErrorInfo).reason == reason
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        _ = [one async for one in stub.WatchVolume(policy_pb2.WatchVolumeRequest(once=True))]
+        _ = [one async for one in stub.WatchVolume(control_pb2.WatchVolumeRequest(once=True))]
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
     await peers.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from heliograph.policy.v1alpha1 import policy_pb2
+from heliograph.policy.v1alpha1 import recipients_pb2
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
 
 from services.runtime.errors import InvalidArgument
@@ -11,11 +11,11 @@ from services.runtime.validation import check, violations
 
 
 def test_a_valid_message_breaks_nothing() -> None:
-    assert violations(policy_pb2.Recipient(user_id="u", slot_hours=[8, 18])) == []
+    assert violations(recipients_pb2.Recipient(user_id="u", slot_hours=[8, 18])) == []
 
 
 def test_every_broken_rule_of_a_small_message_is_told() -> None:
-    recipient = policy_pb2.Recipient(locale="?", slot_hours=[25])
+    recipient = recipients_pb2.Recipient(locale="?", slot_hours=[25])
     paths = [field.path for field in violations(recipient)]
     assert paths == ["user_id", "locale", "slot_hours[0]"]
     with pytest.raises(InvalidArgument, match=r"^user_id: .* 2 more"):
@@ -23,7 +23,7 @@ def test_every_broken_rule_of_a_small_message_is_told() -> None:
 
 
 def test_of_a_large_message_only_the_first_is_told() -> None:
-    (field,) = violations(policy_pb2.Recipient(user_id="u", slot_hours=range(100, 100_000)))
+    (field,) = violations(recipients_pb2.Recipient(user_id="u", slot_hours=range(100, 100_000)))
     assert field.path == "slot_hours"
     assert "24" in field.description
 

@@ -17,9 +17,15 @@ import grpc
 import pytest
 from google.protobuf.message import Message as Proto
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.candidate.v1alpha1 import candidate_pb2, candidate_pb2_grpc
+from heliograph.candidate.v1alpha1 import campaigns_pb2, candidate_pb2_grpc, catalogue_pb2
 from heliograph.pacer.v1alpha1 import pacer_pb2, pacer_pb2_grpc
-from heliograph.policy.v1alpha1 import feed_pb2, policy_pb2, policy_pb2_grpc
+from heliograph.policy.v1alpha1 import (
+    control_pb2,
+    feed_pb2,
+    policy_pb2_grpc,
+    recipients_pb2,
+    reports_pb2,
+)
 from heliograph.type.v1alpha1 import notification_pb2, status_pb2
 from rich.console import Console
 
@@ -76,30 +82,30 @@ class Candidate(candidate_pb2_grpc.CandidateServiceServicer):
 
     async def PutEventType(self, request: Any, context: Any) -> Any:
         self.recorded.note(request, context)
-        return candidate_pb2.PutEventTypeResponse(event_type=request.event_type)
+        return catalogue_pb2.PutEventTypeResponse(event_type=request.event_type)
 
     async def UpsertItems(self, requests: Any, context: Any) -> Any:
         count = await self.recorded.drained(requests, "items", context)
         rejections = [status_pb2.Rejection(index=3, reason="INVALID_FIELD", message="no")]
-        return candidate_pb2.UpsertItemsResponse(
+        return catalogue_pb2.UpsertItemsResponse(
             accepted_count=count, rejections=rejections if self.recorded.reject_items else []
         )
 
     async def UpsertUsers(self, requests: Any, context: Any) -> Any:
         count = await self.recorded.drained(requests, "users", context)
-        return candidate_pb2.UpsertUsersResponse(accepted_count=count)
+        return catalogue_pb2.UpsertUsersResponse(accepted_count=count)
 
     async def RecordInteractions(self, requests: Any, context: Any) -> Any:
         count = await self.recorded.drained(requests, "interactions", context)
-        return candidate_pb2.RecordInteractionsResponse(accepted_count=count)
+        return catalogue_pb2.RecordInteractionsResponse(accepted_count=count)
 
     async def GenerateDaily(self, request: Any, context: Any) -> Any:
         self.recorded.note(request, context)
         for done in (False, True):
-            source = candidate_pb2.SourceProgress(
+            source = campaigns_pb2.SourceProgress(
                 source="popular", proposed_count=9, accepted_count=7 if done else 3, dropped_count=2
             )
-            yield candidate_pb2.GenerateDailyResponse(sources=[source], done=done)
+            yield campaigns_pb2.GenerateDailyResponse(sources=[source], done=done)
 
 
 class Policy(policy_pb2_grpc.PolicyServiceServicer):
@@ -108,42 +114,44 @@ class Policy(policy_pb2_grpc.PolicyServiceServicer):
 
     async def UpsertRecipients(self, requests: Any, context: Any) -> Any:
         count = await self.recorded.drained(requests, "recipients", context)
-        return policy_pb2.UpsertRecipientsResponse(accepted_count=count)
+        return recipients_pb2.UpsertRecipientsResponse(accepted_count=count)
 
     async def ReportSessions(self, request: Any, context: Any) -> Any:
         self.recorded.note(request, context)
-        return policy_pb2.ReportSessionsResponse(accepted_count=len(request.sessions))
+        return reports_pb2.ReportSessionsResponse(accepted_count=len(request.sessions))
 
     async def GetUserContexts(self, request: Any, context: Any) -> Any:
         self.recorded.note(request, context)
         contexts = [
-            policy_pb2.UserContext(user_id=user_id, segment="core" if int(user_id) % 2 else "new")
+            recipients_pb2.UserContext(
+                user_id=user_id, segment="core" if int(user_id) % 2 else "new"
+            )
             for user_id in request.user_ids
         ]
-        return policy_pb2.GetUserContextsResponse(contexts=contexts)
+        return recipients_pb2.GetUserContextsResponse(contexts=contexts)
 
     async def SetTarget(self, request: Any, context: Any) -> Any:
         self.recorded.note(request, context)
-        return policy_pb2.SetTargetResponse(target=request.target)
+        return control_pb2.SetTargetResponse(target=request.target)
 
     async def ReadFeed(self, request: Any, context: Any) -> Any:
         self.recorded.note(request, context)
         first = int(request.cursor.split(":")[1]) if request.cursor else 0
         entries = self.recorded.feed[first : first + 3]
         last = first + len(entries)
-        return policy_pb2.ReadFeedResponse(
+        return feed_pb2.ReadFeedResponse(
             entries=entries, cursor=f"0:{last}", more=last < len(self.recorded.feed)
         )
 
     async def ReportEngagement(self, request: Any, context: Any) -> Any:
         self.recorded.note(request, context)
-        return policy_pb2.ReportEngagementResponse(accepted_count=len(request.engagements))
+        return reports_pb2.ReportEngagementResponse(accepted_count=len(request.engagements))
 
     async def WatchVolume(self, request: Any, context: Any) -> Any:
         self.recorded.note(request, context)
-        cell = policy_pb2.Cell(segment="core", channel=PUSH)
-        volume = policy_pb2.CellVolume(cell=cell, sent_count=6, target_per_day=5, threshold=0.25)
-        yield policy_pb2.WatchVolumeResponse(cells=[volume])
+        cell = control_pb2.Cell(segment="core", channel=PUSH)
+        volume = control_pb2.CellVolume(cell=cell, sent_count=6, target_per_day=5, threshold=0.25)
+        yield control_pb2.WatchVolumeResponse(cells=[volume])
 
 
 class Pacer(pacer_pb2_grpc.PacerServiceServicer):
