@@ -56,7 +56,7 @@ def _parts(host: Host, settings: CandidateSettings, index: UserIndex) -> Parts:
         pool=Pool(host.database),
         audiences=Audiences(index),
         campaigns=Campaigns(host.database, types, publisher),
-        generator=Generator(host.database, host.clock, index, types, publisher, options),
+        generator=Generator(host.database, host.clock, index, types, publisher, options, host.log),
         watch_interval=settings.watch_interval,
     )
 

@@ -18,10 +18,12 @@ from services.candidate.publisher import Published, Publisher
 from services.candidate.sources import SOURCES, Proposals, Source, SourceInputs, make_sources
 from services.candidate.sources import propose as propose_items
 from services.candidate.sources.arrays import Matrix, Rows, sparse
+from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 from services.runtime.errors import FailedPrecondition, FieldError, InvalidArgument, NotFound
 from services.runtime.hashing import unit_hash
+from services.runtime.logs import Logger
 
 SHARD_SALT = "candidate-shard"
 
@@ -46,6 +48,8 @@ class Made:
 
     proposed: int = 0
     accepted: int = 0
+    failed_users: int = 0
+    """Users for whom it failed: a later run asks it again."""
 
     @property
     def dropped(self) -> int:
@@ -88,6 +92,7 @@ class Generator:
         types: EventTypes,
         publisher: Publisher,
         options: GenerationOptions,
+        log: Logger,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -95,6 +100,14 @@ class Generator:
         self._types = types
         self._publisher = publisher
         self._options = options
+        self._log = log
+        self._failures = metrics.counter(
+            "candidate",
+            "source_failures",
+            "",
+            "Chunks of users that a source failed on.",
+            ["source"],
+        )
 
     async def run(self, order: Order) -> AsyncIterator[Progress]:
         """Generate; yields progress after each chunk, the last one with `done`.
@@ -160,6 +173,10 @@ class Generator:
         ids = [catalogue.user_ids[row] for row in rows]
         blocked = await self._recent(state, ids, now)
         proposals = await asyncio.to_thread(propose_items, sources, rows, order.per_source, blocked)
+        for name, error in proposals.failed.items():
+            progress.made[name].failed_users += len(rows)
+            self._failures.labels(name).inc()
+            self._log.error("a source failed and is left out", source=name, exc_info=error)
         async with self._database.unit_of_work() as work:
             known = await event_store.lock_users(work, ids)
             asked = await generation_store.asked_sources(work, order.day, ids)

@@ -22,7 +22,7 @@ async def bind(host: Host) -> None:
     settings = CopygenSettings()
     candidate = candidate_pb2_grpc.CandidateServiceStub(host.peers.channel("candidate"))
     policy = policy_pb2_grpc.PolicyServiceStub(host.peers.channel("policy"))
-    content = ContentFollower(host.database, candidate)
+    content = ContentFollower(host.database, candidate, host.log)
     outcomes = OutcomeFollower(host.database, policy, host.log)
     host.map_constraints(
         {

@@ -30,10 +30,23 @@ class ContentFollower:
     """Keeps copies of items and event types up to date with candidate."""
 
     def __init__(
-        self, database: Database, candidate: candidate_pb2_grpc.CandidateServiceAsyncStub
+        self,
+        database: Database,
+        candidate: candidate_pb2_grpc.CandidateServiceAsyncStub,
+        log: Logger,
     ) -> None:
         self._database = database
         self._candidate = candidate
+        self._log = log
+
+    async def reached(self) -> bool:
+        """Catch up, if candidate can be reached; whether it could."""
+        try:
+            await self.catch_up()
+        except grpc.aio.AioRpcError as error:
+            self._log.warning("candidate's items were not read on", status=error.code().name)
+            return False
+        return True
 
     async def catch_up(self) -> None:
         """Apply all changes since the cursor; each batch commits with its cursor."""

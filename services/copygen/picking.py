@@ -49,6 +49,11 @@ class _Content:
         )
 
 
+_BEHIND = (
+    "its items or event type are not known here yet, and candidate can't be reached; try again"
+)
+
+
 class Picker:
     """Words for deliveries. The template needs nothing but the database (invariant 9)."""
 
@@ -73,13 +78,18 @@ class Picker:
             stored = await store.read_choices(work, [key.delivery_id for _, key in accepted])
             fresh = [(index, key) for index, key in accepted if key.delivery_id not in stored]
             content = await _content(work, fresh)
+        behind = False
         if content.missing(fresh):
-            await self._follower.catch_up()
+            behind = not await self._follower.reached()
             async with self._database.read() as work:
                 content = await _content(work, fresh)
         drawn: dict[str, Choice] = {}
         for index, key in fresh:
-            outcome = self._draw(index, key, content)
+            outcome: Choice | status_pb2.Rejection
+            if behind and content.missing([(index, key)]):
+                outcome = rejection(index, "CONTENT_UNAVAILABLE", _BEHIND)
+            else:
+                outcome = self._draw(index, key, content)
             if isinstance(outcome, Choice):
                 drawn[key.delivery_id] = outcome
             else:

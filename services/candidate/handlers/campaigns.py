@@ -99,6 +99,7 @@ def _progress(progress: Progress) -> campaigns_pb2.GenerateDailyResponse:
                 proposed_count=made.proposed,
                 accepted_count=made.accepted,
                 dropped_count=made.dropped,
+                failed_user_count=made.failed_users,
             )
             for name, made in progress.made.items()
         ],

@@ -60,18 +60,29 @@ class Proposals:
     sources: Rows
     """Positions in `names`."""
     names: Sequence[str]
-    """The sources asked, in their order."""
+    """The sources that answered, in their order."""
     counts: Mapping[str, SourceCount] = field(default_factory=dict)
+    failed: Mapping[str, Exception] = field(default_factory=dict)
+    """Why the others did not."""
 
 
 def propose(
     sources: Sequence[Source], users: Rows, count: int, blocked: Matrix | None = None
 ) -> Proposals:
     """Ask each source for `count` items for each user; an item is kept for the first that has it.
+    A source that fails is left out (invariant 11).
 
     `blocked` is len(users) × items, see Source.candidates.
     """
-    parts = [_flat(source, users, count, blocked) for source in sources]
+    names: list[str] = []
+    parts: list[tuple[Rows, Rows, Floats]] = []
+    failed: dict[str, Exception] = {}
+    for source in sources:
+        try:
+            parts.append(_flat(source, users, count, blocked))
+            names.append(source.name)
+        except Exception as error:
+            failed[source.name] = error
     owners = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int64)
     items = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.int64)
     scores = np.concatenate([part[2] for part in parts]) if parts else np.empty(0, np.float32)
@@ -79,14 +90,13 @@ def propose(
     span = int(items.max(initial=0)) + 1
     _, first = np.unique(owners * span + items, return_index=True)
     kept = np.sort(first)
-    names = [source.name for source in sources]
     proposed = np.bincount(origin, minlength=len(parts))
     remaining = np.bincount(origin[kept], minlength=len(parts))
     counts = {
         name: SourceCount(int(proposed[place]), int(proposed[place] - remaining[place]))
         for place, name in enumerate(names)
     }
-    return Proposals(owners[kept], items[kept], scores[kept], origin[kept], names, counts)
+    return Proposals(owners[kept], items[kept], scores[kept], origin[kept], names, counts, failed)
 
 
 def _flat(

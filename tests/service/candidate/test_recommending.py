@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from heliograph.candidate.v1alpha1 import campaigns_pb2, recommending_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
+from services.candidate.sources.popular import Popular
 from services.runtime.clock import at
 from tests.service.candidate.calls import (
     IMMEDIATE,
@@ -245,6 +247,22 @@ async def test_shards_cover_all_users_once(world: Candidate) -> None:
     parts = [await world.generate(shard=n, shard_count=3) for n in range(3)]
     assert sum(part[-1].total_user_count for part in parts) == len(USERS) + 1
     assert accepted(await world.generate()) == 0
+
+
+async def test_invariant_11_a_source_that_fails_is_left_out(
+    world: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others' candidates stand, and the next run of the day asks it again."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Popular, "candidates", Mock(side_effect=RuntimeError("out of order")))
+        broken = {one.source: one for one in (await world.generate())[-1].sources}
+    assert broken["popular"].failed_user_count == len(USERS) + 1
+    assert broken["popular"].proposed_count == 0
+    assert broken["collaborative"].accepted_count > 0
+    assert broken["collaborative"].failed_user_count == 0
+    mended = {one.source: one for one in (await world.generate())[-1].sources}
+    assert mended["popular"].proposed_count > 0
+    assert mended["collaborative"].proposed_count == 0
 
 
 async def test_only_named_users_and_sources(world: Candidate) -> None:

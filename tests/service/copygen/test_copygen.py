@@ -140,9 +140,16 @@ async def test_invariant_9_the_template_needs_nothing_but_the_database(
     async with start_system("copygen", simulation=True, environ=nobody) as system:
         alone = copygen_pb2_grpc.CopygenServiceStub(system.channel("copygen"))
         answer = await pick(alone, delivery(1), delivery(2))
+        news = event_pb2.Event(
+            user_id="7", event_id="e3", event_type="movie.suggestion", item_ids=["not-read-yet"]
+        )
+        mixed = await pick(alone, delivery(3, event=news), delivery(4))
     assert [copy.variant_id for copy in answer.copies] == ["template"] * 2
     assert [copy.title for copy in answer.copies] == ["Star Wars for you"] * 2
     assert not answer.rejections
+    # Only what nobody here has heard of waits for candidate.
+    assert [(one.index, one.reason) for one in mixed.rejections] == [(0, "CONTENT_UNAVAILABLE")]
+    assert [copy.delivery_id for copy in mixed.copies] == ["20260105.0004"]
 
 
 async def test_words_of_a_delivery_never_change(
