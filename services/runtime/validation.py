@@ -8,7 +8,7 @@ from protovalidate import FieldPathPb, Violation, collect_violations
 
 from services.runtime.errors import FieldError, InvalidArgument
 
-FULLY_CHECKED = 2048
+FULLY_CHECKED = 512
 """Largest message, in bytes, of which all broken rules are told: a list of a million wrong elements
 breaks a million rules, which would take the event loop minutes to gather."""
 
