@@ -97,7 +97,7 @@ def _parts(result: ReplayResult) -> Iterable[RenderableType]:
     for message in result.messages:
         words = f"{message.title}: {message.body}" if message.body else message.title
         yield f"User {message.user_id} opened ({message.channel}): [italic]{escape(words)}[/italic]"
-    yield Panel(NATURE, border_style="dim", expand=False)
+    yield Panel(" ".join(NATURE.splitlines()), border_style="dim", expand=False)
 
 
 def _table(first: str, *columns: str) -> Table:
