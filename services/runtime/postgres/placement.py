@@ -41,7 +41,8 @@ class Account:
     gid: int
 
     def can_enter(self, folder: Path) -> bool:
-        """Whether this user may traverse the folder and all above it, by their mode bits."""
+        """Whether this user may traverse the folder and all above it, by their mode bits. What we
+        ourselves can't look at, an ordinary user, is closed to us who would run the server."""
         folder = folder.resolve()
         return all(
             self._may(at, stat.S_IXUSR, stat.S_IXGRP, stat.S_IXOTH)
@@ -53,7 +54,10 @@ class Account:
         return self._may(path, stat.S_IRUSR, stat.S_IRGRP, stat.S_IROTH)
 
     def _may(self, path: Path, user: int, group: int, other: int) -> bool:
-        found = path.stat()
+        try:
+            found = path.stat()
+        except PermissionError:
+            return False
         if self.uid == found.st_uid:
             return bool(found.st_mode & user)
         return bool(found.st_mode & (group if self.gid == found.st_gid else other))
