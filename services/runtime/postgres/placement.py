@@ -41,8 +41,8 @@ class Account:
     gid: int
 
     def can_enter(self, folder: Path) -> bool:
-        """Whether this user may traverse the folder and all above it, by their mode bits. What we
-        ourselves can't look at, an ordinary user, is closed to us who would run the server."""
+        """Whether this user may traverse the folder and all above it, by their mode bits. A
+        folder that an ordinary user can't even look at is closed to them."""
         folder = folder.resolve()
         return all(
             self._may(at, stat.S_IXUSR, stat.S_IXGRP, stat.S_IXOTH)
