@@ -146,7 +146,8 @@ def top_of_each(
     _require(table, queries, bias, 2)
     if judges and len(judges) != len(queries):
         raise ValueError(f"{len(queries)} queries with {len(judges)} judges")
-    kept = [_Kept(count, judge) for judge in judges or [None] * len(queries)]
+    asked: Sequence[Judge | None] = judges or [None] * len(queries)
+    kept = [_Kept(count, judge) for judge in asked]
     for start, end in _blocks(table.shape[0], BATCH_BLOCK):
         scores = queries @ table.block(start, end).T
         if bias is not None:

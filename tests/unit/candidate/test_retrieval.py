@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.candidate import retrieval
-from services.candidate.retrieval import Best, Float16, Float32, Int8, top, top_of_each
+from services.candidate.retrieval import Best, Float16, Float32, Int8, Table, top, top_of_each
 from services.candidate.sources.arrays import Floats, Rows
 
 DIMENSIONS = 8
@@ -20,7 +22,7 @@ DIMENSIONS = 8
 class Boosted:
     """Leaves rows out and multiplies the score's logistic by a factor."""
 
-    keep: np.ndarray
+    keep: npt.NDArray[np.bool_]
     factors: Floats
 
     def values(self, rows: Rows, scores: Floats) -> Floats:
@@ -103,11 +105,11 @@ def test_a_filter_is_asked_about_few_rows_only() -> None:
 
 
 @pytest.mark.parametrize(("form", "least"), [(Float16.of, 0.98), (Int8.of, 0.9)])
-def test_narrow_forms_find_nearly_the_same(form: type, least: float) -> None:
+def test_narrow_forms_find_nearly_the_same(form: Callable[[Floats], Table], least: float) -> None:
     vectors = table(5000, 3, coarse=False)
     query = table(1, 4, coarse=False)[0]
     exact = set(top(Float32(vectors), query, 50).rows.tolist())
-    narrow = set(top(form(vectors), query, 50).rows.tolist())  # type: ignore[call-arg]
+    narrow = set(top(form(vectors), query, 50).rows.tolist())
     assert len(exact & narrow) >= least * 50
 
 
@@ -126,7 +128,10 @@ def test_what_does_not_fit_is_refused() -> None:
         top(rows, np.ones(DIMENSIONS, np.float32), 3, bias=np.ones(3, np.float32))
     with pytest.raises(ValueError, match="judges"):
         top_of_each(
-            rows, np.ones((2, DIMENSIONS), np.float32), 3, judges=[Boosted(*[np.ones(4)] * 2)]
+            rows,
+            np.ones((2, DIMENSIONS), np.float32),
+            3,
+            judges=[Boosted(np.ones(4, bool), np.ones(4, np.float32))],
         )
     with pytest.raises(ValueError, match="count"):
         top(rows, np.ones(DIMENSIONS, np.float32), 0)
