@@ -3,14 +3,28 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
 
 import numpy as np
 
 from services.candidate import recommend
+from services.candidate.expressions import (
+    BoosterProgram,
+    Columns,
+    ExpressionError,
+    FilterProgram,
+    Schema,
+    compile_booster,
+    compile_filter,
+)
 from services.candidate.index import IndexState, UserIndex
 from services.candidate.pool import unknown_user
 from services.candidate.sources.arrays import Floats, Rows, best
-from services.runtime.errors import FailedPrecondition, NotFound
+from services.runtime.clock import Clock
+from services.runtime.errors import FailedPrecondition, FieldError, InvalidArgument, NotFound
+
+Program = TypeVar("Program")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +34,10 @@ class Choice:
     count: int = 100
     min_relevance: float = 0.0
     include_interacted: bool = False
+    filter: str = ""
+    """CEL over the attributes of the users who are to be found; empty: all of them."""
+    booster: str = ""
+    """CEL; empty: 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +63,34 @@ class Audience:
     more: bool = False
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Wish:
+    """A compiled filter and booster, at one moment."""
+
+    columns: Columns
+    now: datetime
+    filter: FilterProgram | None
+    booster: BoosterProgram | None
+
+    def apply(self, scores: Floats, min_relevance: float) -> None:
+        """Leave out, by −inf, what is below the least relevance or does not match; boost the
+        rest."""
+        rows = np.flatnonzero(scores >= max(min_relevance, 0.0))
+        if self.filter is not None:
+            rows = rows[self.filter.evaluate(self.columns, self.now, rows).matches]
+        kept = scores[rows]
+        if self.booster is not None:
+            kept *= self.booster.evaluate(self.columns, self.now, rows).factors
+        scores.fill(-np.inf)
+        scores[rows] = kept
+
+
 class Audiences:
     """Asks the user index. What it doesn't know yet makes it look for changes once."""
 
-    def __init__(self, index: UserIndex) -> None:
+    def __init__(self, index: UserIndex, clock: Clock) -> None:
         self._index = index
+        self._clock = clock
 
     async def users_for_item(
         self, item_id: str, choice: Choice, after: Place | None = None
@@ -61,7 +102,8 @@ class Audiences:
             raise NotFound(f"item {item_id!r} is unknown", reason="UNKNOWN_ITEM")
         if not state.catalogue.item_live[row]:
             raise FailedPrecondition(f"item {item_id!r} is deleted", reason="ITEM_DELETED")
-        return await asyncio.to_thread(_users_for_item, state, row, choice, after)
+        wish = self._wish(state, choice)
+        return await asyncio.to_thread(_users_for_item, state, row, choice, wish, after)
 
     async def items_for_user(self, user_id: str, choice: Choice) -> Audience:
         """Items for a user. Raises NotFound."""
@@ -71,7 +113,8 @@ class Audiences:
     async def users_like_user(self, user_id: str, choice: Choice, *, reciprocal: bool) -> Audience:
         """Users alike to a user. Raises NotFound."""
         state, row = await self._user(user_id)
-        return await asyncio.to_thread(_users_like_user, state, row, choice, reciprocal)
+        wish = self._wish(state, choice)
+        return await asyncio.to_thread(_users_like_user, state, row, choice, wish, reciprocal)
 
     async def items_for_segment(self, user_ids: Sequence[str], choice: Choice) -> Audience:
         """Items for a group. Raises NotFound when none of the users is known."""
@@ -83,6 +126,16 @@ class Audiences:
         if not len(rows):
             raise NotFound("none of the users is known", reason="UNKNOWN_USER")
         return await asyncio.to_thread(_items_for_segment, state, rows, choice)
+
+    def _wish(self, state: IndexState, choice: Choice) -> Wish:
+        """Raises InvalidArgument with the field and the position of what is wrong."""
+        schema = state.columns.schema
+        return Wish(
+            state.columns,
+            self._clock.now(),
+            _compiled("filter", choice.filter, compile_filter, schema),
+            _compiled("booster", choice.booster, compile_booster, schema),
+        )
 
     async def _user(self, user_id: str) -> tuple[IndexState, int]:
         state = await self._state_with(lambda state: user_id in state.catalogue.user_rows)
@@ -96,14 +149,29 @@ class Audiences:
         return state if holds(state) else await self._index.refresh()
 
 
-def _users_for_item(state: IndexState, item: int, choice: Choice, after: Place | None) -> Audience:
+def _compiled(
+    name: str, text: str, compile_text: Callable[[str, Schema], Program], schema: Schema
+) -> Program | None:
+    if not text:
+        return None
+    try:
+        return compile_text(text, schema)
+    except ExpressionError as error:
+        fields = [FieldError(f"parameters.{name}", str(error))]
+        raise InvalidArgument(str(error), reason="EXPRESSION", fields=fields) from error
+
+
+def _users_for_item(
+    state: IndexState, item: int, choice: Choice, wish: Wish, after: Place | None
+) -> Audience:
     catalogue, factors = state.catalogue, state.factors
     scores = recommend.users_for_item(
         catalogue, factors, item, include_interacted=choice.include_interacted
     )
+    wish.apply(scores, choice.min_relevance)
     if after is not None:
         _hide_before(scores, catalogue.user_ids, after)
-    rows, more = _chosen(scores, choice)
+    rows, more = _chosen(scores, choice.count)
     return _audience(
         catalogue.user_ids,
         scores,
@@ -120,7 +188,8 @@ def _items_for_user(state: IndexState, user: int, choice: Choice) -> Audience:
     scores = recommend.items_for_user(
         catalogue, factors, user, include_interacted=choice.include_interacted
     )
-    rows, _ = _chosen(scores, choice)
+    scores[scores < choice.min_relevance] = -np.inf
+    rows, _ = _chosen(scores, choice.count)
     return _audience(
         catalogue.item_ids,
         scores,
@@ -131,13 +200,18 @@ def _items_for_user(state: IndexState, user: int, choice: Choice) -> Audience:
     )
 
 
-def _users_like_user(state: IndexState, user: int, choice: Choice, reciprocal: bool) -> Audience:
+def _users_like_user(
+    state: IndexState, user: int, choice: Choice, wish: Wish, reciprocal: bool
+) -> Audience:
     catalogue, factors = state.catalogue, state.factors
     warm = bool(factors.warm_users[user])
     scores = recommend.users_like_user(catalogue, factors, user)
     if reciprocal and warm:
-        scores = recommend.reciprocal(factors, user, scores, choice.count)
-    rows, _ = _chosen(scores, choice)
+        # All of them where a filter or a booster chooses among them.
+        count = len(scores) if wish.filter or wish.booster else choice.count
+        scores = recommend.reciprocal(factors, user, scores, count)
+    wish.apply(scores, choice.min_relevance)
+    rows, _ = _chosen(scores, choice.count)
     return _audience(catalogue.user_ids, scores, rows, catalogue.user_counts, warm=warm)
 
 
@@ -146,7 +220,8 @@ def _items_for_segment(state: IndexState, users: Rows, choice: Choice) -> Audien
     scores = recommend.items_for_segment(
         catalogue, factors, users, include_interacted=choice.include_interacted
     )
-    rows, _ = _chosen(scores, choice)
+    scores[scores < choice.min_relevance] = -np.inf
+    rows, _ = _chosen(scores, choice.count)
     return _audience(
         catalogue.item_ids,
         scores,
@@ -167,12 +242,10 @@ def _hide_before(scores: Floats, user_ids: Sequence[str], after: Place) -> None:
             scores[row] = -np.inf
 
 
-def _chosen(scores: Floats, choice: Choice) -> tuple[Rows, bool]:
+def _chosen(scores: Floats, count: int) -> tuple[Rows, bool]:
     """Rows of the best, and whether there are more."""
-    if choice.min_relevance > 0:
-        scores[scores < choice.min_relevance] = -np.inf
-    rows = best(scores, choice.count + 1)
-    return rows[: choice.count], len(rows) > choice.count
+    rows = best(scores, count + 1)
+    return rows[:count], len(rows) > count
 
 
 def _audience(

@@ -54,7 +54,7 @@ def _parts(host: Host, settings: CandidateSettings, index: UserIndex) -> Parts:
         publisher=publisher,
         catalogue=CatalogueWriter(host.database, settings.clock_tolerance),
         pool=Pool(host.database),
-        audiences=Audiences(index),
+        audiences=Audiences(index, host.clock),
         campaigns=Campaigns(host.database, types, publisher),
         generator=Generator(host.database, host.clock, index, types, publisher, options, host.log),
         watch_interval=settings.watch_interval,

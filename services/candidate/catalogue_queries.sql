@@ -117,7 +117,7 @@ SELECT EXISTS (
 
 -- name: load_users
 -- All users, in the order of the user index.
-SELECT user_id FROM users ORDER BY user_id
+SELECT user_id, body FROM users ORDER BY user_id
 
 -- name: load_items
 -- All items, in the order of the user index.

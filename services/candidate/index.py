@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from services.candidate.attributes import user_columns
 from services.candidate.catalogue_store import QUERIES
+from services.candidate.expressions import Columns
 from services.candidate.sources import Catalogue, Factors, FitOptions, fit_factors
 from services.runtime import metrics
 from services.runtime.clock import Clock
@@ -21,6 +23,8 @@ class IndexState:
 
     catalogue: Catalogue
     factors: Factors
+    columns: Columns
+    """The users' attributes."""
     snapshot: str
     """The Postgres snapshot that it was read in."""
     load_time: datetime
@@ -71,7 +75,7 @@ class UserIndex:
             items = await work.rows(QUERIES.load_items)
             pairs = await work.rows(QUERIES.load_interactions)
 
-        def build() -> tuple[Catalogue, Factors]:
+        def build() -> tuple[Catalogue, Factors, Columns]:
             catalogue = Catalogue.build(
                 [row.user_id for row in users],
                 [row.item_id for row in items],
@@ -81,7 +85,8 @@ class UserIndex:
                 item_created=[row.create_time for row in items],
                 item_live=[not row.deleted for row in items],
             )
-            return catalogue, fit_factors(catalogue.weights, self._options)
+            columns = user_columns(row.body for row in users)
+            return catalogue, fit_factors(catalogue.weights, self._options), columns
 
-        catalogue, factors = await asyncio.to_thread(build)
-        return IndexState(catalogue, factors, snapshot, self._clock.now())
+        catalogue, factors, columns = await asyncio.to_thread(build)
+        return IndexState(catalogue, factors, columns, snapshot, self._clock.now())

@@ -14,7 +14,10 @@ from services.runtime import paging
 from services.runtime.errors import FieldError, InvalidArgument, Unimplemented
 
 DEFAULT_COUNT = 100
-LATER = ("filter", "booster", "scenario", "rotation_rate", "rotation_time")
+LATER = ("scenario", "rotation_rate", "rotation_time")
+"""Parameters that are not offered yet."""
+OF_ITEMS_LATER = (*LATER, "filter", "booster")
+"""The same where items are recommended."""
 
 
 class RecommendingCalls(Calls):
@@ -56,7 +59,7 @@ class RecommendingCalls(Calls):
     async def RecommendItemsToUser(
         self, request: recommending_pb2.RecommendItemsToUserRequest, context: Context
     ) -> recommending_pb2.RecommendItemsToUserResponse:
-        choice = read_choice(request.parameters)
+        choice = read_choice(request.parameters, later=OF_ITEMS_LATER)
         answer = await self.parts.audiences.items_for_user(request.user_id, choice)
         return recommending_pb2.RecommendItemsToUserResponse(
             recommendation_id=token_hex(12),
@@ -68,7 +71,7 @@ class RecommendingCalls(Calls):
     async def RecommendItemsToSegment(
         self, request: recommending_pb2.RecommendItemsToSegmentRequest, context: Context
     ) -> recommending_pb2.RecommendItemsToSegmentResponse:
-        choice = read_choice(request.parameters)
+        choice = read_choice(request.parameters, later=OF_ITEMS_LATER)
         answer = await self.parts.audiences.items_for_segment(request.user_ids, choice)
         return recommending_pb2.RecommendItemsToSegmentResponse(
             recommendation_id=token_hex(12),
@@ -99,11 +102,15 @@ class RecommendingCalls(Calls):
 
 
 def read_choice(
-    parameters: recommending_pb2.RecommendationParameters, later: Sequence[FieldError] = ()
+    parameters: recommending_pb2.RecommendationParameters,
+    others: Sequence[FieldError] = (),
+    *,
+    later: Sequence[str] = LATER,
 ) -> Choice:
-    """How to choose. Raises Unimplemented for what is not offered yet, by field."""
-    fields = [*later]
-    for name in LATER:
+    """How to choose. Raises Unimplemented, by field, for what is given of `later`, which is not
+    offered yet, and for the `others`."""
+    fields = [*others]
+    for name in later:
         given = (
             parameters.HasField("rotation_time")
             if name == "rotation_time"
@@ -118,6 +125,8 @@ def read_choice(
         count=parameters.count or DEFAULT_COUNT,
         min_relevance=parameters.min_relevance,
         include_interacted=parameters.include_interacted,
+        filter=parameters.filter,
+        booster=parameters.booster,
     )
 
 

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from heliograph.candidate.v1alpha1 import campaigns_pb2, recommending_pb2
-from heliograph.type.v1alpha1 import event_pb2
+from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
 
 from services.candidate.sources.popular import Popular
 from services.runtime.clock import at
@@ -184,8 +184,6 @@ async def test_unknown_subjects_are_not_found(world: Candidate) -> None:
 
 async def test_what_comes_later_is_unimplemented_by_field(world: Candidate) -> None:
     later = Parameters(
-        filter="true",
-        booster="2.0",
         scenario="x",
         rotation_rate=0.5,
         rotation_time=Duration(seconds=1),
@@ -197,13 +195,70 @@ async def test_what_comes_later_is_unimplemented_by_field(world: Candidate) -> N
     assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert sorted(fields_of(failure.value)) == [
         "diversity_attribute",
-        "parameters.booster",
-        "parameters.filter",
         "parameters.rotation_rate",
         "parameters.rotation_time",
         "parameters.scenario",
         "respect_budget",
     ]
+
+
+async def test_filter_and_booster_choose_among_users(world: Candidate) -> None:
+    """u04 and u06 are loyal, u02 is not, nobody else has a group."""
+    groups = {"u02": "casual", "u04": "loyal", "u06": "loyal"}
+    await world.users(
+        [
+            event_pb2.User(
+                user_id=name,
+                attributes={"group": attribute_pb2.AttributeValue(string_value=group)},
+            )
+            for name, group in groups.items()
+        ]
+    )
+    everyone = (await users_to_item(world, "i02")).users
+    scores = {one.user_id: one.score for one in everyone}
+    loyal = await users_to_item(world, "i02", parameters=Parameters(filter='user.group == "loyal"'))
+    assert {one.user_id for one in loyal.users} == {"u04", "u06"} & scores.keys()
+    factors = 'has(user.group) && user.group == "loyal" ? 3.0 : 0.5'
+    boosted = (await users_to_item(world, "i02", parameters=Parameters(booster=factors))).users
+    assert {one.user_id: one.score for one in boosted} == pytest.approx(
+        {
+            name: score * (3.0 if groups.get(name) == "loyal" else 0.5)
+            for name, score in scores.items()
+        }
+    )
+    found = [one.score for one in boosted]
+    assert found == sorted(found, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text_", "told"),
+    [
+        ("filter", "1 = 1", "line 1, column 3"),
+        ("filter", "user.nothing == 1", "nothing"),
+        ("filter", "1 + 1", "bool"),
+        ("booster", '"a"', "int"),
+    ],
+)
+async def test_wrong_expressions_are_told_with_their_place(
+    world: Candidate, name: str, text_: str, told: str
+) -> None:
+    parameters = Parameters()
+    setattr(parameters, name, text_)
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await users_to_item(world, "i02", parameters=parameters)
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert fields_of(failure.value) == [f"parameters.{name}"]
+    assert told in (failure.value.details() or "")
+
+
+async def test_items_are_not_filtered_yet(world: Candidate) -> None:
+    request = recommending_pb2.RecommendItemsToUserRequest(
+        user_id="u02", parameters=Parameters(filter="true", booster="2.0")
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await world.stub.RecommendItemsToUser(request)
+    assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert sorted(fields_of(failure.value)) == ["parameters.booster", "parameters.filter"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1])

@@ -1,0 +1,39 @@
+"""CEL expressions over typed user attributes, evaluated column by column over all users.
+
+`compile_filter` and `compile_booster` make programs from text; a program is evaluated over
+`Columns`. Google's CEL library parses and type-checks; the evaluation is ours, and gives for each
+row what the library gives.
+"""
+
+from services.candidate.expressions.building import ColumnsBuilder, build_columns
+from services.candidate.expressions.columns import Columns
+from services.candidate.expressions.errors import ExpressionError
+from services.candidate.expressions.program import (
+    BoosterProgram,
+    Factors,
+    FilterProgram,
+    Matches,
+    compile_booster,
+    compile_filter,
+)
+from services.candidate.expressions.schema import AttributeType, Schema
+from services.candidate.expressions.values import TypedValue, read_value, read_values, typed_value
+
+__all__ = [
+    "AttributeType",
+    "BoosterProgram",
+    "Columns",
+    "ColumnsBuilder",
+    "ExpressionError",
+    "Factors",
+    "FilterProgram",
+    "Matches",
+    "Schema",
+    "TypedValue",
+    "build_columns",
+    "compile_booster",
+    "compile_filter",
+    "read_value",
+    "read_values",
+    "typed_value",
+]

@@ -1,0 +1,75 @@
+"""Parses and type-checks with Google's CEL library."""
+
+import re
+from collections.abc import Iterable
+
+from cel_expr_python import cel
+from cel_expr_python.ext import ext_strings
+from google.protobuf import any_pb2
+from heliograph.cel.v1alpha1 import checked_pb2
+
+from services.candidate.expressions.errors import ExpressionError, error_at
+from services.candidate.expressions.schema import AttributeType, Schema
+from services.candidate.expressions.syntax import Syntax, read_syntax
+from services.candidate.expressions.tokens import OWNER, PRESENCE, prepare
+
+NOW = "now"
+_TYPES = {
+    AttributeType.BOOL: cel.Type.BOOL,
+    AttributeType.INT: cel.Type.INT,
+    AttributeType.DOUBLE: cel.Type.DOUBLE,
+    AttributeType.STRING: cel.Type.STRING,
+    AttributeType.TIMESTAMP: cel.Type.TIMESTAMP,
+    AttributeType.DURATION: cel.Type.DURATION,
+    AttributeType.STRING_LIST: cel.Type.List(cel.Type.STRING),
+    AttributeType.NUMBER_MAP: cel.Type.Map(cel.Type.STRING, cel.Type.DOUBLE),
+}
+_EXTENSIONS = [ext_strings.ExtStrings()]
+_ERROR = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
+_WORDS = {
+    " (in container '')": "",
+    "google.protobuf.Timestamp": "timestamp",
+    "google.protobuf.Duration": "duration",
+}
+
+
+def check(text: str, schema: Schema) -> Syntax:
+    """The tree of a well-typed expression; ExpressionError otherwise."""
+    prepared = prepare(text, schema)
+    environment = cel.NewEnv(
+        variables=_variables(prepared.attributes, schema), extensions=_EXTENSIONS
+    )
+    try:
+        compiled = environment.compile(prepared.text)
+    except RuntimeError as error:
+        raise _translated(text, prepared.text, str(error)) from None
+    envelope = any_pb2.Any.FromString(compiled.serialize())
+    return read_syntax(checked_pb2.CheckedExpr.FromString(envelope.value), text)
+
+
+def _variables(names: Iterable[str], schema: Schema) -> dict[str, cel.Type]:
+    values = {f"{OWNER}.{name}": _TYPES[schema.types[name]] for name in names}
+    presences = {f"{PRESENCE}.{name}": cel.Type.BOOL for name in names}
+    return {**values, **presences, NOW: cel.Type.TIMESTAMP}
+
+
+def _translated(text: str, prepared: str, message: str) -> ExpressionError:
+    """The first error that the library tells, with its position in the original text."""
+    for line, column, told in _ERROR.findall(message):
+        if int(line) > 0 and int(column) > 0:
+            starts = [0, *(found.end() for found in re.finditer(r"\n", prepared))]
+            offset = starts[min(int(line), len(starts)) - 1] + int(column) - 1
+            return error_at(text, offset, _in_words(told))
+    if "recursion" in message:
+        return error_at(text, 0, "the expression is nested too deeply: at most 32 levels")
+    return error_at(text, 0, "the expression can't be read")
+
+
+def _in_words(told: str) -> str:
+    for found, replacement in _WORDS.items():
+        told = told.replace(found, replacement)
+    if f"undeclared reference to '{OWNER}'" in told:
+        return f"attributes are written {OWNER}.NAME"
+    if "no matching overload" in told and "int" in told and "double" in told:
+        return f"{told}; whole numbers and doubles don't mix: write 30.0, or convert by double()"
+    return told

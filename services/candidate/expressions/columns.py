@@ -1,0 +1,110 @@
+"""Attributes of all users as columns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.candidate.expressions.schema import AttributeType, Schema
+
+Codes = NDArray[np.integer]
+"""uint8, uint16 or int32, whichever is the smallest that fits."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PlainColumn:
+    """Numbers, truths, times and spans of time (int64 microseconds, times since 1970 in UTC)."""
+
+    values: NDArray[np.generic]
+    """One per row; 0 where it is missing."""
+    present: NDArray[np.bool_] | None
+    """None: every row has one."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.values.nbytes + _bytes(self.present)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TextColumn:
+    """Texts, each distinct one stored once."""
+
+    codes: Codes
+    """Position in the vocabulary; a row without a text has that of the last entry."""
+    vocabulary: pa.LargeStringArray
+    """The distinct texts in order of appearance, then an empty one that stands for "missing"."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.codes.nbytes + self.vocabulary.nbytes
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CollectionColumn:
+    """Lists of texts, or maps of numbers by text, one behind the other."""
+
+    offsets: NDArray[np.int64]
+    """Row i has the elements from offsets[i] up to offsets[i + 1]; none where it is missing."""
+    codes: Codes
+    """Each element's text, or each entry's key, as a position in the vocabulary."""
+    vocabulary: pa.LargeStringArray
+    """As in `TextColumn`; its last entry is not in use."""
+    values: NDArray[np.float64] | None
+    """Each entry's number; None for lists."""
+    present: NDArray[np.bool_] | None
+    """None: every row has one, if only an empty one."""
+    longest: int
+    """Greatest number of elements in a row."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        fixed = self.offsets.nbytes + self.codes.nbytes + self.vocabulary.nbytes
+        return fixed + _bytes(self.values) + _bytes(self.present)
+
+
+Column = PlainColumn | TextColumn | CollectionColumn
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Columns:
+    """A table of users. Immutable; made by `ColumnsBuilder`."""
+
+    size: int
+    """Number of rows."""
+    types: Mapping[str, AttributeType]
+    """Type by attribute."""
+    columns: Mapping[str, Column]
+    """Column by attribute."""
+    mistyped: Mapping[str, int]
+    """Values by attribute that were left out because they weren't of its type."""
+
+    @property
+    def schema(self) -> Schema:
+        """Types and greatest lengths, for compiling expressions over this table."""
+        longest = {
+            name: column.longest
+            for name, column in self.columns.items()
+            if isinstance(column, CollectionColumn)
+        }
+        return Schema(self.types, MappingProxyType(longest))
+
+    def mean_length(self, name: str) -> float:
+        """Mean number of elements of a list or map attribute over all rows."""
+        column = self.columns[name]
+        assert isinstance(column, CollectionColumn)
+        return len(column.codes) / max(1, self.size)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all columns take."""
+        return sum(column.nbytes for column in self.columns.values())
+
+
+def _bytes(array: NDArray[np.generic] | None) -> int:
+    return 0 if array is None else array.nbytes
