@@ -2,6 +2,7 @@
 
 import click
 
+from services.cli.candidates import candidate
 from services.cli.configuration import config
 from services.cli.explaining import explain
 from services.cli.replaying import replay, run_command
@@ -14,5 +15,5 @@ def main() -> None:
     words, or not at all."""
 
 
-for command in (up, run_command, replay, migrate, config, explain):
+for command in (up, run_command, replay, migrate, config, explain, candidate):
     main.add_command(command)

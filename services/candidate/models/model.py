@@ -1,0 +1,197 @@
+"""The fitted model of candidates, both directions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from services.candidate.models.attributes import borrowed_profiles, features
+from services.candidate.models.context import Clock
+from services.candidate.models.direction import BLOCK, Direction, fit_direction
+from services.candidate.models.interactions import Interactions
+from services.candidate.models.windows import (
+    Split,
+    default_horizon,
+    end_of,
+    make_windows,
+)
+from services.candidate.sources.arrays import NONE, Floats, Matrix, Rows, sparse, top_k
+
+Side = Literal["items", "users"]
+"""What is recommended: items to users, or users to items."""
+Columns = Mapping[str, Sequence[Any]]
+
+
+class FitError(ValueError):
+    """The interactions can't be fitted; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """How to fit."""
+
+    horizon: float | None = None
+    """Seconds ahead that relevance speaks of; None: a week, less where the data is short."""
+    split: Split = "auto"
+    """How the validation split is made, see `make_windows`."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Recommendations:
+    """For each query, best first."""
+
+    rows: Rows
+    """Queries × places: rows of the candidates; NONE where there is nothing more."""
+    relevance: Floats
+    """The probability of an interaction within the horizon; −inf at NONE."""
+    cold: np.ndarray[Any, np.dtype[np.bool_]]
+    """Queries that rest on attributes or on activity alone: they have no interactions."""
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateModel:
+    """What `fit` makes and a folder holds."""
+
+    user_ids: Sequence[str]
+    item_ids: Sequence[str]
+    matrix: Matrix
+    """Users × items: likes."""
+    seen: Matrix
+    """Users × items: whatever the weight."""
+    directions: Mapping[Side, Direction]
+    clock: Clock | None
+    attributes: Mapping[str, Matrix] = field(default_factory=dict)
+    """`users` and `items`: features of those in the id lists, where given."""
+
+    def ids(self, side: str) -> Sequence[str]:
+        """The ids on one side."""
+        return self.user_ids if side == "users" else self.item_ids
+
+    @cached_property
+    def rows(self) -> Mapping[str, Mapping[str, int]]:
+        """Rows by id, for `users` and `items`."""
+        return {
+            side: {name: row for row, name in enumerate(self.ids(side))}
+            for side in ("users", "items")
+        }
+
+    @cached_property
+    def _profiles(self) -> Mapping[Side, tuple[Matrix, Matrix]]:
+        backwards = (csr_array(self.matrix.T.tocsr()), csr_array(self.seen.T.tocsr()))
+        return {"items": (self.matrix, self.seen), "users": backwards}
+
+    def recommend(
+        self, side: Side, queries: Sequence[str], count: int, *, exclude_seen: bool
+    ) -> Recommendations:
+        """The best `count` items for users, or users for items. An id that is not known has no
+        interactions and no attributes."""
+        known = self.rows["users" if side == "items" else "items"]
+        rows = np.array([known.get(name, NONE) for name in queries], np.int64)
+        width = min(count, len(self.ids(side)))
+        found = np.full((len(rows), width), NONE, np.int64)
+        relevance = np.full((len(rows), width), -np.inf, np.float32)
+        cold = np.ones(len(rows), np.bool_)
+        for start, scores, part in self.scored(side, rows):
+            place = slice(start, start + len(part))
+            inside = part != NONE
+            cold[place][inside] = np.diff(self._profiles[side][0].indptr)[part[inside]] == 0
+            if exclude_seen:
+                _hide(scores, self._profiles[side][1], part)
+            found[place], best = top_k(scores, count)
+            relevance[place] = self.relevance(side, part, best)
+        return Recommendations(found, relevance, cold)
+
+    def scored(self, side: Side, rows: Rows) -> Iterator[tuple[int, Floats, Rows]]:
+        """Scores of all candidates for query rows (NONE: an unknown one), a block at a time: first
+        place, queries × candidates, and the rows."""
+        ranker = self.directions[side].ranker
+        for start in range(0, len(rows), BLOCK):
+            part = rows[start : start + BLOCK]
+            yield start, ranker.scores(self._profiles_of(side, part)), part
+
+    def relevance(self, side: Side, rows: Rows, scores: Floats) -> Floats:
+        """Calibrated probabilities of scores (queries × any); −inf stays."""
+        direction = self.directions[side]
+        level = direction.queries[np.maximum(rows, 0)].copy()
+        level[rows == NONE] = direction.queries.min(axis=0)
+        closed = np.isneginf(scores)
+        found = direction.calibration.relevance(np.where(closed, 0, scores), level)
+        return np.where(closed, np.float32(-np.inf), found)
+
+    def _profiles_of(self, side: Side, part: Rows) -> Matrix:
+        """The profiles of query rows; those without one borrow it by their attributes."""
+        table = self._profiles[side][0]
+        none = np.empty(0, np.int64)
+        blank = sparse(np.empty(0, np.float32), none, none, (1, table.shape[1]))
+        counts = np.diff(table.indptr)
+        wanted = np.where(part == NONE, table.shape[0], part)
+        profiles = _stack(table, blank)[wanted]
+        attributes = self.attributes.get("users" if side == "items" else "items")
+        cold = np.flatnonzero((part != NONE) & (counts[np.maximum(part, 0)] == 0))
+        if attributes is None or not len(cold):
+            return profiles
+        lent = borrowed_profiles(table, attributes, part[cold], np.flatnonzero(counts))
+        places = np.arange(len(part))
+        places[cold] = len(part) + np.arange(len(cold))
+        return _stack(profiles, lent)[places]
+
+
+def fit(
+    interactions: Interactions,
+    options: FitOptions | None = None,
+    users: Columns | None = None,
+    items: Columns | None = None,
+) -> CandidateModel:
+    """Fit both directions. `users`, `items`: columns of attributes, in the order of the id lists
+    of the interactions (which may hold ids without interactions). Raises FitError."""
+    options = options or FitOptions()
+    if not interactions.matrix.nnz:
+        raise FitError("no interaction has a positive weight")
+    clock = end_of(interactions, options.horizon or default_horizon(interactions))
+    windows = make_windows(interactions, options.split, clock, options.seed)
+    if not windows or not windows[-1].met.nnz:
+        raise FitError(
+            "too few interactions: nothing is left for validation after a part is held out"
+        )
+    if windows[0].clock is None:
+        clock = None
+    backwards = [window.transposed() for window in windows]
+    directions: dict[Side, Direction] = {
+        "items": fit_direction(interactions, clock, windows, options.seed),
+        "users": fit_direction(interactions.transposed, clock, backwards, options.seed),
+    }
+    attributes = {}
+    for name, columns, ids in (
+        ("users", users, interactions.user_ids),
+        ("items", items, interactions.item_ids),
+    ):
+        if columns:
+            attributes[name] = features(columns, len(ids))
+    return CandidateModel(
+        interactions.user_ids,
+        interactions.item_ids,
+        interactions.matrix,
+        interactions.seen,
+        directions,
+        clock,
+        attributes,
+    )
+
+
+def _stack(first: Matrix, second: Matrix) -> Matrix:
+    data = np.concatenate([first.data, second.data])
+    indices = np.concatenate([first.indices, second.indices])
+    indptr = np.concatenate([first.indptr, second.indptr[1:] + first.indptr[-1]])
+    parts: Any = (data, indices, indptr)
+    stacked: Matrix = csr_array(parts, shape=(first.shape[0] + second.shape[0], first.shape[1]))
+    return stacked
+
+
+def _hide(scores: Floats, seen: Matrix, part: Rows) -> None:
+    inside = np.flatnonzero(part != NONE)
+    table = seen[part[inside]]
+    scores[np.repeat(inside, np.diff(table.indptr)), table.indices] = -np.inf

@@ -1,0 +1,120 @@
+"""Validation windows: what was known, and what was met afterwards."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from services.candidate.models.context import Clock
+from services.candidate.models.interactions import Interactions
+from services.candidate.sources.arrays import Floats, Mask, Matrix, sparse
+
+Split = Literal["auto", "time", "user"]
+DAY = 86400.0
+MOST_HORIZON = 7 * DAY
+WINDOWS = 8
+LEAST_HISTORY = 0.1
+"""Share of all interactions that has to lie before the first window."""
+HELD_OUT = 0.1
+"""Share of each user's interactions held out where a split in time is not possible."""
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One split, users × items."""
+
+    known: Interactions
+    met: Matrix
+    """1 where a pair interacted in the window for the first time."""
+    clock: Clock | None
+    """When the window begins and how long it is; None: not a window in time."""
+
+    def transposed(self) -> "Window":
+        """Items × users."""
+        return Window(self.known.transposed, self.met.T.tocsr(), self.clock)
+
+
+def default_horizon(interactions: Interactions) -> float:
+    """Seconds: a week, or an eighth of the time that the interactions span when that is less."""
+    times = interactions.times
+    if times is None or not len(times):
+        return MOST_HORIZON
+    return float(min(MOST_HORIZON, max((times.max() - times.min()) / 8, 1.0)))
+
+
+def end_of(interactions: Interactions, horizon: float) -> Clock | None:
+    """Now: just after the last interaction."""
+    times = interactions.times
+    if times is None or not len(times):
+        return None
+    return Clock(float(times.max()) + 1.0, horizon)
+
+
+def time_windows(interactions: Interactions, clock: Clock, count: int = WINDOWS) -> list[Window]:
+    """The last `count` windows of one horizon each before the clock, oldest first. Windows in which
+    nobody known met anything known, or with too little before them, are left out."""
+    times = interactions.times
+    if times is None:
+        raise ValueError("windows in time need timestamps")
+    found = []
+    for back in range(count, 0, -1):
+        begin = clock.now - back * clock.horizon
+        if (times < begin).mean() < LEAST_HISTORY:
+            continue
+        window = split_at(interactions, Clock(begin, clock.horizon))
+        if window.met.nnz:
+            found.append(window)
+    return found
+
+
+def split_at(interactions: Interactions, clock: Clock) -> Window:
+    """What is known before the clock, and what is met within its horizon."""
+    times = interactions.times
+    if times is None:
+        raise ValueError("windows in time need timestamps")
+    known = times < clock.now
+    later = ~known & (times < clock.now + clock.horizon)
+    return _window(interactions, known, later, clock)
+
+
+def user_window(interactions: Interactions, seed: int, share: float = HELD_OUT) -> Window:
+    """One window that holds out a share of each user's interactions: the latest by time, or where
+    there is no time random ones. A user keeps at least one."""
+    order = np.random.default_rng(seed).permutation(len(interactions))
+    if interactions.times is not None:
+        order = order[np.argsort(interactions.times[order], kind="stable")]
+    order = order[np.argsort(interactions.users[order], kind="stable")]
+    counts = np.bincount(interactions.users, minlength=len(interactions.user_ids))
+    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    kept = np.ceil(counts * (1 - share))
+    later = np.zeros(len(order), np.bool_)
+    later[order] = place >= np.repeat(kept, counts)
+    return _window(interactions, ~later, later, None)
+
+
+def make_windows(
+    interactions: Interactions, split: Split, clock: Clock | None, seed: int
+) -> list[Window]:
+    """The validation windows. `auto`: in time where there are timestamps and the windows hold
+    anything, else per user."""
+    if split != "user" and clock is not None:
+        found = time_windows(interactions, clock)
+        if found or split == "time":
+            return found
+    return [user_window(interactions, seed)]
+
+
+def _window(known_and_later: Interactions, known: Mask, later: Mask, clock: Clock | None) -> Window:
+    before = known_and_later.take(known)
+    after = known_and_later.take(later & (known_and_later.weights > 0))
+    shape = (len(before.user_ids), len(before.item_ids))
+    users = np.bincount(before.users, minlength=shape[0]) > 0
+    items = np.bincount(before.items, minlength=shape[1]) > 0
+    keep = users[after.users] & items[after.items]
+    ones: Floats = np.ones(int(keep.sum()), np.float32)
+    met = sparse(ones, after.users[keep], after.items[keep], shape)
+    met.data[:] = 1.0
+    again = met.multiply(before.seen)
+    fresh: Matrix = (met - again).tocsr()
+    fresh.eliminate_zeros()
+    return Window(before, fresh, clock)

@@ -1,0 +1,123 @@
+"""`heliograph candidate`: fit the model of candidates, and recommend with it, offline."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from services.candidate.models import (
+    CandidateModel,
+    FitError,
+    FitOptions,
+    InputError,
+    ModelFolderError,
+    Recommendations,
+    Side,
+    aligned,
+    fit,
+    load,
+    read_attributes,
+    read_ids,
+    read_interactions,
+    save,
+)
+
+DAY = 86400.0
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+_PATH = click.Path(path_type=Path)
+
+
+@click.group()
+def candidate() -> None:
+    """Candidate generation offline: who might want what."""
+
+
+@candidate.command(name="fit")
+@click.option("--interactions", type=_FILE, required=True, help="user_id, item_id, …, Parquet.")
+@click.option("--users", type=_FILE, help="user_id and attributes, Parquet.")
+@click.option("--items", type=_FILE, help="item_id and content, Parquet.")
+@click.option("--out", type=_PATH, required=True, help="Folder for the model.")
+@click.option("--horizon-days", type=click.FloatRange(min=0, min_open=True), help="How far ahead.")
+@click.option(
+    "--split",
+    type=click.Choice(["auto", "time", "user"]),
+    default="auto",
+    show_default=True,
+    help="Validation by windows in time, or by the last interactions of each user.",
+)
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
+def fit_command(
+    interactions: Path,
+    users: Path | None,
+    items: Path | None,
+    out: Path,
+    horizon_days: float | None,
+    split: str,
+    seed: int,
+) -> None:
+    """Fit both directions, choosing model and hyperparameters by a validation split.
+
+    Columns of the interactions: user_id, item_id, optional timestamp and weight."""
+    try:
+        horizon = None if horizon_days is None else horizon_days * DAY
+        user_ids, user_columns = read_attributes(users, "user_id") if users else ([], {})
+        item_ids, item_columns = read_attributes(items, "item_id") if items else ([], {})
+        read = read_interactions(interactions, user_ids, item_ids)
+        model = fit(
+            read,
+            FitOptions(
+                horizon, "user" if split == "user" else "time" if split == "time" else "auto", seed
+            ),
+            aligned(read.user_ids, user_ids, user_columns),
+            aligned(read.item_ids, item_ids, item_columns),
+        )
+        save(model, out)
+    except (InputError, FitError, ModelFolderError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    for side, direction in model.directions.items():
+        names = [recipe.label for recipe in direction.ranker.recipes]
+        click.echo(f"{side}: {' + '.join(['context', *names])}")
+    click.echo(f"model: {out}")
+
+
+@candidate.command()
+@click.option("--model", "folder", type=_PATH, required=True, help="A folder that `fit` wrote.")
+@click.option("--direction", type=click.Choice(["items", "users"]), required=True)
+@click.option("--ids", type=_FILE, required=True, help="user_id (or item_id), Parquet.")
+@click.option("--count", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option("--exclude-seen", is_flag=True, help="Leave out pairs that have interacted.")
+@click.option("--out", type=_PATH, required=True, help="Parquet: query id, rank, id, score.")
+def recommend(
+    folder: Path, direction: Side, ids: Path, count: int, exclude_seen: bool, out: Path
+) -> None:
+    """Items for users, or users for items, best first.
+
+    `score` is the probability of an interaction within the model's horizon; `rank` counts from 1.
+    """
+    key = "user_id" if direction == "items" else "item_id"
+    try:
+        model = load(folder)
+        queries = read_ids(ids, key)
+        found = model.recommend(direction, queries, count, exclude_seen=exclude_seen)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(_answer(model, direction, queries, found), out)
+    except (InputError, ModelFolderError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{len(queries)} queries, {int(found.cold.sum())} without interactions: {out}")
+
+
+def _answer(
+    model: CandidateModel, side: Side, queries: list[str], found: Recommendations
+) -> pa.Table:
+    places, ranks = np.nonzero(found.rows >= 0)
+    names = np.asarray(model.ids(side), dtype=object)
+    return pa.table(
+        {
+            "query_id": pa.array([queries[place] for place in places], pa.string()),
+            "rank": pa.array(ranks + 1, pa.int32()),
+            "id": pa.array(names[found.rows[places, ranks]].tolist(), pa.string()),
+            "score": pa.array(found.relevance[places, ranks], pa.float32()),
+        }
+    )

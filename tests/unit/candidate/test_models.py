@@ -1,0 +1,274 @@
+"""Candidate models: scorers, windows, the whole fit, the folder and the commands."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from scipy.special import expit
+
+from services.candidate.models import (
+    CandidateModel,
+    FitError,
+    FitOptions,
+    InputError,
+    Interactions,
+    ModelFolderError,
+    fit,
+    load,
+    read_interactions,
+    save,
+)
+from services.candidate.models.calibration import fit_calibration
+from services.candidate.models.scorers import Basis, Ease, LinearFilter, LowPass
+from services.candidate.models.windows import user_window
+from services.cli.main import main
+
+DAY = 86400.0
+
+
+def made(seed: int = 0, users: int = 60, items: int = 40, timed: bool = True) -> Interactions:
+    """Two groups of users, each with its own half of the items; ids with odd signs."""
+    generator = np.random.default_rng(seed)
+    pairs = [
+        (user, item)
+        for user in range(users)
+        for item in range(items)
+        if generator.random() < (0.35 if user % 2 == item % 2 else 0.02)
+    ]
+    times = generator.uniform(0, 60 * DAY, len(pairs)) if timed else None
+    names = [f"ü {user}/x" for user, _ in pairs], [f"it'em {item}" for _, item in pairs]
+    return Interactions.of(*names, times)
+
+
+@pytest.fixture(scope="module")
+def model() -> CandidateModel:
+    return fit(made())
+
+
+def test_ease_is_the_least_squares_solution_without_self_weights() -> None:
+    known = made()
+    table = np.asarray(known.matrix.todense(), np.float64)
+    mean = table.sum(axis=0).mean()
+    found = Ease.fit(known.matrix, 2.0).weights
+    for column in range(3):
+        rest = [place for place in range(table.shape[1]) if place != column]
+        gram = table[:, rest].T @ table[:, rest] + 2.0 * mean * np.eye(len(rest))
+        expected = np.linalg.solve(gram, table[:, rest].T @ table[:, column])
+        np.testing.assert_allclose(found[rest, column], expected, atol=1e-5)
+    assert not found.diagonal().any()
+
+
+def test_linear_filter_counts_weighted_paths() -> None:
+    known = made()
+    table = np.asarray(known.matrix.todense(), np.float64)
+    users, items = np.maximum(table.sum(axis=1), 1), np.maximum(table.sum(axis=0), 1)
+    expected = (table * items**-0.3) @ table.T * users**-0.5 @ table * items**-0.7
+    found = LinearFilter.fit(known.matrix, (0.3, 0.5, 0.7)).scores(known.matrix)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_low_pass_projects_on_the_first_singular_vectors() -> None:
+    known = made()
+    table = np.asarray(known.matrix.todense(), np.float64)
+    users, items = np.maximum(table.sum(axis=1), 1), np.maximum(table.sum(axis=0), 1)
+    _, _, right = np.linalg.svd(table * users[:, None] ** -0.5 * items**-0.5)
+    expected = (table * items**-0.5) @ right[:5].T @ right[:5] * items**0.5
+    found = LowPass.fit(Basis.fit(known, 5, 0), 5, (0.5, 0.5)).scores(known.matrix)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    backwards = Basis.fit(known.transposed, 5, 0)
+    assert backwards.vectors.shape == (table.shape[0], 5)
+
+
+def test_low_pass_memory_is_linear_in_candidates() -> None:
+    for items in (40, 80):
+        known = made(items=items)
+        arrays = LowPass.fit(Basis.fit(known, 8, 0), 8, (0.5, 0.5)).arrays()
+        assert all(array.shape == (items, 8) for array in arrays.values())
+
+
+def test_user_window_holds_out_the_latest_of_each_user() -> None:
+    known = made()
+    window = user_window(known, 0, 0.25)
+    assert known.times is not None
+    assert window.known.times is not None
+    for user in range(len(known.user_ids)):
+        kept = window.known.times[window.known.users == user]
+        own = np.sort(known.times[known.users == user])
+        assert len(kept) == int(np.ceil(len(own) * 0.75))
+        np.testing.assert_array_equal(np.sort(kept), own[: len(kept)])
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_both_directions_find_the_own_group(timed: bool) -> None:
+    model = fit(made(timed=timed))
+    user, item = "ü 4/x", "it'em 5"
+    items = model.recommend("items", [user], 5, exclude_seen=True)
+    users = model.recommend("users", [item], 5, exclude_seen=True)
+    own_items = [int(model.item_ids[row].split()[1]) % 2 == 0 for row in items.rows[0]]
+    own_users = [int(model.user_ids[row][2:-2]) % 2 == 1 for row in users.rows[0]]
+    assert sum(own_items) >= 4
+    assert sum(own_users) >= 4
+    for found in (items, users):
+        assert ((found.relevance >= 0) & (found.relevance <= 1)).all()
+        assert (np.diff(found.relevance, axis=1) <= 0).all()
+
+
+def test_seen_pairs_are_left_out_when_asked(model: CandidateModel) -> None:
+    names = list(model.user_ids)
+    found = model.recommend("items", names, 40, exclude_seen=True)
+    seen = np.asarray(model.seen.todense()) > 0
+    for row, places in enumerate(found.rows):
+        assert not seen[row, places[places >= 0]].any()
+        assert (places >= 0).sum() == (~seen[row]).sum()
+    assert (model.recommend("items", names, 40, exclude_seen=False).rows >= 0).all()
+
+
+def test_unknown_and_cold_ids_are_answered() -> None:
+    known = made()
+    ids = [*known.user_ids, "zz new"]
+    whole = Interactions(ids, known.item_ids, known.users, known.items, known.times, known.weights)
+    group = [["even", "odd"][int(name[2:-2]) % 2] for name in known.user_ids]
+    model = fit(whole, FitOptions(split="user"), users={"group": [*group, "odd"]})
+    found = model.recommend("items", ["zz new", "nobody"], 5, exclude_seen=True)
+    assert found.cold.all()
+    assert (found.rows >= 0).all()
+    odd = [int(model.item_ids[row].split()[1]) % 2 for row in found.rows[0]]
+    assert sum(odd) >= 4
+
+
+def test_the_same_seed_gives_the_same_folder(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(fit(made(), FitOptions(seed=3)), tmp_path / name)
+    read = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("a", "b")]
+    assert read[0] == read[1]
+
+
+def test_a_folder_gives_back_the_model(model: CandidateModel, tmp_path: Path) -> None:
+    save(model, tmp_path / "model")
+    save(model, tmp_path / "model")
+    again = load(tmp_path / "model")
+    for side, ids in (("items", model.user_ids), ("users", model.item_ids)):
+        ours = model.recommend(side, ids, 7, exclude_seen=True)
+        theirs = again.recommend(side, ids, 7, exclude_seen=True)
+        np.testing.assert_array_equal(ours.rows, theirs.rows)
+        np.testing.assert_array_equal(ours.relevance, theirs.relevance)
+    assert list(again.user_ids) == list(model.user_ids)
+
+
+@pytest.mark.parametrize("harm", ["short", "altered", "missing", "version", "path", "pickle"])
+def test_a_harmed_folder_is_refused_by_file(
+    harm: str, model: CandidateModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    save(model, folder)
+    file, manifest = folder / "seen_data.npy", folder / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    named = file.name
+    if harm == "short":
+        file.write_bytes(file.read_bytes()[:-1])
+    elif harm == "altered":
+        file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    elif harm == "missing":
+        file.unlink()
+    elif harm == "version":
+        facts["version"], named = 99, "manifest.json"
+    elif harm == "path":
+        facts["files"]["../x.npy"], named = facts["files"][file.name], "../x.npy"
+    else:
+        import hashlib
+
+        np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+        content = file.read_bytes()
+        pin = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        facts["files"][file.name] = pin
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(ModelFolderError, match=named.replace(".", r"\.")):
+        load(folder)
+
+
+def test_a_cut_short_manifest_is_refused(model: CandidateModel, tmp_path: Path) -> None:
+    save(model, tmp_path / "model")
+    manifest = tmp_path / "model" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-40])
+    with pytest.raises(ModelFolderError, match="not whole JSON"):
+        load(tmp_path / "model")
+
+
+def test_save_leaves_other_folders_alone(model: CandidateModel, tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("x")
+    with pytest.raises(ModelFolderError, match="holds no model"):
+        save(model, tmp_path)
+    assert (tmp_path / "precious.txt").read_text() == "x"
+
+
+def test_calibration_recovers_known_probabilities() -> None:
+    generator = np.random.default_rng(5)
+    scores = generator.normal(size=(400, 500)).astype(np.float32)
+    queries = generator.normal(size=(400, 1)).astype(np.float32)
+    truth = expit(0.8 * scores + 0.5 * queries - 3.0)
+    met = (generator.random(truth.shape) < truth).astype(np.float32)
+    found = fit_calibration(scores, queries, met, np.ones(met.shape, np.bool_))
+    np.testing.assert_allclose(found.weights, [0.8, 0.5, -3.0], atol=0.05)
+    np.testing.assert_allclose(found.relevance(scores, queries), truth, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"user_id": ["a"]}, "item_id"),
+        ({"user_id": ["a", None], "item_id": ["x", "y"]}, "'user_id', row 1"),
+        ({"user_id": [1.5], "item_id": ["x"]}, "'user_id'"),
+        ({"user_id": ["a"], "item_id": ["x"], "weight": [float("nan")]}, "'weight', row 0"),
+        ({"user_id": ["a"], "item_id": ["x"], "timestamp": ["now"]}, "'timestamp'"),
+        ({"user_id": pa.array([], pa.string()), "item_id": pa.array([], pa.string())}, "no inter"),
+    ],
+)
+def test_bad_files_are_told_by_column_and_row(
+    columns: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "f.parquet")
+    with pytest.raises(InputError, match=told):
+        read_interactions(tmp_path / "f.parquet")
+
+
+def test_too_little_to_fit_is_told() -> None:
+    with pytest.raises(FitError, match="too few"):
+        fit(Interactions.of(["a"], ["x"]))
+
+
+def test_the_commands_fit_and_recommend_both_ways(tmp_path: Path) -> None:
+    known = made()
+    table = {
+        "user_id": [known.user_ids[row] for row in known.users],
+        "item_id": [known.item_ids[row] for row in known.items],
+        "timestamp": known.times,
+    }
+    pq.write_table(pa.table(table), tmp_path / "in.parquet")
+    run = CliRunner()
+    paths = ["--interactions", str(tmp_path / "in.parquet"), "--out", str(tmp_path / "m")]
+    done = run.invoke(main, ["candidate", "fit", *paths])
+    assert done.exit_code == 0, done.output
+    pairs = set(zip(table["user_id"], table["item_id"], strict=True))
+    for side, key, ids in (
+        ("items", "user_id", known.user_ids),
+        ("users", "item_id", known.item_ids),
+    ):
+        pq.write_table(pa.table({key: ids}), tmp_path / "ids.parquet")
+        asked = ["--model", str(tmp_path / "m"), "--direction", side, "--count", "4"]
+        asked += ["--ids", str(tmp_path / "ids.parquet"), "--out", str(tmp_path / "o.parquet")]
+        done = run.invoke(main, ["candidate", "recommend", *asked, "--exclude-seen"])
+        assert done.exit_code == 0, done.output
+        found = pq.read_table(tmp_path / "o.parquet").to_pylist()
+        assert len(found) == 4 * len(ids)
+        assert [row["rank"] for row in found[:4]] == [1, 2, 3, 4]
+        for row in found:
+            pair = (row["query_id"], row["id"])
+            assert (pair if side == "items" else pair[::-1]) not in pairs
+    (tmp_path / "m" / "seen_data.npy").write_bytes(b"x")
+    done = run.invoke(main, ["candidate", "recommend", *asked])
+    assert done.exit_code == 1
+    assert "seen_data.npy: cut short" in done.output
