@@ -212,6 +212,40 @@ def _unlimited(draw: Draw, kinds: tuple[T, ...], depth: int) -> str:
     return _Grammar(draw).of(draw(st.sampled_from(kinds)), depth)
 
 
+_ATOMS = [
+    "true", "false", "1 / 0 > 0", "user.vip", "user.trial", "has(user.vip)", "user.age > 0",
+    "1 / user.age > 0", "user.score < 1.0", "user.group == 'a'", "user.group == user.city",
+    "user.group in user.tags", "user.hours.a > 0.0", "has(user.hours.a)", "user.tags[1] == 'b'",
+    "user.joined < now", "[1, user.age].exists(x, x > 2)", "user.group != 'b'",
+]  # fmt: skip
+_ATOMS_OF_ELEMENTS = [
+    "x == user.group", "x == 'a'", "x != 'b'", "user.hours[x] > 0.0", "x in user.likes",
+    "user.likes[x.size()] == x", "user.tags.exists(y, y != x)", "user.hours.all(y, y < x)",
+    "x.startsWith(\"a\")", "{'a': user.age, 'b': 1}[x] > 0",
+]  # fmt: skip
+
+
+def truths() -> st.SearchStrategy[str]:
+    """Expressions that are all logic: small conditions, many of which are errors, under `&&`, `||`,
+    `!`, `? :` and macros."""
+
+    def combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        over = st.sampled_from(["user.tags", "user.likes", "user.hours", "['a', 'b']"])
+        macro = st.sampled_from(["exists", "all", "exists_one"])
+        element = st.one_of(st.sampled_from(_ATOMS_OF_ELEMENTS), inner)
+        return st.one_of(
+            st.builds("({} {} {})".format, inner, st.sampled_from(["&&", "||"]), inner),
+            st.builds("!{}".format, inner.map("({})".format)),
+            st.builds("({} ? {} : {})".format, inner, inner, inner),
+            st.builds("{}.{}(x, {} {} {})".format, over, macro, element, _SIGNS, element),
+        )
+
+    return st.recursive(st.sampled_from(_ATOMS), combined, max_leaves=8).filter(_is_within_limits)
+
+
+_SIGNS = st.sampled_from(["&&", "||"])
+
+
 def expressions(kinds: tuple[T, ...] = _ORDERED, depth: int = 4) -> st.SearchStrategy[str]:
     """Well-typed expressions of any of the types, within the limits of length, depth and cost."""
     return _unlimited(kinds, depth).filter(_is_within_limits)
