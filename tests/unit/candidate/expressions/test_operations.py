@@ -45,7 +45,7 @@ _SPANS = [
     -LONGEST,
 ]
 _LISTS = [[], ["a"], ["a", "b"], ["b", "a", "a"], ["", "Aé😀"]]
-_MAPS = [{}, {"a": 1.0}, {"a": -1.0, "b": 2.0}, {"loyal": 0.5}]
+_MAPS = [{}, {"a": 1.0}, {"a": -1.0}, {"a": -1.0, "b": 2.0}, {"loyal": 0.5}]
 
 
 def _pairs(
@@ -119,6 +119,9 @@ _CASES: list[tuple[str, list[User]]] = [
             "user.tags.exists(x, user.tags.exists(y, x != y))",
             "user.tags.exists(x, user.likes.all(y, x != y || user.hours[x] > 0.0))",
             "user.tags.exists_one(x, x in user.likes)",
+            "user.tags.exists(x, user.hours[x] > 0.0)",
+            "user.tags.all(x, user.hours[x] > 0.0)",
+            "user.tags.exists_one(x, user.hours[x] > 0.0)",
             "user.hours.all(k, user.hours[k] > 0.0 || k == user.group)",
             "['a', 'b'].exists_one(x, user.tags.all(y, y == x))",
             "user.tags.all(x, user.hours.exists(k, user.hours[k] > 0.0 && k == x))",
