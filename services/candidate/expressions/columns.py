@@ -100,6 +100,13 @@ class Columns:
         assert isinstance(column, CollectionColumn)
         return len(column.codes) / max(1, self.size)
 
+    def mean_text_bytes(self, name: str) -> float:
+        """Mean size of the attribute's distinct texts in bytes; 0 if it has none."""
+        column = self.columns[name]
+        if isinstance(column, PlainColumn):
+            return 0.0
+        return column.vocabulary.nbytes / len(column.vocabulary)
+
     @property
     def nbytes(self) -> int:
         """Bytes that all columns take."""

@@ -4,6 +4,8 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from cel_expr_python import cel
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.candidate.expressions import texts, zones
 from services.candidate.expressions.schema import AttributeType
@@ -30,11 +32,22 @@ def parse_literal(kind: AttributeType, text: str) -> int:
     if not isinstance(value, datetime | timedelta):
         raise LiteralFault(f'"{text}" is no {function}; write it as in {function}("{example}")')
     same = environment.compile(f"{function}(text) == value")
-    if same.eval(data={"text": text, "value": value}).value() is not True:
+    if same.eval(data={"text": text, "value": _message(value)}).value() is not True:
         raise LiteralFault(f'"{text}" is finer than a microsecond')
     raw = typed_value(value).raw
     assert isinstance(raw, int)
     return raw
+
+
+def _message(value: datetime | timedelta) -> Timestamp | Duration:
+    """The value as a message: the library takes the first and last datetime for infinite times."""
+    if isinstance(value, datetime):
+        time = Timestamp()
+        time.FromDatetime(value)
+        return time
+    span = Duration()
+    span.FromTimedelta(value)
+    return span
 
 
 def require_pattern(function: str, pattern: str) -> None:

@@ -25,6 +25,8 @@ _CHUNK = 65_536
 """Rows, or elements of their lists, worked on at a time, so that they stay in the cache."""
 _MOST_ELEMENTS = 8_000_000
 """Elements worked on at a time at worst."""
+_MOST_TEXT = 64 * 2**20
+"""Bytes of one text per row worked on at a time, about."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -83,7 +85,9 @@ class Program:
             mean = prod(max(1.0, columns.mean_length(name)) for name in nest)
             longest = prod(max(1, schema.longest_of(name)) for name in nest)
             step = min(step, int(_CHUNK / mean), _MOST_ELEMENTS // longest)
-        return max(1, step)
+        names = [source for source in self.root.free if isinstance(source, str)]
+        width = sum(columns.mean_text_bytes(name) for name in names)
+        return max(1, min(step, int(_MOST_TEXT / width) if width else step))
 
 
 class FilterProgram(Program):

@@ -3,7 +3,7 @@
 What doesn't depend on a macro's variable is computed outside of the macro, once per row.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from functools import cached_property
 
 import numpy as np
@@ -40,7 +40,7 @@ from services.candidate.expressions.vectors import (
 Rows = slice | Index
 
 
-class TableFrame(Frame):
+class TableFrame(Frame, ABC):
     """Things that each stand in a row of the table."""
 
     def __init__(self, scope: Scope, size: int) -> None:

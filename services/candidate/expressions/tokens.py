@@ -71,6 +71,10 @@ def prepare(text: str, schema: Schema) -> Prepared:
     if len(text) > MAX_LENGTH:
         message = f"the expression has {len(text)} characters; at most {MAX_LENGTH} are allowed"
         raise error_at(text, MAX_LENGTH, message)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise error_at(text, error.start, "this is half a character") from None
     tokens = _tokens(text)
     parts, copied, named = [], 0, set()
     for index, token in enumerate(tokens):

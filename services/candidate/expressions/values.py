@@ -1,9 +1,11 @@
 """Users' attributes as they come: from messages, or as plain Python values."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from heliograph.type.v1alpha1 import attribute_pb2
 
 from services.candidate.expressions.schema import AttributeType
@@ -22,30 +24,34 @@ class TypedValue(NamedTuple):
     """Times in microseconds since 1970 (UTC), spans of time in microseconds."""
 
 
+_READERS: dict[str, tuple[AttributeType, Callable[[attribute_pb2.AttributeValue], Raw]]] = {
+    "string_value": (AttributeType.STRING, lambda message: message.string_value),
+    "number_value": (AttributeType.DOUBLE, lambda message: message.number_value),
+    "int_value": (AttributeType.INT, lambda message: message.int_value),
+    "bool_value": (AttributeType.BOOL, lambda message: message.bool_value),
+    "time_value": (AttributeType.TIMESTAMP, lambda message: _time(message.time_value)),
+    "duration_value": (AttributeType.DURATION, lambda message: _span(message.duration_value)),
+    "list_value": (AttributeType.STRING_LIST, lambda message: list(message.list_value.values)),
+    "map_value": (AttributeType.NUMBER_MAP, lambda message: dict(message.map_value.values)),
+}
+
+
+def _time(time: Timestamp) -> int:
+    return time.seconds * 10**6 + time.nanos // 1000
+
+
+def _span(span: Duration) -> int:
+    return span.seconds * 10**6 + int(span.nanos / 1000)
+
+
 def read_value(message: attribute_pb2.AttributeValue) -> TypedValue | None:
     """The value of a message; None if it holds none. Times and spans of time are cut down to whole
     microseconds, as Postgres keeps them."""
-    match message.WhichOneof("kind"):
-        case "string_value":
-            return TypedValue(AttributeType.STRING, message.string_value)
-        case "number_value":
-            return TypedValue(AttributeType.DOUBLE, message.number_value)
-        case "int_value":
-            return TypedValue(AttributeType.INT, message.int_value)
-        case "bool_value":
-            return TypedValue(AttributeType.BOOL, message.bool_value)
-        case "time_value":
-            time = message.time_value
-            return TypedValue(AttributeType.TIMESTAMP, time.seconds * 10**6 + time.nanos // 1000)
-        case "duration_value":
-            span = message.duration_value
-            return TypedValue(AttributeType.DURATION, span.seconds * 10**6 + int(span.nanos / 1000))
-        case "list_value":
-            return TypedValue(AttributeType.STRING_LIST, list(message.list_value.values))
-        case "map_value":
-            return TypedValue(AttributeType.NUMBER_MAP, dict(message.map_value.values))
-        case _:
-            return None
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        return None
+    value_type, read = _READERS[kind]
+    return TypedValue(value_type, read(message))
 
 
 def read_values(

@@ -38,7 +38,7 @@ def _literal(draw: Draw, kind: T) -> str:
         case T.STRING:
             return quoted(draw(TEXTS))
         case T.BOOL:
-            return draw(st.sampled_from(["true", "false"]))
+            return str(draw(st.sampled_from(["true", "false"])))
         case T.TIMESTAMP:
             time: datetime = draw(TIMES)
             return f'timestamp("{time.astimezone(UTC).replace(tzinfo=None).isoformat()}Z")'

@@ -27,7 +27,7 @@ def test_texts_are_stored_once_under_the_smallest_codes() -> None:
     few, many = columns.columns["few"], columns.columns["many"]
     assert isinstance(few, TextColumn)
     assert isinstance(many, TextColumn)
-    assert (few.codes.dtype, many.codes.dtype) == (np.uint8, np.int32)
+    assert (few.codes.dtype, many.codes.dtype) == (np.dtype(np.uint8), np.dtype(np.int32))
     assert few.vocabulary.to_pylist() == ["0", "1", "2", ""]
     assert few.nbytes < 70_100
 

@@ -62,7 +62,7 @@ _TWO_TIMES = _pairs("joined", "seen", _TIMES)
 _TWO_SPANS = _pairs("played", "break", _SPANS)
 _TIME_AND_SPAN = _pairs("joined", "played", _TIMES, _SPANS)
 _TRUTHS = _pairs("vip", "trial", [False, True])
-_COLLECTIONS = [
+_COLLECTIONS: list[User] = [
     {"tags": tags, "likes": likes, "hours": hours, "group": group, "age": age}
     for tags, likes, hours in product(_LISTS, _LISTS, _MAPS)
     for group, age in [("a", 0), ("b", 1), ("", -1)]

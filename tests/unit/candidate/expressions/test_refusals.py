@@ -49,6 +49,7 @@ def _refusal(text: str) -> ExpressionError:
         ("user.age", 1, 1, "a filter has to be of type bool, this is of type int"),
         ("user.tags", 1, 5, "a list or a map can't stand here"),
         (" ", 1, 1, "the expression is empty"),
+        ("user.group == '\ud800'", 1, 16, "half a character"),
     ],
 )
 def test_refusals_say_where_and_why(text: str, line: int, column: int, message: str) -> None:
@@ -70,6 +71,7 @@ def test_a_booster_is_a_number() -> None:
         "[" + ",".join(["1"] * 2020) + "].exists(x, x == user.age)",
         "||".join(["user.group.matches('.*')"] * 100),
     ],
+    ids=["literals", "lists", "elements", "patterns"],
 )
 def test_bombs_are_refused_with_their_cost_and_the_limit(bomb: str) -> None:
     started = time.monotonic()
@@ -99,6 +101,7 @@ def test_bombs_are_refused_with_their_cost_and_the_limit(bomb: str) -> None:
         "@ " * 2000,
         "user.tags.exists(x, " * 200,
     ],
+    ids=lambda text: text[:8].strip("\0"),
 )
 def test_texts_that_try_the_parser_are_refused(text: str) -> None:
     _refusal(text)
@@ -107,6 +110,7 @@ def test_texts_that_try_the_parser_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["!" * 4000 + "true", "-" * 4000 + "user.age > 1", "'" + "a" * 4000 + "' == user.group"],
+    ids=["not", "minus", "literal"],
 )
 def test_long_texts_of_little_cost_are_taken(text: str) -> None:
     compile_filter(text, SCHEMA).evaluate(table([{}]), NOW)

@@ -159,3 +159,8 @@ def test_times_outside_of_the_range_are_errors() -> None:
     last = {"joined": datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)}
     assert _matches("user.joined + duration('1s') > now", last) == ([False], 1)
     assert _matches("user.joined + duration('999ms') > now", last) == ([True], 0)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+def test_the_ends_of_time_can_be_written(text: str) -> None:
+    assert _matches(f'user.joined != timestamp("{text}")', _ANNA) == ([True], 0)
