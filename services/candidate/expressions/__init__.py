@@ -8,6 +8,7 @@ row what the library gives.
 from services.candidate.expressions.building import ColumnsBuilder, build_columns
 from services.candidate.expressions.columns import Columns
 from services.candidate.expressions.errors import ExpressionError
+from services.candidate.expressions.merging import merge_columns
 from services.candidate.expressions.program import (
     BoosterProgram,
     Factors,
@@ -33,6 +34,7 @@ __all__ = [
     "build_columns",
     "compile_booster",
     "compile_filter",
+    "merge_columns",
     "read_value",
     "read_values",
     "typed_value",

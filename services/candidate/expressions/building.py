@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +11,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from services.candidate.expressions.columns import (
     CollectionColumn,
-    Column,
     Columns,
     PlainColumn,
     TextColumn,
+    smallest,
 )
 from services.candidate.expressions.schema import AttributeType, Schema
 from services.candidate.expressions.values import TypedValue
@@ -31,36 +32,57 @@ _FORMATS: Mapping[AttributeType, tuple[str, DTypeLike]] = {
 class ColumnsBuilder:
     """Takes users in the order of their rows. Time and memory are linear in what is there."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, *, grows: bool = False) -> None:
+        """Attributes have the types of the schema. Those that it lacks are left out; in a schema
+        that grows they have the type that most of their values have, and whole numbers become
+        doubles as soon as a double comes."""
         self._types = dict(schema.types)
-        self._parts = {name: _part(kind) for name, kind in self._types.items()}
-        self._mistyped = dict.fromkeys(self._types, 0)
+        self._grows = grows
+        self._parts: dict[str, dict[AttributeType, _Part]] = {name: {} for name in self._types}
         self._size = 0
 
     def add(self, attributes: Mapping[str, TypedValue]) -> None:
-        """The next user. Attributes that the schema lacks are left out; so are, and are counted,
-        those of another type, but for a whole number where a double belongs."""
+        """The next user."""
         row = self._size
         self._size += 1
         for name, value in attributes.items():
-            kind = self._types.get(name)
-            if kind is None:
-                continue
-            if value.type is kind or (
-                kind is AttributeType.DOUBLE and value.type is AttributeType.INT
-            ):
-                self._parts[name].append(row, value.raw)
-            else:
-                self._mistyped[name] += 1
+            parts = self._parts.get(name)
+            if parts is None:
+                if not self._grows:
+                    continue
+                parts = self._parts[name] = {}
+            part = parts.get(value.type)
+            if part is None:
+                part = parts[value.type] = _part(value.type)
+            part.append(row, value.raw)
 
     def finish(self) -> Columns:
-        """The table. The builder is of no use afterwards."""
-        columns: dict[str, Column] = {}
-        for name in self._types:
-            columns[name] = self._parts.pop(name).column(self._size)
-        counts = {name: count for name, count in self._mistyped.items() if count}
-        types = MappingProxyType(self._types)
-        return Columns(self._size, types, MappingProxyType(columns), MappingProxyType(counts))
+        """The table. Values of another type than their attribute's are left out and counted, but
+        for a whole number where a double belongs. The builder is of no use afterwards."""
+        types, columns, mistyped = {}, {}, {}
+        for name, parts in self._parts.items():
+            kind = self._type(self._types.get(name), parts)
+            part = parts.pop(kind, None) or _part(kind)
+            if isinstance(part, _PlainPart) and kind is AttributeType.DOUBLE:
+                whole = parts.pop(AttributeType.INT, None)
+                if isinstance(whole, _PlainPart):
+                    part.take(whole)
+            types[name], columns[name] = kind, part.column(self._size)
+            if parts:
+                mistyped[name] = sum(map(len, parts.values()))
+        return Columns(
+            self._size,
+            MappingProxyType(types),
+            MappingProxyType(columns),
+            MappingProxyType(mistyped),
+        )
+
+    def _type(
+        self, given: AttributeType | None, parts: "Mapping[AttributeType, _Part]"
+    ) -> AttributeType:
+        kind = given or max(parts, key=lambda one: len(parts[one]))
+        mixed = self._grows and kind is AttributeType.INT and AttributeType.DOUBLE in parts
+        return AttributeType.DOUBLE if mixed else kind
 
 
 def build_columns(users: Iterable[Mapping[str, TypedValue]], schema: Schema) -> Columns:
@@ -89,19 +111,25 @@ class _PlainPart:
     def __init__(self, kind: AttributeType) -> None:
         code, self._dtype = _FORMATS[kind]
         self._rows = array("q")
-        self._values = array(code)
+        self._values: array[Any] = array(code)
 
     def append(self, row: int, raw: object) -> None:
-        self._values.append(raw)  # type: ignore[arg-type]
+        self._values.append(raw)
         self._rows.append(row)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, other: "_PlainPart") -> None:
+        """The whole numbers of other rows."""
+        self._rows.extend(other._rows)
+        self._values.extend(map(float, other._values))
 
     def column(self, size: int) -> PlainColumn:
         rows, values = _read(self._rows), np.array(self._values).astype(self._dtype)
-        if len(rows) == size:
-            return PlainColumn(values, None)
         scattered = np.zeros(size, self._dtype)
         scattered[rows] = values
-        return PlainColumn(scattered, _mask(rows, size))
+        return PlainColumn(scattered, None if len(rows) == size else _mask(rows, size))
 
 
 class _TextPart:
@@ -114,9 +142,12 @@ class _TextPart:
         self._codes.append(self._vocabulary.code(str(raw)))
         self._rows.append(row)
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def column(self, size: int) -> TextColumn:
         vocabulary = self._vocabulary.finish()
-        codes = np.full(size, len(vocabulary) - 1, _smallest(len(vocabulary)))
+        codes = np.full(size, len(vocabulary) - 1, smallest(len(vocabulary)))
         codes[_read(self._rows)] = _read(self._codes)
         return TextColumn(codes, vocabulary)
 
@@ -138,13 +169,16 @@ class _CollectionPart:
         self._rows.append(row)
         self._lengths.append(len(raw))
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def column(self, size: int) -> CollectionColumn:
         rows, vocabulary = _read(self._rows), self._vocabulary.finish()
         offsets = np.zeros(size + 1, np.int64)
         offsets[rows + 1] = _read(self._lengths)
         return CollectionColumn(
             offsets=np.cumsum(offsets, out=offsets),
-            codes=_read(self._codes).astype(_smallest(len(vocabulary))),
+            codes=_read(self._codes).astype(smallest(len(vocabulary))),
             vocabulary=vocabulary,
             values=np.array(self._values) if self._is_map else None,
             present=None if len(rows) == size else _mask(rows, size),
@@ -152,7 +186,10 @@ class _CollectionPart:
         )
 
 
-def _part(kind: AttributeType) -> _PlainPart | _TextPart | _CollectionPart:
+_Part = _PlainPart | _TextPart | _CollectionPart
+
+
+def _part(kind: AttributeType) -> _Part:
     if kind is AttributeType.STRING:
         return _TextPart()
     return (
@@ -160,12 +197,6 @@ def _part(kind: AttributeType) -> _PlainPart | _TextPart | _CollectionPart:
         if kind.is_collection
         else _PlainPart(kind)
     )
-
-
-def _smallest(entries: int) -> np.dtype[np.integer]:
-    """The smallest type for codes below `entries`."""
-    size = np.uint8 if entries <= 2**8 else np.uint16 if entries <= 2**16 else np.int32
-    return np.dtype(size)
 
 
 def _read(buffer: "array[int]") -> NDArray[np.int64]:

@@ -36,7 +36,7 @@ class TextColumn:
     codes: Codes
     """Position in the vocabulary; a row without a text has that of the last entry."""
     vocabulary: pa.LargeStringArray
-    """The distinct texts in order of appearance, then an empty one that stands for "missing"."""
+    """The distinct texts, then an empty one that stands for "missing"."""
 
     @property
     def nbytes(self) -> int:
@@ -111,6 +111,12 @@ class Columns:
     def nbytes(self) -> int:
         """Bytes that all columns take."""
         return sum(column.nbytes for column in self.columns.values())
+
+
+def smallest(entries: int) -> np.dtype[np.integer]:
+    """The smallest type for codes below `entries`."""
+    size = np.uint8 if entries <= 2**8 else np.uint16 if entries <= 2**16 else np.int32
+    return np.dtype(size)
 
 
 def _bytes(array: NDArray[np.generic] | None) -> int:
