@@ -115,17 +115,37 @@ SELECT EXISTS (
         AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
 )
 
--- name: load_users
--- All users, in the order of the user index.
-SELECT user_id, body FROM users ORDER BY user_id
+-- name: changed_users
+-- Users that a snapshot did not see as they are.
+SELECT user_id, body, NOT pg_visible_in_snapshot(born, CAST(:snapshot AS pg_snapshot)) FROM users
+WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
+    AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
 
--- name: load_items
--- All items, in the order of the user index.
-SELECT item_id, create_time, deleted FROM items ORDER BY item_id
+-- name: changed_items_since
+-- Items that a snapshot did not see as they are, with microseconds since 1970.
+SELECT item_id, body, false, CAST(extract(epoch FROM create_time) * 1000000 AS bigint), NOT deleted
+FROM items
+WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
+    AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
 
--- name: load_interactions
--- All pairs with the sum of their weights.
-SELECT user_id, item_id, sum(weight) AS weight FROM interactions GROUP BY user_id, item_id
+-- name: changed_interactions
+-- Interactions that a snapshot did not see, with seconds since 1970.
+SELECT user_id, item_id, CAST(extract(epoch FROM interact_time) AS double precision), weight
+FROM interactions
+WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
+    AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
+
+-- name: erased_since
+-- Whether anyone was removed that a snapshot may have seen.
+SELECT EXISTS (
+    SELECT 1 FROM erasures
+    WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
+        AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
+)
+
+-- name: all_user_ids
+-- Everyone.
+SELECT user_id FROM users
 
 -- name: delete_user_interactions
 -- Remove a user's interactions.

@@ -20,7 +20,7 @@ from psycopg.errors import Diagnostic
 from sqlalchemy import CursorResult, Executable, Row, TextClause, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult, create_async_engine
 
 from services.runtime import calls
 from services.runtime.errors import Aborted, DeadlineExceeded, DomainError, Unavailable
@@ -167,6 +167,37 @@ class UnitOfWork:
     ) -> list[Row[Any]]:
         """Run a query and fetch all its rows."""
         return list(await self.execute(query, params))
+
+    async def stream(
+        self, query: Executable, params: Mapping[str, Any], count: int
+    ) -> AsyncIterator[Sequence[Row[Any]]]:
+        """Run a query and fetch its rows `count` at a time, without ever holding all of them."""
+
+        async def begin() -> AsyncResult[Any]:
+            return await self._connection.stream(
+                query, params, execution_options={"yield_per": count}
+            )
+
+        result = await self._translated(begin)
+        parts = result.partitions()
+        while True:
+            part = await self._translated(lambda: anext(parts, None))
+            if part is None:
+                return
+            yield part
+
+    async def copy_out(self, query: TextClause, params: Mapping[str, Any]) -> AsyncIterator[bytes]:
+        """The rows of a query as CSV in blocks of bytes, which may end anywhere: the fastest way to
+        read many."""
+        literal = query.bindparams(**params).compile(
+            dialect=self._connection.dialect, compile_kwargs={"literal_binds": True}
+        )
+        driver = (await self._connection.get_raw_connection()).driver_connection
+        assert isinstance(driver, psycopg.AsyncConnection)
+        statement = f"COPY ({literal}) TO STDOUT (FORMAT csv)"
+        async with driver.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            while block := await self._translated(copy.read):
+                yield bytes(block)
 
     async def copy(
         self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]

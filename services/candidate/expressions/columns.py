@@ -108,6 +108,12 @@ class Columns:
         return column.vocabulary.nbytes / len(column.vocabulary)
 
     @property
+    def outgrown(self) -> bool:
+        """Whether an attribute has had more values of other types, merged ones counted again, than
+        there are rows: then the types may not be those of most values any more."""
+        return any(count > self.size for count in self.mistyped.values())
+
+    @property
     def nbytes(self) -> int:
         """Bytes that all columns take."""
         return sum(column.nbytes for column in self.columns.values())

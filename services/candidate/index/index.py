@@ -4,11 +4,9 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import numpy as np
-
-from services.candidate.attributes import user_columns
-from services.candidate.catalogue_store import QUERIES
 from services.candidate.expressions import Columns
+from services.candidate.index import reading
+from services.candidate.index.tables import Tables
 from services.candidate.sources import Catalogue, Factors, FitOptions, fit_factors
 from services.runtime import metrics
 from services.runtime.clock import Clock
@@ -21,18 +19,22 @@ LOAD_TIMEOUT = timedelta(minutes=5)
 class IndexState:
     """One consistent state of the index."""
 
+    tables: Tables
     catalogue: Catalogue
     factors: Factors
-    columns: Columns
-    """The users' attributes."""
     snapshot: str
     """The Postgres snapshot that it was read in."""
     load_time: datetime
 
+    @property
+    def columns(self) -> Columns:
+        """The users' attributes."""
+        return self.tables.users.columns
+
 
 class UserIndex:
-    """Loads from Postgres at start and again when something has changed; a failed load leaves the
-    last good state in place."""
+    """Reads everything from Postgres at start, and then what has changed; a failed reading leaves
+    the last good state in place."""
 
     def __init__(self, database: Database, clock: Clock, options: FitOptions) -> None:
         self._database = database
@@ -53,40 +55,30 @@ class UserIndex:
         return self._state
 
     async def refresh(self) -> IndexState:
-        """The state with everything that is committed; loads again only if something changed."""
+        """The state with everything that is committed; reads only what has changed."""
         async with self._lock:
             if self._state is None or await self._changed(self._state.snapshot):
                 started = self._clock.monotonic()
-                self._state = await self._load()
+                self._state = await self._next(self._state)
                 self._seconds.observe(self._clock.monotonic() - started)
                 self._users.set(len(self._state.catalogue.user_ids))
             return self._state
 
     async def _changed(self, snapshot: str) -> bool:
         async with self._database.read() as work:
-            (row,) = await work.rows(QUERIES.changed_since, {"snapshot": snapshot})
-        return bool(row[0])
+            return await reading.changed_since(work, snapshot)
 
-    async def _load(self) -> IndexState:
+    async def _next(self, state: IndexState | None) -> IndexState:
+        known, since = Tables.empty(), reading.BEGINNING
+        if state is not None and not state.columns.outgrown:
+            known, since = state.tables, state.snapshot
         async with self._database.read(timeout=LOAD_TIMEOUT) as work:
-            (row,) = await work.rows(QUERIES.current_snapshot)
-            snapshot = str(row[0])
-            users = await work.rows(QUERIES.load_users)
-            items = await work.rows(QUERIES.load_items)
-            pairs = await work.rows(QUERIES.load_interactions)
+            snapshot = await reading.current_snapshot(work)
+            tables = await reading.read_changes(work, known, since)
 
-        def build() -> tuple[Catalogue, Factors, Columns]:
-            catalogue = Catalogue.build(
-                [row.user_id for row in users],
-                [row.item_id for row in items],
-                [row.user_id for row in pairs],
-                [row.item_id for row in pairs],
-                np.array([row.weight for row in pairs], np.float32),
-                item_created=[row.create_time for row in items],
-                item_live=[not row.deleted for row in items],
-            )
-            columns = user_columns(row.body for row in users)
-            return catalogue, fit_factors(catalogue.weights, self._options), columns
+        def build() -> tuple[Catalogue, Factors]:
+            catalogue = tables.catalogue()
+            return catalogue, fit_factors(catalogue.weights, self._options)
 
-        catalogue, factors, columns = await asyncio.to_thread(build)
-        return IndexState(catalogue, factors, columns, snapshot, self._clock.now())
+        catalogue, factors = await asyncio.to_thread(build)
+        return IndexState(tables, catalogue, factors, snapshot, self._clock.now())

@@ -1,0 +1,109 @@
+"""Users or items by row, and how their rows move when some change, come or go."""
+
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from services.candidate.expressions import Columns, merge_columns
+from services.candidate.sources.arrays import NONE, Rows
+
+Value = TypeVar("Value", bound=np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class Entities:
+    """Users or items."""
+
+    ids: Sequence[str]
+    """By row, ascending."""
+    columns: Columns
+    """Their attributes, by row."""
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Row by id."""
+        return {name: row for row, name in enumerate(self.ids)}
+
+    @cached_property
+    def texts(self) -> pa.StringArray:
+        """The ids."""
+        return pa.array(self.ids, pa.string())
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Placement:
+    """How the rows of a new table follow from those of the one before."""
+
+    before: Rows
+    """By new row: the row before; NONE for those who are new."""
+    source: Rows
+    """By new row: the row before, or for those who changed or are new the number of rows before
+    plus the place among the changes."""
+    count: int
+    """Rows before."""
+
+    @property
+    def after(self) -> Rows:
+        """By row before: the new row; NONE for those who are gone."""
+        rows = np.full(self.count, NONE, np.int64)
+        kept = np.flatnonzero(self.before != NONE)
+        rows[self.before[kept]] = kept
+        return rows
+
+    def merge(self, known: npt.NDArray[Value], changed: npt.NDArray[Value]) -> npt.NDArray[Value]:
+        """Values by row before, and by place among the changes, to values by new row."""
+        return np.concatenate([known, changed])[self.source]
+
+
+def merge_entities(
+    known: Entities,
+    ids: Sequence[str],
+    columns: Columns,
+    *,
+    new: Collection[str] = (),
+    gone: Collection[str] = (),
+) -> tuple[Entities, Placement]:
+    """`known` with those who changed or are new (`ids`, in any order, with their attributes), and
+    without those who are gone. Those in `new` have nothing to do with whom their ids named before.
+    Raises ValueError when an attribute's type has changed."""
+    if not ids and not gone:
+        rows = np.arange(len(known.ids))
+        return known, Placement(rows, rows, len(rows))
+    placed, names = _place(known, ids, new, gone)
+    merged = merge_columns(known.columns, columns, placed.source)
+    entities = Entities(names, merged)
+    if names is known.ids:
+        entities.__dict__["rows"] = known.rows
+    return entities, placed
+
+
+def _place(
+    known: Entities, ids: Sequence[str], new: Collection[str], gone: Collection[str]
+) -> tuple[Placement, Sequence[str]]:
+    count = len(known.ids)
+    before, source = np.arange(count), np.arange(count)
+    added: list[tuple[str, int]] = []
+    for place, name in enumerate(ids, count):
+        row = known.rows.get(name)
+        if row is None:
+            added.append((name, place))
+            continue
+        source[row] = place
+        if name in new:
+            before[row] = NONE
+    added.sort()
+    rows = [bisect_left(known.ids, name) for name, _ in added]
+    before = np.insert(before, rows, NONE)
+    source = np.insert(source, rows, [place for _, place in added])
+    names = known.ids if not added else sorted([*known.ids, *(name for name, _ in added)])
+    if gone:
+        kept = np.array([name not in gone for name in names], np.bool_)
+        before, source = before[kept], source[kept]
+        names = [name for name in names if name not in gone]
+    return Placement(before, source, count), names

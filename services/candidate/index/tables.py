@@ -1,0 +1,94 @@
+"""All that the user index knows of users, items and interactions, as it was read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from services.candidate.expressions import Columns
+from services.candidate.index.entities import Entities, Placement
+from services.candidate.models import Interactions
+from services.candidate.sources import Catalogue
+from services.candidate.sources.arrays import NONE, Mask, Times, sparse
+
+NOBODY = Entities([], Columns(0, {}, {}, {}))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Tables:
+    """Rows of users and items are positions in their ids."""
+
+    users: Entities
+    items: Entities
+    item_created: Times
+    """By row, UTC in microseconds."""
+    item_live: Mask
+    """By row; False for items that must not be recommended any more."""
+    interactions: Interactions
+
+    @classmethod
+    def empty(cls) -> "Tables":
+        """Nothing is known."""
+        return cls(
+            NOBODY,
+            NOBODY,
+            np.zeros(0, "datetime64[us]"),
+            np.zeros(0, np.bool_),
+            no_interactions([], []),
+        )
+
+    def catalogue(self) -> Catalogue:
+        """What the sources ask."""
+        pairs = self.interactions
+        shape = (len(self.users.ids), len(self.items.ids))
+        catalogue = Catalogue(
+            self.users.ids,
+            self.items.ids,
+            sparse(pairs.weights, pairs.users, pairs.items, shape),
+            self.item_created,
+            self.item_live,
+        )
+        catalogue.__dict__.update(user_rows=self.users.rows, item_rows=self.items.rows)
+        return catalogue
+
+
+def no_interactions(user_ids: Sequence[str], item_ids: Sequence[str]) -> Interactions:
+    """None yet, of these users with these items."""
+    rows = np.zeros(0, np.int64)
+    return Interactions(user_ids, item_ids, rows, rows, np.zeros(0), np.zeros(0, np.float32))
+
+
+def joined(parts: Sequence[Interactions]) -> Interactions:
+    """Interactions of the same users with the same items, one part behind the other."""
+    times = [part.times for part in parts if part.times is not None]
+    return Interactions(
+        parts[0].user_ids,
+        parts[0].item_ids,
+        np.concatenate([part.users for part in parts]),
+        np.concatenate([part.items for part in parts]),
+        np.concatenate(times),
+        np.concatenate([part.weights for part in parts]),
+    )
+
+
+def merge_interactions(
+    known: Interactions,
+    newer: Interactions,
+    users: Placement,
+    items: Placement,
+) -> Interactions:
+    """`known`, its rows moved, without those of users who are gone, and what is `newer`, by the new
+    rows."""
+    if not len(newer) and newer.user_ids is known.user_ids and newer.item_ids is known.item_ids:
+        return known
+    rows, columns = users.after[known.users], items.after[known.items]
+    kept = np.flatnonzero((rows != NONE) & (columns != NONE))
+    moved = known.take(kept)
+    placed = replace(
+        moved,
+        user_ids=newer.user_ids,
+        item_ids=newer.item_ids,
+        users=rows[kept],
+        items=columns[kept],
+    )
+    return joined([placed, newer])
