@@ -276,7 +276,7 @@ def run(data: MovieLens) -> BenchReport:
     series["global"] = summary(found)
     series["global_settings"] = {side: dict(choices[side]) for side in SIDES}
     series["global_chosen"] = [
-        {s: [r.label for r in m.directions[s].ranker.recipes] for s in SIDES} for m in models
+        {s: [r.label for r in m.directions[s].recipes] for s in SIDES} for m in models
     ]
     cold = [cold_users(m, everything, w) for m, w in zip(models, tests, strict=True)]
     ours, theirs = (np.concatenate([part[k].figures for part in cold]) for k in (0, 1))

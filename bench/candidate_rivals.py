@@ -14,8 +14,9 @@ from implicit.cpu.bpr import BayesianPersonalizedRanking
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
+from services.candidate.models.decomposition import Basis
 from services.candidate.models.interactions import Interactions
-from services.candidate.models.scorers import Basis, Ease, LinearFilter, LowPass
+from services.candidate.models.scorers import Ease, Factors, LinearFilter
 from services.candidate.sources.arrays import Floats
 
 WEEK = 7 * 86400.0
@@ -146,7 +147,7 @@ def gfcf(known: Interactions, setting: Setting) -> Floats:
     matrix = known.matrix
     linear = LinearFilter.fit(matrix, (0.5, 1.0, 0.5)).scores(matrix)
     basis = Basis.fit(known, int(setting[0]), 1)
-    low = LowPass.fit(basis, int(setting[0]), (0.5, 0.5)).scores(matrix)
+    low = Factors.low_pass(basis, int(setting[0]), (0.5, 0.5)).scores(matrix)
     found: Floats = linear + np.float32(setting[1]) * low
     return found
 

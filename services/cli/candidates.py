@@ -9,12 +9,14 @@ import pyarrow.parquet as pq
 
 from services.candidate.models import (
     CandidateModel,
+    Effort,
     FitError,
     FitOptions,
     InputError,
     ModelFolderError,
     Recommendations,
     Side,
+    Split,
     aligned,
     fit,
     load,
@@ -47,6 +49,13 @@ def candidate() -> None:
     show_default=True,
     help="Validation by windows in time, or by the last interactions of each user.",
 )
+@click.option(
+    "--effort",
+    type=click.Choice(["full", "quick"]),
+    default="full",
+    show_default=True,
+    help="quick: one fixed model a direction; only weights and calibration are fitted.",
+)
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
 def fit_command(
     interactions: Path,
@@ -54,22 +63,21 @@ def fit_command(
     items: Path | None,
     out: Path,
     horizon_days: float | None,
-    split: str,
+    split: Split,
+    effort: Effort,
     seed: int,
 ) -> None:
     """Fit both directions, choosing model and hyperparameters by a validation split.
 
     Columns of the interactions: user_id, item_id, optional timestamp and weight."""
     try:
-        horizon = None if horizon_days is None else horizon_days * DAY
         user_ids, user_columns = read_attributes(users, "user_id") if users else ([], {})
         item_ids, item_columns = read_attributes(items, "item_id") if items else ([], {})
         read = read_interactions(interactions, user_ids, item_ids)
+        horizon = None if horizon_days is None else horizon_days * DAY
         model = fit(
             read,
-            FitOptions(
-                horizon, "user" if split == "user" else "time" if split == "time" else "auto", seed
-            ),
+            FitOptions(horizon, split, effort, seed),
             aligned(read.user_ids, user_ids, user_columns),
             aligned(read.item_ids, item_ids, item_columns),
         )
@@ -77,7 +85,7 @@ def fit_command(
     except (InputError, FitError, ModelFolderError, OSError) as error:
         raise click.ClickException(str(error)) from None
     for side, direction in model.directions.items():
-        names = [recipe.label for recipe in direction.ranker.recipes]
+        names = [recipe.label for recipe in direction.recipes]
         click.echo(f"{side}: {' + '.join(['context', *names])}")
     click.echo(f"model: {out}")
 

@@ -5,6 +5,9 @@ candidate` use it.
     found = model.recommend("users", ["item-7"], 100, exclude_seen=True)
     [model.user_ids[row] for row in found.rows[0]], found.relevance[0]
     save(model, folder); load(folder)
+
+    index = model.index("users")                       # exact search over vectors, in a service
+    index.vectors @ index.queries(profiles).T + index.bias[:, None]
 """
 
 from services.candidate.models.folder import ModelFolderError, load, save
@@ -17,6 +20,7 @@ from services.candidate.models.model import (
     Side,
     fit,
 )
+from services.candidate.models.rankers import FactorRanker
 from services.candidate.models.reading import (
     InputError,
     aligned,
@@ -24,9 +28,13 @@ from services.candidate.models.reading import (
     read_ids,
     read_interactions,
 )
+from services.candidate.models.selection import Effort
+from services.candidate.models.windows import Split
 
 __all__ = [
     "CandidateModel",
+    "Effort",
+    "FactorRanker",
     "FitError",
     "FitOptions",
     "InputError",
@@ -34,6 +42,7 @@ __all__ = [
     "ModelFolderError",
     "Recommendations",
     "Side",
+    "Split",
     "aligned",
     "fit",
     "load",

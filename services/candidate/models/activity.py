@@ -66,9 +66,9 @@ def fit_activity(moments: Moments, penalty: float) -> Activity:
     return Activity(middle, scale, np.round(found.x, DECIMALS))
 
 
-def past_moments(known: Interactions, clock: Clock) -> Moments:
-    """Of the users of `known` (transposed: of the items), at moments up to the clock: the features
-    of those known, and their interactions in the horizon after it with items known.
+def past_moments(known: Interactions, clock: Clock, count: int) -> Moments:
+    """Of the users of `known` (transposed: of the items), at up to `count` moments up to the clock:
+    the features of those known, and their interactions in the horizon after it with items known.
 
     Each item counts as one, shared among the users that it met: lists are judged by the mean over
     queries, so that one who meets hundreds says no more than one who meets two.
@@ -76,7 +76,7 @@ def past_moments(known: Interactions, clock: Clock) -> Moments:
     times, size = known.times, len(known.user_ids)
     if times is None:
         raise ValueError("activity needs timestamps")
-    most = max(min(MOST_MOMENTS, MOST_ROWS // max(size, 1)), 1)
+    most = max(min(count, MOST_ROWS // max(size, 1)), 1)
     found = []
     for back in range(most):
         moment = clock.now - clock.horizon * (1 + back * STRIDE)

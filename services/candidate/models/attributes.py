@@ -1,80 +1,161 @@
-"""Attributes of users or content of items as sparse features, for those without interactions."""
+"""Attributes of users or content of items, by which those without interactions are ranked.
+
+One without interactions borrows the profile of those most like it: by its attributes as sparse
+features, by vectors of its text, or both.
+"""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array, diags_array, vstack
 
 from services.candidate.sources.arrays import Floats, Matrix, Rows, sparse
 
+Columns = Mapping[str, Sequence[Any]]
 NEIGHBOURS = 50
 LONG_TEXT = 24
 """Characters beyond which a text counts as words rather than as one value."""
 BINS = 5
+BLOCK = 256
 _WORD = re.compile(r"\w+")
 
 
-class TextEmbedder(Protocol):
-    """Turns texts into vectors of length one; the place for a sentence encoder."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Vocabulary:
+    """How columns of attributes become features: values, members of lists, words of long texts, and
+    ranges of numbers, each weighted by how rare it is."""
 
-    def embed(self, texts: Sequence[str]) -> Floats:
-        """len(texts) × dimensions."""
+    places: Mapping[str, int]
+    """Feature by `column=value`."""
+    weights: Floats
+    edges: Mapping[str, Sequence[float]]
+    """Of the ranges of each column of numbers."""
 
+    @classmethod
+    def of(cls, columns: Columns, size: int) -> Self:
+        """From the attributes of `size` rows."""
+        edges = {name: _edges(values) for name, values in columns.items() if _numeric(values)}
+        places: dict[str, int] = {}
+        counts: list[int] = []
+        for _, token in _tokens(columns, edges):
+            place = places.setdefault(token, len(places))
+            if place == len(counts):
+                counts.append(0)
+            counts[place] += 1
+        share = np.array(counts, np.float32) / max(size, 1)
+        return cls(places, (np.log(1 / share) + 0.1).astype(np.float32), edges)
 
-def features(columns: Mapping[str, Sequence[Any]], size: int) -> Matrix:
-    """Rows × features of length one: values, members of lists, words of long texts, and ranges of
-    numbers, each weighted by how rare it is. Empty values have none."""
-    names: dict[str, int] = {}
-    rows: list[int] = []
-    places: list[int] = []
-    for column, values in columns.items():
-        for row, tokens in enumerate(_tokens(values)):
-            for token in tokens:
+    def features(self, columns: Columns, size: int) -> Matrix:
+        """Rows × features of length one. Empty and unknown values have none."""
+        rows: list[int] = []
+        places: list[int] = []
+        for row, token in _tokens(columns, self.edges):
+            place = self.places.get(token)
+            if place is not None:
                 rows.append(row)
-                places.append(names.setdefault(f"{column}={token}", len(names)))
-    shape = (size, max(len(names), 1))
-    ones: Floats = np.ones(len(rows), np.float32)
-    table = sparse(ones, np.array(rows, np.int64), np.array(places, np.int64), shape)
-    share = np.maximum(np.asarray(table.sum(axis=0)).ravel(), 1) / max(size, 1)
-    weighted = csr_array(table @ diags_array(np.log(1 / share) + 0.1))
-    length = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
-    scaled: Matrix = csr_array(diags_array(1 / np.maximum(length, 1e-9)) @ weighted)
-    return scaled.astype(np.float32)
+                places.append(place)
+        where = np.array(places, np.int64)
+        shape = (size, max(len(self.places), 1))
+        table = sparse(self.weights[where], np.array(rows, np.int64), where, shape)
+        length = np.sqrt(np.asarray(table.multiply(table).sum(axis=1)).ravel())
+        scaled: Matrix = csr_array(diags_array(1 / np.maximum(length, 1e-9)) @ table)
+        return scaled.astype(np.float32)
 
 
-def _tokens(values: Sequence[Any]) -> list[Sequence[str]]:
-    known = [value for value in values if isinstance(value, int | float) and value == value]
-    if known and not any(isinstance(value, bool) for value in known):
-        edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
-        return [
-            [f"range {np.searchsorted(edges, value)}"] if isinstance(value, int | float) else []
-            for value in values
-        ]
-    return [_of_value(value) for value in values]
+@dataclass(frozen=True, eq=False, slots=True)
+class Attributes:
+    """Those of the users, or of the items, in the order of their ids."""
+
+    vocabulary: Vocabulary
+    table: Matrix
+    """Rows × features of length one."""
+    vectors: Floats | None
+    """Rows × dimensions of length one, of their texts; 0: no text."""
+
+    @classmethod
+    def of(cls, columns: Columns, size: int, vectors: Floats | None = None) -> Self:
+        """From columns of `size` rows."""
+        vocabulary = Vocabulary.of(columns, size)
+        return cls(vocabulary, vocabulary.features(columns, size), vectors)
+
+    def rows(self, rows: Rows) -> "Attributes":
+        """Of some of the rows."""
+        vectors = None if self.vectors is None else self.vectors[rows]
+        return Attributes(self.vocabulary, self.table[rows], vectors)
+
+    def others(self, columns: Columns, size: int, vectors: Floats | None = None) -> "Attributes":
+        """Of `size` rows that are not in the model, as features of the same vocabulary."""
+        return Attributes(self.vocabulary, self.vocabulary.features(columns, size), vectors)
+
+    def likeness(self, other: "Attributes") -> Floats:
+        """Rows × rows of the other: the cosine of attributes plus the cosine of texts, each at
+        least 0."""
+        found = np.asarray((self.table @ other.table.T).todense(), np.float32)
+        if self.vectors is not None and other.vectors is not None:
+            found += np.maximum(self.vectors @ other.vectors.T, 0)
+        return found
+
+
+def borrowed_profiles(table: Matrix, cold: Attributes, known: Attributes, warm: Rows) -> Matrix:
+    """Profiles for rows without interactions: the mean of those of the `warm` rows of `table` that
+    are most alike, weighted by likeness. `known`: attributes of all rows of `table`. Those that are
+    like nobody have none."""
+    lenders, profiles = known.rows(warm), table[warm]
+    parts = []
+    for start in range(0, cold.table.shape[0], BLOCK):
+        part = cold.rows(np.arange(start, min(start + BLOCK, cold.table.shape[0])))
+        parts.append(_nearest(part.likeness(lenders)) @ profiles)
+    if not parts:
+        return csr_array(table[:0])
+    mixed = parts[0] if len(parts) == 1 else vstack(parts)
+    found: Matrix = csr_array(mixed)
+    found.eliminate_zeros()
+    return found
+
+
+def _nearest(likeness: Floats) -> Matrix:
+    count = min(NEIGHBOURS, likeness.shape[1])
+    if not count:
+        return csr_array(likeness)
+    near = np.argpartition(-likeness, count - 1, axis=1)[:, :count].astype(np.int64)
+    weight = np.take_along_axis(likeness, near, axis=1) ** 2
+    weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.float32(1e-9))
+    rows = np.repeat(np.arange(len(likeness)), count)
+    return sparse(weight.ravel(), rows, near.ravel(), likeness.shape)
+
+
+def _tokens(columns: Columns, edges: Mapping[str, Sequence[float]]) -> Iterator[tuple[int, str]]:
+    for column, values in columns.items():
+        ranges = edges.get(column)
+        for row, value in enumerate(values):
+            if ranges is None:
+                for token in _of_value(value):
+                    yield row, f"{column}={token}"
+            elif isinstance(value, int | float):
+                yield row, f"{column}=range {np.searchsorted(ranges, value)}"
+
+
+def _numeric(values: Sequence[Any]) -> bool:
+    known = _numbers(values)
+    return bool(known) and not any(isinstance(value, bool) for value in known)
+
+
+def _edges(values: Sequence[Any]) -> list[float]:
+    quantiles = np.quantile(_numbers(values), np.linspace(0, 1, BINS + 1)[1:-1])
+    return [float(edge) for edge in np.unique(quantiles)]
+
+
+def _numbers(values: Sequence[Any]) -> list[float]:
+    return [value for value in values if isinstance(value, int | float) and value == value]
 
 
 def _of_value(value: Any) -> Sequence[str]:
-    if value is None or value == "":
+    if value is None or value == "" or value != value:
         return []
     if isinstance(value, list | tuple):
         return [str(member) for member in value]
     text = str(value)
     return sorted(set(_WORD.findall(text.lower()))) if len(text) > LONG_TEXT else [text]
-
-
-def borrowed_profiles(table: Matrix, attributes: Matrix, cold: Rows, warm: Rows) -> Matrix:
-    """Profiles for rows without interactions: the mean of those of the warm rows that are most
-    alike in attributes, weighted by likeness."""
-    likeness = np.asarray((attributes[cold] @ attributes[warm].T).todense(), np.float32)
-    count = min(NEIGHBOURS, len(warm))
-    if count == 0 or not len(cold):
-        return sparse(np.empty(0, np.float32), cold[:0], cold[:0], (len(cold), table.shape[1]))
-    near = np.argpartition(-likeness, count - 1, axis=1)[:, :count]
-    weight = np.take_along_axis(likeness, near, axis=1) ** 2
-    weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.float32(1e-9))
-    rows = np.repeat(np.arange(len(cold)), count)
-    mix = sparse(weight.ravel(), rows, near.ravel(), (len(cold), len(warm)))
-    found: Matrix = csr_array(mix @ table[warm])
-    return found

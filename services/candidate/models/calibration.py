@@ -1,10 +1,11 @@
 """From a score to the probability that the pair interacts within the horizon.
 
 A logistic regression (Platt, "Probabilistic Outputs for Support Vector Machines", 1999) on the
-combined score and what is known of the query, over all pairs of the last validation window.
+combined score and what is known of the query, over all pairs of the last validation window. Its
+weights have a prior, which stands alone where nothing could be held out: the score as it is, at the
+rate with which known pairs are met.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,8 @@ from scipy.special import expit
 from services.candidate.models.combination import DECIMALS, Weights
 from services.candidate.sources.arrays import Floats, Mask
 
-PENALTY = 1e-6
+PRIOR = 1.0
+"""Deviation of the weights of standardised features about their prior."""
 LEAST_SLOPE = 1e-3
 """Relevance must not change the order of the scores."""
 
@@ -33,36 +35,32 @@ class Calibration:
         return found
 
 
-def fit_calibration(scores: Floats, queries: Floats, met: Floats, candidates: Mask) -> Calibration:
-    """Fit on the pairs that are candidates."""
+def fit_calibration(
+    scores: Floats, queries: Floats, met: Floats, candidates: Mask, rate: float
+) -> Calibration:
+    """Fit on the pairs that are candidates. `rate`: the share of pairs that a prior expects to be
+    met, as much as one pair says."""
     rows, columns = np.nonzero(candidates)
     target = (met[rows, columns] > 0).astype(np.float64)
-    ones = np.ones(len(rows))
-    table = np.column_stack([scores[rows, columns], queries[rows], ones]).astype(np.float64)
-    start = np.zeros(table.shape[1])
-    rate = np.clip(target.mean() if len(target) else 0.0, 1e-9, 1 - 1e-9)
-    start[-1] = np.log(rate / (1 - rate))
-    scale = np.maximum(np.abs(table).max(axis=0, initial=1e-9), 1e-9)
-    scaled = table / scale
+    size = queries.shape[1]
+    if not len(target):
+        return Calibration(np.array([1.0, *np.zeros(size), _logit(rate)]))
+    table = np.column_stack([scores[rows, columns], queries[rows]]).astype(np.float64)
+    middle, scale = table.mean(axis=0), table.std(axis=0) + 1e-6
+    table = np.column_stack([(table - middle) / scale, np.ones(len(table))])
+    prior = np.array([scale[0], *np.zeros(size), _logit((target.sum() + rate) / (len(table) + 1))])
 
     def loss(weights: Weights) -> tuple[float, Weights]:
-        z = scaled @ weights
-        value = (np.logaddexp(0.0, z) - target * z).mean()
-        gradient = scaled.T @ (expit(z) - target) / len(target)
-        return float(value + PENALTY * weights @ weights), gradient + 2 * PENALTY * weights
+        z, off = table @ weights, (weights - prior) / PRIOR
+        value = np.logaddexp(0.0, z).sum() - z @ target + off @ off / 2
+        gradient = table.T @ (expit(z) - target) + off / PRIOR
+        return float(value / len(target)), gradient / len(target)
 
-    if not len(target):
-        return Calibration(start)
-    found = minimize(loss, start * scale, jac=True, method="L-BFGS-B", options={"ftol": 1e-12})
-    return Calibration(np.round(found.x / scale, DECIMALS))
+    found = minimize(loss, prior, jac=True, method="L-BFGS-B", options={"ftol": 1e-12}).x
+    slopes = found[:-1] / scale
+    return Calibration(np.round([*slopes, found[-1] - slopes @ middle], DECIMALS))
 
 
-def reliability(
-    relevance: Floats, met: Floats, groups: Sequence[int], count: int
-) -> list[tuple[float, float]]:
-    """Mean predicted and observed share of the pairs of each group."""
-    places = np.asarray(groups)
-    pairs = np.maximum(np.bincount(places, minlength=count), 1)
-    predicted = np.bincount(places, relevance, count) / pairs
-    observed = np.bincount(places, met, count) / pairs
-    return [(float(p), float(o)) for p, o in zip(predicted, observed, strict=True)]
+def _logit(rate: float) -> float:
+    rate = min(max(rate, 1e-9), 1 - 1e-9)
+    return float(np.log(rate / (1 - rate)))

@@ -7,6 +7,7 @@ an L2 penalty.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -43,18 +44,21 @@ class Lists:
         return Lists(self.candidates[rows], self.met[rows], self.offset, self.context, chosen)
 
 
-def taste_features(scores: Floats, candidates: Mask) -> tuple[Floats, Floats]:
-    """Two forms of a scorer's scores, comparable over queries: in units of a query's deviation, and
-    the logarithm relative to the query's mean. 0 where not a candidate."""
-    count = np.maximum(candidates.sum(axis=1, keepdims=True), 1).astype(np.float32)
-    mean = np.where(candidates, scores, 0).sum(axis=1, keepdims=True) / count
-    centred = np.where(candidates, scores - mean, np.float32(0))
+def taste_features(scores: Floats, known: Mask, forms: int = 2) -> list[Floats]:
+    """Up to two forms of a scorer's scores (queries × candidates), comparable over queries: in
+    units of a query's deviation over the known candidates, and the logarithm relative to the
+    query's mean. 0 for candidates that aren't known."""
+    count = np.float32(max(int(known.sum()), 1))
+    mean = scores[:, known].sum(axis=1, keepdims=True) / count
+    centred = np.where(known, scores - mean, np.float32(0))
     spread = np.sqrt((centred * centred).sum(axis=1, keepdims=True) / count)
     linear = (centred / (spread + np.float32(1e-12))).astype(np.float32)
-    positive = np.where(candidates, np.maximum(scores, 0), np.float32(0))
+    if forms == 1:
+        return [linear]
+    positive = np.where(known, np.maximum(scores, 0), np.float32(0))
     level = positive.sum(axis=1, keepdims=True) / count + np.float32(1e-12)
-    log = np.where(candidates, np.log(positive / level + np.float32(SMOOTHING)), np.float32(0))
-    return linear, log.astype(np.float32)
+    log = np.where(known, np.log(positive / level + np.float32(SMOOTHING)), np.float32(0))
+    return [linear, log.astype(np.float32)]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -64,6 +68,16 @@ class Combination:
     middle: Floats
     scale: Floats
     weights: Weights
+
+    @classmethod
+    def prior(cls, context: Floats, tastes: int) -> Self:
+        """Where there is nothing to fit on: the square root of a candidate's count, and each taste
+        as it is. `context`: candidates × features, the logarithm of the count first."""
+        middle, scale = context.mean(axis=0), context.std(axis=0) + np.float32(1e-3)
+        weights = np.zeros(context.shape[1] + tastes)
+        weights[: min(context.shape[1], 1)] = scale[:1] / 2
+        weights[context.shape[1] :] = 1.0
+        return cls(middle, scale, weights)
 
     def static(self, context: Floats) -> Floats:
         """The part of the score that doesn't depend on the query."""

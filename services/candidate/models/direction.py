@@ -1,55 +1,31 @@
 """One fitted direction: scores of all candidates for queries, and their relevance."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from services.candidate.models.activity import Activity
 from services.candidate.models.calibration import Calibration, fit_calibration
-from services.candidate.models.combination import Combination, taste_features
+from services.candidate.models.combination import taste_features
 from services.candidate.models.context import Clock, context
 from services.candidate.models.interactions import Interactions
-from services.candidate.models.scorers import Recipe, Scorer, fit_scorers
-from services.candidate.models.selection import centre, choose, split_context
+from services.candidate.models.rankers import FactorRanker, FilterRanker, Ranker
+from services.candidate.models.recipes import Recipe, fit_scorers
+from services.candidate.models.scorers import Factors, Scorer
+from services.candidate.models.selection import (
+    Choice,
+    Task,
+    choose,
+    known_candidates,
+    split_context,
+)
 from services.candidate.models.windows import Window
 from services.candidate.sources.arrays import Floats, Mask, Matrix, Rows
 
 REFERENCES = 256
 """Queries over which a candidate's mean taste is taken."""
 CALIBRATION_PAIRS = 2_000_000
-BLOCK = 256
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Ranker:
-    """The fitted parts as they stand at one moment."""
-
-    recipes: Sequence[Recipe]
-    scorers: Sequence[Scorer]
-    combination: Combination
-    offset: Floats
-    context: Floats
-    centres: Floats
-    """Features of taste × candidates."""
-    known: Mask
-    """Candidates that somebody interacted with."""
-
-    def scores(self, profiles: Matrix) -> Floats:
-        """Queries × candidates; −inf for a candidate that nobody interacted with."""
-        shape = (profiles.shape[0], len(self.known))
-        candidates: Mask = np.broadcast_to(self.known, shape)
-        empty = np.diff(profiles.indptr) == 0
-        taste: list[Floats] = []
-        for scorer in self.scorers:
-            for feature in taste_features(scorer.scores(profiles), candidates):
-                feature -= self.centres[len(taste)]
-                feature[empty] = 0.0
-                taste.append(feature)
-        found = self.combination.scores(self.offset, self.context, taste)
-        full: Floats = np.array(np.broadcast_to(found, shape), np.float32)
-        full[:, ~self.known] = -np.inf
-        return full
+QUICK_PAIRS = 200_000
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,68 +35,90 @@ class Direction:
     ranker: Ranker
     calibration: Calibration
     queries: Floats
-    """Queries × features, what the calibration knows of them."""
+    """What the calibration knows of the queries: queries × features, and a last row for a query
+    without interactions."""
+    recipes: Sequence[Recipe]
     report: Mapping[str, float] = field(default_factory=dict)
     """Validation NDCG@20 of what was compared."""
 
 
 def fit_direction(
-    known: Interactions, clock: Clock | None, windows: Sequence[Window], seed: int
+    known: Interactions, clock: Clock | None, windows: Sequence[Window], task: Task
 ) -> Direction:
     """Choose, fit and calibrate; everything oriented as queries × candidates."""
-    choice = choose(known, clock, windows, seed)
+    if not windows:
+        task = replace(task, forms=1)
+    choice = choose(known, clock, windows, task)
     timed = clock if choice.activity is not None else None
-
-    def ranker(part: Interactions, at: Clock | None) -> Ranker:
-        return make_ranker(part, at, choice.recipes, choice.combination, choice.activity, seed)
-
-    last = windows[-1]
-    calibration = _calibrated(last, ranker(last.known, last.clock), seed)
-    queries = context(known.users, len(known.user_ids), known.times, timed)
-    return Direction(ranker(known, timed), calibration, queries, choice.report)
+    ranker = make_ranker(known, timed, choice, task)
+    calibration = _calibrated(known, windows, choice, task)
+    return Direction(ranker, calibration, _levels(known, timed), choice.recipes, choice.report)
 
 
-def make_ranker(
-    known: Interactions,
-    clock: Clock | None,
-    recipes: Sequence[Recipe],
-    combination: Combination,
-    activity: Activity | None,
-    seed: int,
-) -> Ranker:
+def make_ranker(known: Interactions, clock: Clock | None, choice: Choice, task: Task) -> Ranker:
     """Fit the chosen scorers on all that is known and take the context at the clock."""
-    size = len(known.item_ids)
-    there: Mask = np.bincount(known.items, minlength=size) > 0
-    scorers = fit_scorers(known, recipes, seed)
-    features = context(known.items, size, known.times, clock)
-    offset, rest = split_context(features, activity)
-    centres = np.zeros((2 * len(scorers), size), np.float32)
-    if activity is not None:
-        rows = _sample(np.flatnonzero(np.diff(known.matrix.indptr)), REFERENCES, seed)
-        candidates = np.tile(there, (len(rows), 1))
-        for place, scorer in enumerate(scorers):
-            pair = taste_features(scorer.scores(known.matrix[rows]), candidates)
-            for form, feature in enumerate(pair):
-                centres[2 * place + form] = centre(feature, candidates)
-    return Ranker(recipes, scorers, combination, offset, rest, centres, there)
+    scorers = fit_scorers(known, choice.recipes, task.seed)
+    features = context(known.items, len(known.item_ids), known.times, clock)
+    offset, rest = split_context(features, choice.activity)
+    sample = None
+    if choice.activity is not None:
+        rows = np.flatnonzero(np.diff(known.matrix.indptr)).astype(np.int64)
+        sample = known.matrix[_some(rows, REFERENCES, task.seed)]
+    there = known_candidates(known)
+    if task.forms > 1:
+        centres = _centres(scorers, sample, there, task.forms)
+        return FilterRanker(scorers, choice.combination, offset, rest, centres, there)
+    factors = [scorer for scorer in scorers if isinstance(scorer, Factors)]
+    bias = np.where(there, offset + choice.combination.static(rest), np.float32(-np.inf))
+    weights = choice.combination.weights[rest.shape[1] :].astype(np.float32)
+    return FactorRanker.of(factors, weights, bias, sample)
 
 
-def _calibrated(window: Window, ranker: Ranker, seed: int) -> Calibration:
-    """On a sample of all queries known before the window, whether they met anything or not."""
-    size = window.met.shape[1]
-    known = window.known
-    rows = np.flatnonzero(np.bincount(known.users, minlength=window.met.shape[0]))
-    rows = _sample(rows, max(CALIBRATION_PAIRS // max(size, 1), 1), seed)
-    scores = ranker.scores(known.matrix[rows])
+def _centres(scorers: Sequence[Scorer], sample: Matrix | None, there: Mask, forms: int) -> Floats:
+    """Each candidate's mean over queries, of each feature of taste. Without it taste says again,
+    and worse, what activity has said: a candidate with many interactions is near to every query."""
+    centres = np.zeros((forms * len(scorers), len(there)), np.float32)
+    if sample is not None:
+        features = [
+            feature
+            for scorer in scorers
+            for feature in taste_features(scorer.scores(sample), there, forms)
+        ]
+        for place, feature in enumerate(features):
+            centres[place] = feature.mean(axis=0)
+    return centres
+
+
+def _calibrated(
+    known: Interactions, windows: Sequence[Window], choice: Choice, task: Task
+) -> Calibration:
+    """On a sample of all queries known before the last window, whether they met anything or not."""
+    shape = known.matrix.shape
+    rate = known.matrix.nnz / (shape[0] * shape[1] + 1)
+    if not windows:
+        queries = _levels(known, None)[:0]
+        empty = np.zeros((0, shape[1]), np.float32)
+        return fit_calibration(empty, queries, empty, empty > 0, rate)
+    window = windows[-1]
+    before = window.known
+    ranker = make_ranker(before, window.clock, choice, task)
+    rows = np.flatnonzero(np.bincount(before.users, minlength=shape[0])).astype(np.int64)
+    pairs = QUICK_PAIRS if task.effort == "quick" else CALIBRATION_PAIRS
+    rows = _some(rows, max(pairs // max(shape[1], 1), 1), task.seed)
+    scores = ranker.scores(before.matrix[rows])
     candidates = np.isfinite(scores)
-    seen = known.seen[rows]
+    seen = before.seen[rows]
     candidates[np.repeat(np.arange(len(rows)), np.diff(seen.indptr)), seen.indices] = False
-    queries = context(known.users, window.met.shape[0], known.times, window.clock)[rows]
     met = np.asarray(window.met[rows].todense(), np.float32)
-    return fit_calibration(np.where(candidates, scores, 0), queries, met, candidates)
+    queries = _levels(before, window.clock)[rows]
+    return fit_calibration(np.where(candidates, scores, 0), queries, met, candidates, rate)
 
 
-def _sample(rows: Rows, count: int, seed: int) -> Rows:
+def _levels(known: Interactions, clock: Clock | None) -> Floats:
+    return context(known.users, len(known.user_ids) + 1, known.times, clock)
+
+
+def _some(rows: Rows, count: int, seed: int) -> Rows:
     if len(rows) <= count:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))

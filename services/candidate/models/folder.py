@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from services.candidate.models.calibration import Calibration
-from services.candidate.models.combination import Combination
+from services.candidate.models.attributes import Attributes, Vocabulary
 from services.candidate.models.context import Clock
-from services.candidate.models.direction import Direction, Ranker
+from services.candidate.models.direction import Direction
+from services.candidate.models.folder_parts import direction_parts, read_direction
 from services.candidate.models.model import CandidateModel, Side
-from services.candidate.models.scorers import Recipe, load_scorer
 from services.candidate.sources.arrays import Matrix
 
 FORMAT = "heliograph-candidate-model"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 SIDES: tuple[Side, Side] = ("items", "users")
 
@@ -119,37 +118,26 @@ def _parts(model: CandidateModel) -> tuple[dict[str, Any], dict[str, Any]]:
         **_sparse("matrix", model.matrix),
         **_sparse("seen", model.seen),
     }
-    for name, table in model.attributes.items():
-        arrays |= _sparse(f"attributes_{name}", table)
+    facts = {}
+    for name, attributes in model.attributes.items():
+        arrays |= _sparse(f"attributes_{name}_table", attributes.table)
+        arrays[f"attributes_{name}_weights"] = attributes.vocabulary.weights
+        if attributes.vectors is not None:
+            arrays[f"attributes_{name}_vectors"] = attributes.vectors
+        vocabulary = attributes.vocabulary
+        facts[name] = {"places": dict(vocabulary.places), "edges": dict(vocabulary.edges)}
     sides = {}
     for side in SIDES:
-        direction = model.directions[side]
-        ranker = direction.ranker
-        combination = ranker.combination
-        arrays |= {
-            f"{side}_middle": combination.middle,
-            f"{side}_scale": combination.scale,
-            f"{side}_weights": combination.weights,
-            f"{side}_offset": ranker.offset,
-            f"{side}_context": ranker.context,
-            f"{side}_centres": ranker.centres,
-            f"{side}_known": ranker.known,
-            f"{side}_calibration": direction.calibration.weights,
-            f"{side}_queries": direction.queries,
-        }
-        for place, scorer in enumerate(ranker.scorers):
-            for name, array in scorer.arrays().items():
-                arrays[f"{side}_scorer{place}_{name}"] = array
-        recipes = [[recipe.kind, list(recipe.values)] for recipe in ranker.recipes]
-        sides[side] = {"recipes": recipes, "validation_ndcg20": dict(direction.report)}
+        own, about = direction_parts(model.directions[side])
+        arrays |= {f"{side}_{name}": array for name, array in own.items()}
+        sides[side] = about
     clock = None
     if model.clock is not None:
         clock = {"now_s": model.clock.now, "horizon_s": model.clock.horizon}
     return arrays, {
         "clock": clock,
         "directions": sides,
-        "attributes": sorted(model.attributes),
-        "features": {name: table.shape[1] for name, table in model.attributes.items()},
+        "attributes": facts,
     }
 
 
@@ -158,38 +146,9 @@ def _model(manifest: Mapping[str, Any], arrays: Mapping[str, Any]) -> CandidateM
     shape = (len(users), len(items))
     directions: dict[Side, Direction] = {}
     for side in SIDES:
-        facts = manifest["directions"][side]
-        recipes = [Recipe(kind, tuple(values)) for kind, values in facts["recipes"]]
         oriented = shape if side == "items" else shape[::-1]
-        scorers = []
-        for place, recipe in enumerate(recipes):
-            prefix = f"{side}_scorer{place}_"
-            own = {
-                name.removeprefix(prefix): array
-                for name, array in arrays.items()
-                if name.startswith(prefix)
-            }
-            scorers.append(load_scorer(recipe.kind, own, oriented))
-        combination = Combination(
-            arrays[f"{side}_middle"], arrays[f"{side}_scale"], arrays[f"{side}_weights"]
-        )
-        ranker = Ranker(
-            recipes,
-            scorers,
-            combination,
-            arrays[f"{side}_offset"],
-            arrays[f"{side}_context"],
-            arrays[f"{side}_centres"],
-            arrays[f"{side}_known"],
-        )
-        if len(ranker.known) != oriented[1] or len(arrays[f"{side}_queries"]) != oriented[0]:
-            raise ValueError(f"direction {side} is of another size than the ids")
-        directions[side] = Direction(
-            ranker,
-            Calibration(arrays[f"{side}_calibration"]),
-            arrays[f"{side}_queries"],
-            facts["validation_ndcg20"],
-        )
+        own = _own(arrays, f"{side}_")
+        directions[side] = read_direction(own, manifest["directions"][side], oriented)
     clock = manifest["clock"]
     sizes = {"users": shape[0], "items": shape[1]}
     return CandidateModel(
@@ -200,12 +159,28 @@ def _model(manifest: Mapping[str, Any], arrays: Mapping[str, Any]) -> CandidateM
         directions,
         None if clock is None else Clock(float(clock["now_s"]), float(clock["horizon_s"])),
         {
-            name: _read_sparse(
-                arrays, f"attributes_{name}", (sizes[name], int(manifest["features"][name]))
-            )
-            for name in manifest["attributes"]
+            name: _read_attributes(_own(arrays, f"attributes_{name}_"), facts, sizes[name])
+            for name, facts in manifest["attributes"].items()
         },
     )
+
+
+def _read_attributes(arrays: Mapping[str, Any], facts: Mapping[str, Any], size: int) -> Attributes:
+    places = {str(token): int(place) for token, place in facts["places"].items()}
+    vocabulary = Vocabulary(places, arrays["weights"], facts["edges"])
+    vectors = arrays.get("vectors")
+    if len(arrays["weights"]) != len(places) or (vectors is not None and len(vectors) != size):
+        raise ValueError("attributes are of another size than the ids or features")
+    table = _read_sparse(arrays, "table", (size, max(len(places), 1)))
+    return Attributes(vocabulary, table, vectors)
+
+
+def _own(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def _texts(name: str, texts: Sequence[str]) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from scipy.sparse import csr_array
 
-from services.candidate.models.attributes import borrowed_profiles, features
+from services.candidate.models.attributes import Attributes, Columns, borrowed_profiles
 from services.candidate.models.context import Clock
-from services.candidate.models.direction import BLOCK, Direction, fit_direction
+from services.candidate.models.direction import Direction, fit_direction
 from services.candidate.models.interactions import Interactions
+from services.candidate.models.rankers import FactorRanker
+from services.candidate.models.selection import BLOCK, Effort, Task
 from services.candidate.models.windows import (
     Split,
     default_horizon,
@@ -22,7 +24,6 @@ from services.candidate.sources.arrays import NONE, Floats, Matrix, Rows, sparse
 
 Side = Literal["items", "users"]
 """What is recommended: items to users, or users to items."""
-Columns = Mapping[str, Sequence[Any]]
 
 
 class FitError(ValueError):
@@ -37,6 +38,7 @@ class FitOptions:
     """Seconds ahead that relevance speaks of; None: a week, less where the data is short."""
     split: Split = "auto"
     """How the validation split is made, see `make_windows`."""
+    effort: Effort = "full"
     seed: int = 0
 
 
@@ -64,8 +66,8 @@ class CandidateModel:
     """Users × items: whatever the weight."""
     directions: Mapping[Side, Direction]
     clock: Clock | None
-    attributes: Mapping[str, Matrix] = field(default_factory=dict)
-    """`users` and `items`: features of those in the id lists, where given."""
+    attributes: Mapping[str, Attributes] = field(default_factory=dict)
+    """`users` and `items`: of those in the id lists, where given."""
 
     def ids(self, side: str) -> Sequence[str]:
         """The ids on one side."""
@@ -111,30 +113,49 @@ class CandidateModel:
         ranker = self.directions[side].ranker
         for start in range(0, len(rows), BLOCK):
             part = rows[start : start + BLOCK]
-            yield start, ranker.scores(self._profiles_of(side, part)), part
+            yield start, ranker.scores(self.profiles(side, part)), part
 
     def relevance(self, side: Side, rows: Rows, scores: Floats) -> Floats:
-        """Calibrated probabilities of scores (queries × any); −inf stays."""
+        """Calibrated probabilities of scores (queries × any); −inf stays. They grow with the score
+        of a query. NONE: a query that is not in the model."""
         direction = self.directions[side]
-        level = direction.queries[np.maximum(rows, 0)].copy()
-        level[rows == NONE] = direction.queries.min(axis=0)
+        level = direction.queries[np.where(rows == NONE, len(direction.queries) - 1, rows)]
         closed = np.isneginf(scores)
         found = direction.calibration.relevance(np.where(closed, 0, scores), level)
         return np.where(closed, np.float32(-np.inf), found)
 
-    def _profiles_of(self, side: Side, part: Rows) -> Matrix:
-        """The profiles of query rows; those without one borrow it by their attributes."""
+    def index(self, side: Side) -> FactorRanker | None:
+        """The direction as vectors, where it is one: always for `users`; for `items` after a quick
+        fit. The query vectors of `profiles` and `lent` give what `recommend` ranks by."""
+        ranker = self.directions[side].ranker
+        return ranker if isinstance(ranker, FactorRanker) else None
+
+    def lent(
+        self, side: Side, columns: Columns, size: int, vectors: Floats | None = None
+    ) -> Matrix:
+        """Profiles for `size` queries that are not in the model, by their attributes and vectors of
+        their texts (size × dimensions, of length one): `size` × candidates. Empty, so that activity
+        alone ranks, for those that are like no known one."""
         table = self._profiles[side][0]
-        none = np.empty(0, np.int64)
-        blank = sparse(np.empty(0, np.float32), none, none, (1, table.shape[1]))
+        known = self.attributes.get("users" if side == "items" else "items")
+        if known is None:
+            return _blank(size, table.shape[1])
+        warm = np.flatnonzero(np.diff(table.indptr)).astype(np.int64)
+        return borrowed_profiles(table, known.others(columns, size, vectors), known, warm)
+
+    def profiles(self, side: Side, part: Rows) -> Matrix:
+        """The profiles of query rows (NONE: an unknown one), queries × candidates; those without
+        one borrow it by their attributes."""
+        table = self._profiles[side][0]
         counts = np.diff(table.indptr)
         wanted = np.where(part == NONE, table.shape[0], part)
-        profiles = _stack(table, blank)[wanted]
+        profiles = _stack(table, _blank(1, table.shape[1]))[wanted]
         attributes = self.attributes.get("users" if side == "items" else "items")
         cold = np.flatnonzero((part != NONE) & (counts[np.maximum(part, 0)] == 0))
         if attributes is None or not len(cold):
             return profiles
-        lent = borrowed_profiles(table, attributes, part[cold], np.flatnonzero(counts))
+        warm = np.flatnonzero(counts).astype(np.int64)
+        lent = borrowed_profiles(table, attributes.rows(part[cold]), attributes, warm)
         places = np.arange(len(part))
         places[cold] = len(part) + np.arange(len(cold))
         return _stack(profiles, lent)[places]
@@ -145,32 +166,25 @@ def fit(
     options: FitOptions | None = None,
     users: Columns | None = None,
     items: Columns | None = None,
+    vectors: Mapping[str, Floats] | None = None,
 ) -> CandidateModel:
     """Fit both directions. `users`, `items`: columns of attributes, in the order of the id lists
-    of the interactions (which may hold ids without interactions). Raises FitError."""
+    of the interactions (which may hold ids without interactions); `vectors` by `users` or `items`:
+    those of their texts, each of length one, in the same order. Raises FitError."""
     options = options or FitOptions()
     if not interactions.matrix.nnz:
         raise FitError("no interaction has a positive weight")
     clock = end_of(interactions, options.horizon or default_horizon(interactions))
     windows = make_windows(interactions, options.split, clock, options.seed)
-    if not windows or not windows[-1].met.nnz:
-        raise FitError(
-            "too few interactions: nothing is left for validation after a part is held out"
-        )
-    if windows[0].clock is None:
+    if not windows or windows[0].clock is None:
         clock = None
     backwards = [window.transposed() for window in windows]
+    forms = 1 if options.effort == "quick" else 2
+    tasks = (Task(forms, options.effort, options.seed), Task(1, options.effort, options.seed))
     directions: dict[Side, Direction] = {
-        "items": fit_direction(interactions, clock, windows, options.seed),
-        "users": fit_direction(interactions.transposed, clock, backwards, options.seed),
+        "items": fit_direction(interactions, clock, windows, tasks[0]),
+        "users": fit_direction(interactions.transposed, clock, backwards, tasks[1]),
     }
-    attributes = {}
-    for name, columns, ids in (
-        ("users", users, interactions.user_ids),
-        ("items", items, interactions.item_ids),
-    ):
-        if columns:
-            attributes[name] = features(columns, len(ids))
     return CandidateModel(
         interactions.user_ids,
         interactions.item_ids,
@@ -178,8 +192,26 @@ def fit(
         interactions.seen,
         directions,
         clock,
-        attributes,
+        _attributes(interactions, {"users": users, "items": items}, vectors or {}),
     )
+
+
+def _attributes(
+    interactions: Interactions,
+    columns: Mapping[str, Columns | None],
+    vectors: Mapping[str, Floats],
+) -> dict[str, Attributes]:
+    sizes = {"users": len(interactions.user_ids), "items": len(interactions.item_ids)}
+    return {
+        name: Attributes.of(columns[name] or {}, size, vectors.get(name))
+        for name, size in sizes.items()
+        if columns[name] or name in vectors
+    }
+
+
+def _blank(rows: int, columns: int) -> Matrix:
+    none = np.empty(0, np.int64)
+    return sparse(np.empty(0, np.float32), none, none, (rows, columns))
 
 
 def _stack(first: Matrix, second: Matrix) -> Matrix:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from services.candidate.models.attributes import Columns
 from services.candidate.models.interactions import Interactions, Seconds
-from services.candidate.models.model import Columns
 from services.candidate.sources.arrays import Floats
 
 

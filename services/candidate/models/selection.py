@@ -3,10 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 
-from services.candidate.models.activity import PENALTIES, Activity, fit_activity, past_moments
+from services.candidate.models.activity import (
+    MOST_MOMENTS,
+    PENALTIES,
+    Activity,
+    fit_activity,
+    past_moments,
+)
 from services.candidate.models.combination import (
     Combination,
     Lists,
@@ -16,7 +23,8 @@ from services.candidate.models.combination import (
 )
 from services.candidate.models.context import Clock, context
 from services.candidate.models.interactions import Interactions
-from services.candidate.models.scorers import Recipe, Scorer, fit_scorers, recipes_for
+from services.candidate.models.recipes import Recipe, fit_scorers, quick_recipe, recipes_for
+from services.candidate.models.scorers import Scorer
 from services.candidate.models.windows import Window
 from services.candidate.sources.arrays import Floats, Mask, Rows
 
@@ -26,8 +34,25 @@ LEAST_QUERIES = 300
 SCREENED = 2_000
 """Queries, in all windows together, by which the scorers of a kind are compared."""
 BLOCK = 256
+QUICK_WINDOWS = 2
+QUICK_MOMENTS = 30
 CHOICE_WINDOWS = 4
 """The latest windows, by which scorers of one kind are compared."""
+
+
+Effort = Literal["full", "quick"]
+"""`full`: compare recipes and their combinations. `quick`: one recipe, few windows and moments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a direction is fitted for."""
+
+    forms: int
+    """Of each scorer's scores, see `taste_features`; 1: the result has to be an index of vectors,
+    so only scorers that are inner products take part."""
+    effort: Effort
+    seed: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,41 +68,60 @@ class Choice:
 
 
 def choose(
-    known: Interactions, clock: Clock | None, windows: Sequence[Window], seed: int
+    known: Interactions, clock: Clock | None, windows: Sequence[Window], task: Task
 ) -> Choice:
-    """Choose by the windows, all oriented as queries × candidates."""
+    """Choose by the windows, all oriented as queries × candidates. Without a window the quick
+    recipe with weights from a prior."""
+    if not windows:
+        features = context(known.items, len(known.item_ids), None, None)
+        recipe = quick_recipe()
+        return Choice([recipe], Combination.prior(features, task.forms), None, {})
+    generator = np.random.default_rng(task.seed)
+    quick = task.effort == "quick"
+    windows = windows[-QUICK_WINDOWS:] if quick else windows
     timed = clock is not None and windows[0].clock is not None
-    activity = _activity(known, clock, windows) if timed and clock else None
-    generator = np.random.default_rng(seed)
-    recipes, report = _screened(windows, generator, seed)
+    activity = _activity(known, clock, windows, quick) if timed and clock else None
+    recipes, report = [quick_recipe()], dict[str, float]()
+    if not quick:
+        recipes, report = _screened(windows, generator, task)
     most = max(MOST_ENTRIES // windows[0].met.shape[1], LEAST_QUERIES) // len(windows)
     lists = []
     for window in windows:
         rows = _some(_queries(window), max(most, 1), generator)
-        scorers = fit_scorers(window.known, recipes, seed)
-        lists.append(make_lists(window, rows, scorers, activity))
-    options = [
-        subset
-        for size in range(len(recipes) + 1)
-        for subset in combinations(range(len(recipes)), size)
-    ]
+        scorers = fit_scorers(window.known, recipes, task.seed)
+        lists.append(make_lists(window, rows, scorers, activity, task.forms))
+    if not quick:
+        recipes, lists = _best(recipes, lists, task.forms, report)
+    return Choice(recipes, fit_combination(lists), activity, report)
+
+
+def _best(
+    recipes: Sequence[Recipe], lists: Sequence[Lists], forms: int, report: dict[str, float]
+) -> tuple[list[Recipe], list[Lists]]:
+    """The best combination of recipes, and the lists with its features; adds to the report."""
+    places = range(len(recipes))
+    options = [subset for size in range(len(recipes) + 1) for subset in combinations(places, size)]
     found: dict[tuple[int, ...], float] = {}
     for subset in options:
-        found[subset] = _cross_fitted(lists, subset)
+        found[subset] = _cross_fitted(lists, _columns(subset, forms))
         label = " + ".join(["context", *(recipes[place].label for place in subset)])
         report[label] = found[subset]
     best = max(options, key=lambda subset: (found[subset], -len(subset)))
-    chosen = [window.some(np.ones(len(window.met), np.bool_), _columns(best)) for window in lists]
-    return Choice([recipes[place] for place in best], fit_combination(chosen), activity, report)
+    columns = _columns(best, forms)
+    chosen = [window.some(np.ones(len(window.met), np.bool_), columns) for window in lists]
+    return [recipes[place] for place in best], chosen
 
 
-def _activity(known: Interactions, clock: Clock, windows: Sequence[Window]) -> Activity:
+def _activity(
+    known: Interactions, clock: Clock, windows: Sequence[Window], quick: bool
+) -> Activity:
     """With the penalty that does best on the later windows when fitted before them."""
     later = windows[len(windows) // 2 :]
     begin = later[0].clock
-    if begin is None or len(windows) == 1:
-        return fit_activity(past_moments(known.transposed, clock), PENALTIES[1])
-    early = past_moments(later[0].known.transposed, begin)
+    if begin is None or len(windows) == 1 or quick:
+        most = QUICK_MOMENTS if quick else MOST_MOMENTS
+        return fit_activity(past_moments(known.transposed, clock, most), PENALTIES[1])
+    early = past_moments(later[0].known.transposed, begin, MOST_MOMENTS)
     tables = [_table(window, _queries(window)[:SCREENED], None) for window in later]
 
     def gain(penalty: float) -> float:
@@ -85,18 +129,18 @@ def _activity(known: Interactions, clock: Clock, windows: Sequence[Window]) -> A
         found = [gains(activity.scores(table.context)[None, :], table) for table in tables]
         return float(np.concatenate(found).mean())
 
-    return fit_activity(past_moments(known.transposed, clock), max(PENALTIES, key=gain))
+    moments = past_moments(known.transposed, clock, MOST_MOMENTS)
+    return fit_activity(moments, max(PENALTIES, key=gain))
 
 
-def _columns(subset: Sequence[int]) -> list[int]:
-    """Each scorer has two features of taste."""
-    return [column for place in subset for column in (2 * place, 2 * place + 1)]
+def _columns(subset: Sequence[int], forms: int) -> list[int]:
+    return [place * forms + form for place in subset for form in range(forms)]
 
 
-def _cross_fitted(lists: Sequence[Lists], subset: Sequence[int]) -> float:
+def _cross_fitted(lists: Sequence[Lists], columns: Sequence[int]) -> float:
     """Mean NDCG@20 of queries whose half (of the windows, or of the only window's queries) took no
     part in the fit."""
-    columns, halves = _columns(subset), []
+    halves = []
     for half in (0, 1):
         part = [
             _half(window, place, half, len(lists), columns) for place, window in enumerate(lists)
@@ -121,15 +165,15 @@ def _half(window: Lists, place: int, half: int, count: int, columns: Sequence[in
 
 
 def _screened(
-    windows: Sequence[Window], generator: np.random.Generator, seed: int
+    windows: Sequence[Window], generator: np.random.Generator, task: Task
 ) -> tuple[list[Recipe], dict[str, float]]:
     """The best recipe of each kind by NDCG@20 of its bare scores."""
     recent = windows[-CHOICE_WINDOWS:]
-    recipes = recipes_for(recent[0].met.shape)
+    recipes = recipes_for(recent[0].met.shape, task.forms)
     found: list[list[Floats]] = [[] for _ in recipes]
     for window in recent:
         queries = _some(_queries(window), SCREENED // len(recent), generator)
-        scorers = fit_scorers(window.known, recipes, seed)
+        scorers = fit_scorers(window.known, recipes, task.seed)
         for start in range(0, len(queries), BLOCK):
             rows = queries[start : start + BLOCK]
             lists = _table(window, rows, None)
@@ -156,26 +200,27 @@ def _some(rows: Rows, count: int, generator: np.random.Generator) -> Rows:
 
 
 def make_lists(
-    window: Window, rows: Rows, scorers: Sequence[Scorer], activity: Activity | None
+    window: Window,
+    rows: Rows,
+    scorers: Sequence[Scorer],
+    activity: Activity | None,
+    forms: int,
 ) -> Lists:
     """The lists of some queries with all features, over the candidates known in the window."""
     table = _table(window, rows, activity)
+    known = known_candidates(window.known)
     taste: list[Floats] = []
     profiles = window.known.matrix[rows]
     for scorer in scorers:
-        for feature in taste_features(scorer.scores(profiles), table.candidates):
-            if activity is not None:
-                feature -= centre(feature, table.candidates)
-                feature *= table.candidates
-            taste.append(feature)
+        for feature in taste_features(scorer.scores(profiles), known, forms):
+            taste.append(feature - feature.mean(axis=0) if activity is not None else feature)
     return Lists(table.candidates, table.met, table.offset, table.context, taste)
 
 
 def _table(window: Window, rows: Rows, activity: Activity | None) -> Lists:
     known = window.known
     size = window.met.shape[1]
-    open_candidates: Mask = np.bincount(known.items, minlength=size) > 0
-    candidates = np.tile(open_candidates, (len(rows), 1))
+    candidates = np.tile(known_candidates(known), (len(rows), 1))
     seen = known.seen[rows]
     candidates[np.repeat(np.arange(len(rows)), np.diff(seen.indptr)), seen.indices] = False
     met = np.asarray(window.met[rows].todense(), np.float32)
@@ -183,12 +228,10 @@ def _table(window: Window, rows: Rows, activity: Activity | None) -> Lists:
     return Lists(candidates, met, *split_context(features, activity), [])
 
 
-def centre(feature: Floats, candidates: Mask) -> Floats:
-    """Each candidate's mean over queries. Without it taste says again, and worse, what activity has
-    said: a candidate with many interactions is near to every query."""
-    count = np.maximum(candidates.sum(axis=0), 1)
-    mean: Floats = (np.where(candidates, feature, 0).sum(axis=0) / count).astype(np.float32)
-    return mean
+def known_candidates(known: Interactions) -> Mask:
+    """Those that somebody interacted with."""
+    found: Mask = np.bincount(known.items, minlength=len(known.item_ids)) > 0
+    return found
 
 
 def split_context(features: Floats, activity: Activity | None) -> tuple[Floats, Floats]:

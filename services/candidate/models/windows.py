@@ -96,12 +96,13 @@ def make_windows(
     interactions: Interactions, split: Split, clock: Clock | None, seed: int
 ) -> list[Window]:
     """The validation windows. `auto`: in time where there are timestamps and the windows hold
-    anything, else per user."""
+    anything, else per user. None where nothing is left after a part is held out."""
     if split != "user" and clock is not None:
         found = time_windows(interactions, clock)
         if found or split == "time":
             return found
-    return [user_window(interactions, seed)]
+    found = [user_window(interactions, seed)]
+    return [window for window in found if window.met.nnz]
 
 
 def _window(known_and_later: Interactions, known: Mask, later: Mask, clock: Clock | None) -> Window:

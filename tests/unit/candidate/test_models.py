@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from scipy.sparse import csr_array, vstack
 from scipy.special import expit
 
 from services.candidate.models import (
@@ -23,7 +24,11 @@ from services.candidate.models import (
     save,
 )
 from services.candidate.models.calibration import fit_calibration
-from services.candidate.models.scorers import Basis, Ease, LinearFilter, LowPass
+from services.candidate.models.combination import Combination, taste_features
+from services.candidate.models.decomposition import Basis
+from services.candidate.models.rankers import FactorRanker, FilterRanker
+from services.candidate.models.scorers import Ease, Factors, LinearFilter
+from services.candidate.models.selection import Effort
 from services.candidate.models.windows import user_window
 from services.cli.main import main
 
@@ -77,7 +82,7 @@ def test_low_pass_projects_on_the_first_singular_vectors() -> None:
     users, items = np.maximum(table.sum(axis=1), 1), np.maximum(table.sum(axis=0), 1)
     _, _, right = np.linalg.svd(table * users[:, None] ** -0.5 * items**-0.5)
     expected = (table * items**-0.5) @ right[:5].T @ right[:5] * items**0.5
-    found = LowPass.fit(Basis.fit(known, 5, 0), 5, (0.5, 0.5)).scores(known.matrix)
+    found = Factors.low_pass(Basis.fit(known, 5, 0), 5, (0.5, 0.5)).scores(known.matrix)
     np.testing.assert_allclose(found, expected, atol=1e-3)
     backwards = Basis.fit(known.transposed, 5, 0)
     assert backwards.vectors.shape == (table.shape[0], 5)
@@ -86,7 +91,7 @@ def test_low_pass_projects_on_the_first_singular_vectors() -> None:
 def test_low_pass_memory_is_linear_in_candidates() -> None:
     for items in (40, 80):
         known = made(items=items)
-        arrays = LowPass.fit(Basis.fit(known, 8, 0), 8, (0.5, 0.5)).arrays()
+        arrays = Factors.low_pass(Basis.fit(known, 8, 0), 8, (0.5, 0.5)).arrays()
         assert all(array.shape == (items, 8) for array in arrays.values())
 
 
@@ -211,9 +216,104 @@ def test_calibration_recovers_known_probabilities() -> None:
     queries = generator.normal(size=(400, 1)).astype(np.float32)
     truth = expit(0.8 * scores + 0.5 * queries - 3.0)
     met = (generator.random(truth.shape) < truth).astype(np.float32)
-    found = fit_calibration(scores, queries, met, np.ones(met.shape, np.bool_))
+    found = fit_calibration(scores, queries, met, np.ones(met.shape, np.bool_), 0.1)
     np.testing.assert_allclose(found.weights, [0.8, 0.5, -3.0], atol=0.05)
     np.testing.assert_allclose(found.relevance(scores, queries), truth, atol=0.02)
+
+
+def test_calibration_without_pairs_is_its_prior() -> None:
+    none = np.zeros((0, 5), np.float32)
+    found = fit_calibration(none, none[:, :2], none, none > 0, 0.02)
+    zero = np.zeros((1, 1), np.float32)
+    assert found.relevance(zero, np.ones((1, 2), np.float32)).item() == pytest.approx(0.02)
+
+
+def test_an_index_of_vectors_says_the_same_as_the_filters() -> None:
+    known = made()
+    basis = Basis.fit(known.transposed, 12, 0)
+    scorers = [
+        Factors.low_pass(basis, 6, (0.5, 0.5), 1.0),
+        Factors.low_pass(basis, 12, (0.3, 0.6), 0.0),
+    ]
+    generator = np.random.default_rng(1)
+    size = len(known.user_ids)
+    there = np.arange(size) != 3
+    offset = generator.normal(size=size).astype(np.float32)
+    weights = np.array([0.7, -0.2])
+    combination = Combination(np.zeros(0, np.float32), np.zeros(0, np.float32), weights)
+    profiles = known.transposed.matrix
+    features = [taste_features(scorer.scores(profiles[:9]), there, 1)[0] for scorer in scorers]
+    centres = np.stack([feature.mean(axis=0) for feature in features])
+    context = np.zeros((size, 0), np.float32)
+    filters = FilterRanker(scorers, combination, offset, context, centres, there)
+    bias = np.where(there, offset, np.float32(-np.inf))
+    index = FactorRanker.of(scorers, weights.astype(np.float32), bias, profiles[:9])
+    empty = csr_array((1, size), dtype=np.float32)
+    asked = csr_array(vstack([profiles, profiles[:2] / 3, empty]))
+    found = index.queries(asked) @ index.vectors.T + index.bias
+    np.testing.assert_allclose(found, filters.scores(asked), atol=2e-4)
+    np.testing.assert_array_equal(index.scores(asked), found)
+    np.testing.assert_array_equal(found[-1], bias)
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_the_quick_fit_finds_the_own_group_and_is_an_index(timed: bool) -> None:
+    model = fit(made(timed=timed), FitOptions(effort="quick"))
+    for side, ids in (("items", model.user_ids), ("users", model.item_ids)):
+        index = model.index(side)
+        assert index is not None
+        rows = np.arange(len(ids))
+        scores = index.queries(model.profiles(side, rows)) @ index.vectors.T + index.bias
+        found = model.recommend(side, ids, 5, exclude_seen=False)
+        np.testing.assert_array_equal(np.argmax(scores, axis=1), found.rows[:, 0])
+        relevance = model.relevance(side, rows, np.sort(scores, axis=1)[:, ::-1])
+        np.testing.assert_array_equal(relevance[:, :5], found.relevance)
+    found = model.recommend("users", ["it'em 5"], 5, exclude_seen=True)
+    assert sum(int(model.user_ids[row][2:-2]) % 2 == 1 for row in found.rows[0]) >= 4
+
+
+@pytest.mark.parametrize("effort", ["quick", "full"])
+@pytest.mark.parametrize("users", [1, 2, 20])
+def test_tiny_data_gives_a_model(effort: Effort, users: int) -> None:
+    for size in (1, 3):
+        known = Interactions.of(
+            [f"u{user}" for user in range(users) for _ in range(size)],
+            [f"i{(user + item) % 7}" for user in range(users) for item in range(size)],
+        )
+        model = fit(known, FitOptions(effort=effort))
+        for side, ids in (("items", model.user_ids), ("users", model.item_ids)):
+            found = model.recommend(side, ids, 3, exclude_seen=False)
+            chosen = found.relevance[found.rows >= 0]
+            assert len(chosen) >= len(ids)
+            assert ((chosen > 0) & (chosen < 1)).all()
+
+
+def test_a_query_that_is_not_in_the_model_borrows_by_attributes_or_text() -> None:
+    known = made()
+    groups = [["even", "odd"][int(name.split()[1]) % 2] for name in known.item_ids]
+    texts = np.stack([[group == "even", group == "odd"] for group in groups]).astype(np.float32)
+    model = fit(
+        known, FitOptions(effort="quick"), items={"group": groups}, vectors={"items": texts}
+    )
+    index = model.index("users")
+    assert index is not None
+    odd = np.array([[0, 1]], np.float32)
+    profiles = csr_array(
+        vstack(
+            [
+                model.lent("users", {"group": ["odd"]}, 1),
+                model.lent("users", {}, 1, odd),
+                model.lent("users", {"group": ["green"]}, 1),
+            ]
+        )
+    )
+    queries = index.queries(profiles)
+    assert not queries[2].any()
+    for query in queries[:2]:
+        best = np.argsort(-(index.vectors @ query + index.bias))[:8]
+        assert sum(int(model.user_ids[row][2:-2]) % 2 == 1 for row in best) >= 7
+        relevance = model.relevance("users", np.array([-1]), (index.vectors @ query)[None, :])
+        assert ((relevance > 0) & (relevance < 1)).all()
 
 
 @pytest.mark.parametrize(
@@ -235,9 +335,9 @@ def test_bad_files_are_told_by_column_and_row(
         read_interactions(tmp_path / "f.parquet")
 
 
-def test_too_little_to_fit_is_told() -> None:
-    with pytest.raises(FitError, match="too few"):
-        fit(Interactions.of(["a"], ["x"]))
+def test_no_positive_interaction_is_told() -> None:
+    with pytest.raises(FitError, match="positive weight"):
+        fit(Interactions.of(["a"], ["x"], None, np.zeros(1, np.float32)))
 
 
 def test_the_commands_fit_and_recommend_both_ways(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""What can be fitted, and what the fit tries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.sparse import csr_array
+
+from services.candidate.models.decomposition import Basis
+from services.candidate.models.interactions import Interactions
+from services.candidate.models.scorers import (
+    MOST_DENSE,
+    Arrays,
+    Ease,
+    Factors,
+    LinearFilter,
+    Scorer,
+)
+from services.candidate.sources.arrays import Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A scorer that can be fitted: its kind and its hyperparameters."""
+
+    kind: str
+    values: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """For people, e.g. `ease(3)`."""
+        return f"{self.kind}({', '.join(f'{value:g}' for value in self.values)})"
+
+
+def fit_scorers(known: Interactions, recipes: Sequence[Recipe], seed: int) -> list[Scorer]:
+    """Fit each recipe; the low-pass filters share one decomposition."""
+    ranks = [int(recipe.values[0]) for recipe in recipes if recipe.kind == "lowpass"]
+    basis = Basis.fit(known, max(ranks), seed) if ranks else None
+    return [_fitted(known.matrix, recipe, basis) for recipe in recipes]
+
+
+def _fitted(matrix: Matrix, recipe: Recipe, basis: Basis | None) -> Scorer:
+    values = recipe.values
+    if recipe.kind == "ease":
+        return Ease.fit(matrix, values[0])
+    if recipe.kind == "linear":
+        return LinearFilter.fit(matrix, (values[0], values[1], values[2]))
+    if recipe.kind == "lowpass" and basis is not None:
+        return Factors.low_pass(basis, int(values[0]), (values[1], values[2]), values[3])
+    raise ValueError(f"unknown scorer {recipe.kind!r}")
+
+
+def load_scorer(kind: str, arrays: Arrays, shape: tuple[int, int]) -> Scorer:
+    """A scorer from its `arrays()`. Raises KeyError or ValueError when they don't fit."""
+    if kind == "ease":
+        return Ease(arrays["weights"])
+    if kind == "lowpass":
+        return Factors(arrays["inward"], arrays["outward"])
+    if kind == "linear":
+        parts: Any = (arrays["data"], arrays["indices"], arrays["indptr"])
+        table: Matrix = csr_array(parts, shape=shape)
+        return LinearFilter(table, arrays["inward"], arrays["through"], arrays["outward"])
+    raise ValueError(f"unknown scorer {kind!r}")
+
+
+def recipes_for(shape: tuple[int, int], forms: int) -> list[Recipe]:
+    """What the fit tries on a matrix of this shape (queries × candidates); with one form only inner
+    products."""
+    small = shape[1] <= MOST_DENSE
+    found = []
+    for rank in SMALL_RANKS if small else LARGE_RANKS:
+        found += [Recipe("lowpass", (rank, 0.5, 0.5, sharp)) for sharp in (0.0, 1.0)]
+    if forms > 1:
+        found += [Recipe("linear", powers) for powers in LINEAR_POWERS]
+        if small:
+            found += [Recipe("ease", (penalty,)) for penalty in EASE_PENALTIES]
+    return found
+
+
+def quick_recipe() -> Recipe:
+    """What the quick fit takes."""
+    return Recipe("lowpass", (QUICK_RANK, 0.5, 0.5, 1.0))
+
+
+LINEAR_POWERS = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.0), (0.35, 0.65, 0.35), (0.7, 0.7, 0.4))
+SMALL_RANKS = (8, 24, 64)
+LARGE_RANKS = (64, 256)
+QUICK_RANK = 24
+EASE_PENALTIES = (1.0, 4.0, 16.0)
