@@ -7,11 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from services.candidate.index.fitting import fit_model
+from services.candidate.index.prediction import Prediction
+from services.candidate.index.tables import Tables
+from services.candidate.models import Interactions
 from services.candidate.sources import (
     Catalogue,
-    FitOptions,
+    Predictor,
     SourceInputs,
-    fit_factors,
     make_sources,
     propose,
 )
@@ -40,13 +43,13 @@ def suggestions(world: World, days: int, random_per_day: int, seed: int) -> list
     source had liked.
     """
     catalogue = _catalogue(world, item_created(world, seed))
-    factors = fit_factors(catalogue.weights, FitOptions())
+    predictor = _predictor(world, catalogue, seed)
     random = np.random.default_rng(seed)
     taken = world.seen.copy()
     made = []
     for day in range(days):
         now = world.start + timedelta(days=day)
-        sources = make_sources(SourceInputs(catalogue, factors, now))
+        sources = make_sources(SourceInputs(catalogue, predictor, now))
         everyone = np.arange(len(world.data.users))
         found = propose(sources, everyone, PER_SOURCE, blocked=csr_array(taken))
         taken[found.users, found.items] = True
@@ -76,6 +79,23 @@ def _catalogue(world: World, created: list[datetime]) -> Catalogue:
         weights[history.stars],
         item_created=created,
     )
+
+
+def _predictor(world: World, catalogue: Catalogue, seed: int) -> Predictor:
+    """Fitted as the service fits. Without attributes: only who has no interactions borrows by them,
+    and in the history everyone has."""
+    history = world.history
+    weights = np.array([interaction_weight(stars) for stars in range(6)], np.float32)
+    interactions = Interactions(
+        catalogue.user_ids,
+        catalogue.item_ids,
+        history.user.astype(np.int64),
+        history.item.astype(np.int64),
+        history.time.astype(np.float64),
+        weights[history.stars],
+    )
+    tables = Tables.of(interactions, catalogue.item_created, catalogue.item_live)
+    return Prediction.of(fit_model(tables, seed=seed), tables, catalogue)
 
 
 def _random_items(

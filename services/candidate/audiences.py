@@ -164,9 +164,9 @@ def _compiled(
 def _users_for_item(
     state: IndexState, item: int, choice: Choice, wish: Wish, after: Place | None
 ) -> Audience:
-    catalogue, factors = state.catalogue, state.factors
+    catalogue, predictor = state.catalogue, state.prediction
     scores = recommend.users_for_item(
-        catalogue, factors, item, include_interacted=choice.include_interacted
+        catalogue, predictor, item, include_interacted=choice.include_interacted
     )
     wish.apply(scores, choice.min_relevance)
     if after is not None:
@@ -177,16 +177,16 @@ def _users_for_item(
         scores,
         rows,
         catalogue.user_counts,
-        warm=bool(factors.warm_items[item]),
+        warm=bool(catalogue.item_likes[item]),
         subject_count=int(catalogue.item_counts[item]),
         more=more,
     )
 
 
 def _items_for_user(state: IndexState, user: int, choice: Choice) -> Audience:
-    catalogue, factors = state.catalogue, state.factors
+    catalogue, predictor = state.catalogue, state.prediction
     scores = recommend.items_for_user(
-        catalogue, factors, user, include_interacted=choice.include_interacted
+        catalogue, predictor, user, include_interacted=choice.include_interacted
     )
     scores[scores < choice.min_relevance] = -np.inf
     rows, _ = _chosen(scores, choice.count)
@@ -195,7 +195,7 @@ def _items_for_user(state: IndexState, user: int, choice: Choice) -> Audience:
         scores,
         rows,
         catalogue.item_counts,
-        warm=bool(factors.warm_users[user]),
+        warm=bool(catalogue.user_likes[user]),
         subject_count=int(catalogue.user_counts[user]),
     )
 
@@ -203,22 +203,23 @@ def _items_for_user(state: IndexState, user: int, choice: Choice) -> Audience:
 def _users_like_user(
     state: IndexState, user: int, choice: Choice, wish: Wish, reciprocal: bool
 ) -> Audience:
-    catalogue, factors = state.catalogue, state.factors
-    warm = bool(factors.warm_users[user])
-    scores = recommend.users_like_user(catalogue, factors, user)
-    if reciprocal and warm:
+    catalogue, predictor = state.catalogue, state.prediction
+    warm = bool(catalogue.user_likes[user])
+    tastes = predictor.user_tastes
+    scores = recommend.users_like_user(catalogue, tastes, user)
+    if reciprocal and tastes[user].any():
         # All of them where a filter or a booster chooses among them.
         count = len(scores) if wish.filter or wish.booster else choice.count
-        scores = recommend.reciprocal(factors, user, scores, count)
+        scores = recommend.reciprocal(catalogue, tastes, user, scores, count)
     wish.apply(scores, choice.min_relevance)
     rows, _ = _chosen(scores, choice.count)
     return _audience(catalogue.user_ids, scores, rows, catalogue.user_counts, warm=warm)
 
 
 def _items_for_segment(state: IndexState, users: Rows, choice: Choice) -> Audience:
-    catalogue, factors = state.catalogue, state.factors
+    catalogue, predictor = state.catalogue, state.prediction
     scores = recommend.items_for_segment(
-        catalogue, factors, users, include_interacted=choice.include_interacted
+        catalogue, predictor, users, include_interacted=choice.include_interacted
     )
     scores[scores < choice.min_relevance] = -np.inf
     rows, _ = _chosen(scores, choice.count)
@@ -227,7 +228,7 @@ def _items_for_segment(state: IndexState, users: Rows, choice: Choice) -> Audien
         scores,
         rows,
         catalogue.item_counts,
-        warm=bool(factors.warm_users[users].any()),
+        warm=bool(catalogue.user_likes[users].any()),
         subject_count=len(users),
     )
 

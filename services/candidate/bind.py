@@ -12,11 +12,10 @@ from services.candidate.event_types import EventTypes
 from services.candidate.generation import GenerationOptions, Generator
 from services.candidate.handlers import CandidateHandler
 from services.candidate.handlers.parts import Parts
-from services.candidate.index import UserIndex
+from services.candidate.index import IndexOptions, UserIndex
 from services.candidate.pool import Pool
 from services.candidate.publisher import Publisher
 from services.candidate.settings import CandidateSettings
-from services.candidate.sources import FitOptions
 from services.candidate.upkeep import Upkeep
 from services.runtime import Host
 from services.runtime.errors import Aborted
@@ -28,9 +27,9 @@ async def bind(host: Host) -> None:
     """Add candidate to the host."""
     settings = CandidateSettings()
     _map_constraints(host)
-    fit = FitOptions(factors=settings.factors, seed=settings.fit_seed, threads=settings.fit_threads)
-    index = UserIndex(host.database, host.clock, fit)
-    await index.refresh()
+    options = IndexOptions(settings.refit_interval, settings.fit_seed, settings.fit_threads)
+    index = UserIndex(host.database, host.clock, options)
+    await index.fitted()
     parts = _parts(host, settings, index)
     _schedule(host, settings, index, parts)
     host.add(candidate_pb2_grpc.add_CandidateServiceServicer_to_server, CandidateHandler(parts))
@@ -68,7 +67,7 @@ def _schedule(host: Host, settings: CandidateSettings, index: UserIndex, parts: 
         await parts.pool.expire(settings.cleanup_batch, now)
 
     async def refresh(_now: datetime) -> None:
-        await index.refresh()
+        await index.fitted()
 
     async def resume(now: datetime) -> None:
         await parts.campaigns.resume_all(now - CAMPAIGN_PATIENCE, now)

@@ -117,10 +117,10 @@ class Generator:
         """
         _check_sources(order.sources)
         await self._check_type()
-        state = await self._index.refresh()
+        state = await self._index.fitted()
         now = self._clock.now()
         names = [name for name in SOURCES if not order.sources or name in order.sources]
-        inputs = SourceInputs(state.catalogue, state.factors, now, self._options.fresh_window)
+        inputs = SourceInputs(state.catalogue, state.prediction, now, self._options.fresh_window)
         rows = _rows(state, order)
         progress = Progress(len(rows), made={name: Made() for name in names})
         async with self._database.unit_of_work() as work:

@@ -48,12 +48,13 @@ class CandidateSettings(ServiceSettings):
     """How long after its creation an item is fresh."""
     generate_chunk: int = Field(default=250, ge=1, le=10_000)
     """Users that GenerateDaily handles, and commits, at a time."""
-    factors: int = Field(default=32, ge=1, le=512)
-    """Length of the collaborative filter's vectors."""
+    refit_interval: timedelta = Field(default=DAY, gt=timedelta(0))
+    """How old the model of collaborative filtering may become while there are new interactions. One
+    whose interactions have grown by a fifth is fitted anew whatever its age."""
     fit_seed: int = Field(default=0, ge=0)
-    """Seed of the collaborative filter."""
-    fit_threads: int = Field(default=0, ge=0)
-    """Threads of the fit; 0: all cores."""
+    """Seed of the fit."""
+    fit_threads: int = Field(default=1, ge=0)
+    """Threads of the fit's linear algebra; 0: all cores."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -94,6 +95,11 @@ class Columns:
         }
         return Schema(self.types, MappingProxyType(longest))
 
+    def lists(self, rows: NDArray[np.int64]) -> dict[str, list[Any]]:
+        """The values of some rows by attribute: numbers (times and spans in microseconds), truths,
+        texts, lists of texts, and of maps the keys; None where one is missing."""
+        return {name: _list(column, rows) for name, column in self.columns.items()}
+
     def mean_length(self, name: str) -> float:
         """Mean number of elements of a list or map attribute over all rows."""
         column = self.columns[name]
@@ -117,6 +123,29 @@ class Columns:
     def nbytes(self) -> int:
         """Bytes that all columns take."""
         return sum(column.nbytes for column in self.columns.values())
+
+
+def _list(column: Column, rows: NDArray[np.int64]) -> list[Any]:
+    if isinstance(column, TextColumn):
+        codes = column.codes[rows]
+        found = _texts(column.vocabulary, codes)
+        present = codes != len(column.vocabulary) - 1
+    elif isinstance(column, PlainColumn):
+        found = column.values[rows].tolist()
+        present = np.ones(len(rows), np.bool_) if column.present is None else column.present[rows]
+    else:
+        begins, ends = column.offsets[rows], column.offsets[rows + 1]
+        found = [
+            _texts(column.vocabulary, column.codes[begin:end])
+            for begin, end in zip(begins, ends, strict=True)
+        ]
+        present = np.ones(len(rows), np.bool_) if column.present is None else column.present[rows]
+    return [value if there else None for value, there in zip(found, present.tolist(), strict=True)]
+
+
+def _texts(vocabulary: pa.LargeStringArray, codes: Codes) -> list[Any]:
+    found: list[Any] = vocabulary.take(pa.array(codes.astype(np.int64), pa.int64())).to_pylist()
+    return found
 
 
 def smallest(entries: int) -> np.dtype[np.integer]:

@@ -1,18 +1,45 @@
-"""The user index: all users, items, interactions and factors in memory."""
+"""The user index: all users, items and interactions in memory, and the model fitted on them."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from services.candidate.expressions import Columns
 from services.candidate.index import reading
+from services.candidate.index.entities import Placement
+from services.candidate.index.fitting import fit_model
+from services.candidate.index.prediction import Prediction, Unfitted
 from services.candidate.index.tables import Tables
-from services.candidate.sources import Catalogue, Factors, FitOptions, fit_factors
+from services.candidate.models import Side
+from services.candidate.sources import Catalogue
 from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 
 LOAD_TIMEOUT = timedelta(minutes=5)
+SMALL = 20_000
+"""Interactions up to which a fit takes about a second, so that a refresh may include it."""
+GROWTH = 1.2
+"""By how much the interactions have to grow for the model to be out of date."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """How the index is fitted."""
+
+    refit_interval: timedelta
+    """How old a model may become while there is something new."""
+    seed: int
+    threads: int
+    """Of the linear algebra."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """When and on how much a model was fitted."""
+
+    time: datetime
+    interactions: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -21,7 +48,9 @@ class IndexState:
 
     tables: Tables
     catalogue: Catalogue
-    factors: Factors
+    prediction: Prediction | Unfitted
+    fit: Fit | None
+    """None as long as nothing is liked."""
     snapshot: str
     """The Postgres snapshot that it was read in."""
     load_time: datetime
@@ -34,16 +63,25 @@ class IndexState:
 
 class UserIndex:
     """Reads everything from Postgres at start, and then what has changed; a failed reading leaves
-    the last good state in place."""
+    the last good state in place.
 
-    def __init__(self, database: Database, clock: Clock, options: FitOptions) -> None:
+    The model is fitted anew when it has become out of date, while the one before goes on serving.
+    Meanwhile interactions count for what a user has seen and likes; only whose interactions are all
+    newer than the model is taken for one without any when users are ranked.
+    """
+
+    def __init__(self, database: Database, clock: Clock, options: IndexOptions) -> None:
         self._database = database
         self._clock = clock
         self._options = options
-        self._lock = asyncio.Lock()
+        self._reading = asyncio.Lock()
+        self._fitting = asyncio.Lock()
         self._state: IndexState | None = None
         self._seconds = metrics.histogram(
-            "candidate", "index_load", "seconds", "Time to load and fit the user index."
+            "candidate", "index_load", "seconds", "Time to read what is new into the user index."
+        )
+        self._fit_seconds = metrics.histogram(
+            "candidate", "index_fit", "seconds", "Time to fit the user index's model."
         )
         self._users = metrics.gauge("candidate", "index_users", "", "Users in the user index.")
 
@@ -55,8 +93,45 @@ class UserIndex:
         return self._state
 
     async def refresh(self) -> IndexState:
-        """The state with everything that is committed; reads only what has changed."""
-        async with self._lock:
+        """The state with everything that is committed; reads only what has changed. A small index
+        whose model is out of date is also fitted."""
+        state = await self._read()
+        small = len(state.tables.interactions) <= SMALL
+        return await self.fitted() if small and self._outgrown(state) else state
+
+    async def fitted(self) -> IndexState:
+        """The state with everything that is committed and a model that is up to date."""
+        async with self._fitting:
+            state = await self._read()
+            if not self._outdated(state):
+                return state
+            started = self._clock.monotonic()
+            seed, threads = self._options.seed, self._options.threads
+            model = await asyncio.to_thread(fit_model, state.tables, seed=seed, threads=threads)
+            self._fit_seconds.observe(self._clock.monotonic() - started)
+            fitted = Fit(self._clock.now(), len(state.tables.interactions))
+            async with self._reading:
+                last = self.state
+                prediction = await asyncio.to_thread(
+                    Prediction.of, model, last.tables, last.catalogue
+                )
+                self._state = replace(last, prediction=prediction, fit=fitted)
+                return self._state
+
+    def _outdated(self, state: IndexState) -> bool:
+        if state.fit is None or self._outgrown(state):
+            return bool((state.catalogue.weights.data > 0).any())
+        new = len(state.tables.interactions) != state.fit.interactions
+        return new and self._clock.now() - state.fit.time >= self._options.refit_interval
+
+    def _outgrown(self, state: IndexState) -> bool:
+        count = len(state.tables.interactions)
+        if state.fit is None:
+            return count > 0
+        return not state.fit.interactions / GROWTH <= count <= state.fit.interactions * GROWTH
+
+    async def _read(self) -> IndexState:
+        async with self._reading:
             if self._state is None or await self._changed(self._state.snapshot):
                 started = self._clock.monotonic()
                 self._state = await self._next(self._state)
@@ -74,11 +149,18 @@ class UserIndex:
             known, since = state.tables, state.snapshot
         async with self._database.read(timeout=LOAD_TIMEOUT) as work:
             snapshot = await reading.current_snapshot(work)
-            tables = await reading.read_changes(work, known, since)
+            tables, users, items = await reading.read_changes(work, known, since)
 
-        def build() -> tuple[Catalogue, Factors]:
+        def build() -> IndexState:
             catalogue = tables.catalogue()
-            return catalogue, fit_factors(catalogue.weights, self._options)
+            prediction: Prediction | Unfitted = Unfitted(catalogue)
+            if state is not None and isinstance(state.prediction, Prediction):
+                if known is state.tables:
+                    placed: dict[Side, Placement] = {"users": users, "items": items}
+                    prediction = state.prediction.moved(tables, catalogue, placed)
+                else:
+                    prediction = Prediction.of(state.prediction.model, tables, catalogue)
+            fitted = None if state is None else state.fit
+            return IndexState(tables, catalogue, prediction, fitted, snapshot, self._clock.now())
 
-        catalogue, factors = await asyncio.to_thread(build)
-        return IndexState(tables, catalogue, factors, snapshot, self._clock.now())
+        return await asyncio.to_thread(build)

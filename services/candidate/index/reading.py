@@ -51,8 +51,11 @@ async def changed_since(work: UnitOfWork, snapshot: str) -> bool:
     return bool(row[0])
 
 
-async def read_changes(work: UnitOfWork, known: Tables, snapshot: str) -> Tables:
-    """`known`, which was read in `snapshot`, as it is in this transaction's snapshot."""
+async def read_changes(
+    work: UnitOfWork, known: Tables, snapshot: str
+) -> tuple[Tables, Placement, Placement]:
+    """`known`, which was read in `snapshot`, as it is in this transaction's snapshot, and where its
+    users and items are now."""
     since = {"snapshot": snapshot}
     gone = await _gone_users(work, known, since)
     users, placed_users, _ = await _entities(
@@ -65,7 +68,7 @@ async def read_changes(work: UnitOfWork, known: Tables, snapshot: str) -> Tables
     interactions = await asyncio.to_thread(
         merge_interactions, known.interactions, newer, placed_users, placed_items
     )
-    return Tables(
+    tables = Tables(
         users,
         items,
         placed_items.merge(
@@ -76,6 +79,7 @@ async def read_changes(work: UnitOfWork, known: Tables, snapshot: str) -> Tables
         ),
         interactions,
     )
+    return tables, placed_users, placed_items
 
 
 @dataclass(slots=True)

@@ -37,6 +37,15 @@ class Tables:
             no_interactions([], []),
         )
 
+    @classmethod
+    def of(cls, interactions: Interactions, created: Times, live: Mask) -> "Tables":
+        """From interactions alone; nobody has attributes."""
+        users, items = (
+            Entities(ids, Columns(len(ids), {}, {}, {}))
+            for ids in (interactions.user_ids, interactions.item_ids)
+        )
+        return cls(users, items, created, live, interactions)
+
     def catalogue(self) -> Catalogue:
         """What the sources ask."""
         pairs = self.interactions

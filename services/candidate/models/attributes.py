@@ -107,7 +107,7 @@ def borrowed_profiles(table: Matrix, cold: Attributes, known: Attributes, warm: 
     parts = []
     for start in range(0, cold.table.shape[0], BLOCK):
         part = cold.rows(np.arange(start, min(start + BLOCK, cold.table.shape[0])))
-        parts.append(_nearest(part.likeness(lenders)) @ profiles)
+        parts.append(nearest(part.likeness(lenders)) @ profiles)
     if not parts:
         return csr_array(table[:0])
     mixed = parts[0] if len(parts) == 1 else vstack(parts)
@@ -116,7 +116,8 @@ def borrowed_profiles(table: Matrix, cold: Attributes, known: Attributes, warm: 
     return found
 
 
-def _nearest(likeness: Floats) -> Matrix:
+def nearest(likeness: Floats) -> Matrix:
+    """Weights that add up to 1 over the few that are most alike; rows × those who are asked."""
     count = min(NEIGHBOURS, likeness.shape[1])
     if not count:
         return csr_array(likeness)

@@ -6,8 +6,7 @@ The whole way, as the service and an offline job go it:
         user_ids, item_ids, interaction_users, interaction_items, interaction_weights,
         item_created=created,                                # optional, aware datetimes
     )
-    factors = fit_factors(catalogue.weights, FitOptions(seed=7))      # seconds of CPU time
-    sources = make_sources(SourceInputs(catalogue, factors, now))     # all registered ones
+    sources = make_sources(SourceInputs(catalogue, prediction, now))  # all registered ones
     chunk = numpy.arange(1000)                                        # rows of user_ids
     proposals = propose(sources, chunk, count=10)
     proposals.users, proposals.items, proposals.scores, proposals.sources   # flat, aligned
@@ -18,22 +17,25 @@ them. Rows are positions in `catalogue.user_ids` and `catalogue.item_ids`.
 """
 
 from services.candidate.sources.catalogue import Catalogue
-from services.candidate.sources.factors import Factors, FitOptions, fit_factors, relevance
 from services.candidate.sources.registry import SOURCES, SourceInputs, make_sources
-from services.candidate.sources.source import Proposals, Ranking, Source, SourceCount, propose
+from services.candidate.sources.source import (
+    Predictor,
+    Proposals,
+    Ranking,
+    Source,
+    SourceCount,
+    propose,
+)
 
 __all__ = [
     "SOURCES",
     "Catalogue",
-    "Factors",
-    "FitOptions",
+    "Predictor",
     "Proposals",
     "Ranking",
     "Source",
     "SourceCount",
     "SourceInputs",
-    "fit_factors",
     "make_sources",
     "propose",
-    "relevance",
 ]

@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 
 from services.candidate.sources.catalogue import Catalogue
 from services.candidate.sources.collaborative import Collaborative
-from services.candidate.sources.factors import Factors
 from services.candidate.sources.fresh import Fresh
 from services.candidate.sources.popular import Popular
-from services.candidate.sources.source import Source
+from services.candidate.sources.source import Predictor, Source
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -17,7 +16,7 @@ class SourceInputs:
     """What a source may be built from."""
 
     catalogue: Catalogue
-    factors: Factors
+    predictor: Predictor
     now: datetime
     """Aware."""
     fresh_window: timedelta = timedelta(days=14)
@@ -25,11 +24,11 @@ class SourceInputs:
 
 
 SOURCES: Mapping[str, Callable[[SourceInputs], Source]] = {
-    Collaborative.name: lambda inputs: Collaborative(inputs.catalogue, inputs.factors),
+    Collaborative.name: lambda inputs: Collaborative(inputs.catalogue, inputs.predictor),
     Fresh.name: lambda inputs: Fresh(
-        inputs.catalogue, inputs.factors, inputs.now, inputs.fresh_window
+        inputs.catalogue, inputs.predictor, inputs.now, inputs.fresh_window
     ),
-    Popular.name: lambda inputs: Popular(inputs.catalogue),
+    Popular.name: lambda inputs: Popular(inputs.catalogue, inputs.predictor),
 }
 """Factories by name, in the order in which sources are asked."""
 

@@ -2,11 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from services.candidate.sources.arrays import NONE, Floats, Mask, Matrix, Rows
+
+Side = Literal["items", "users"]
+"""What is recommended, the candidates: items to users, or users to items."""
+
+
+class Predictor(Protocol):
+    """What a fitted model says. Rows are those of the catalogue; queries are users where items are
+    the candidates, items where users are."""
+
+    def relevance(self, side: Side, rows: Rows) -> Floats:
+        """Probability that query and candidate interact within the horizon: queries ×
+        candidates."""
+
+    def popularity(self, side: Side, rows: Rows) -> Floats:
+        """The same if nothing were known of the queries' taste."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

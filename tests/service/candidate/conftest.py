@@ -13,7 +13,7 @@ from tests.service.candidate.calls import NOW, Candidate
 
 @pytest.fixture
 async def candidate(start_system: StartSystem) -> AsyncIterator[Candidate]:
-    environ = {"HELIOGRAPH_CANDIDATE_POOL_SIZE": "5", "HELIOGRAPH_CANDIDATE_FACTORS": "2"}
+    environ = {"HELIOGRAPH_CANDIDATE_POOL_SIZE": "5"}
     async with start_system("candidate", simulation=True, environ=environ) as system:
         with at(NOW):
             yield Candidate(system.channel("candidate"))

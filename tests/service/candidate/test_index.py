@@ -13,9 +13,8 @@ from heliograph.type.v1alpha1 import event_pb2
 from services.candidate.catalogue import CatalogueWriter
 from services.candidate.catalogue_store import Interaction, Record
 from services.candidate.expressions import AttributeType, compile_filter
-from services.candidate.index import UserIndex, reading
+from services.candidate.index import IndexOptions, UserIndex, reading
 from services.candidate.index.tables import Tables
-from services.candidate.sources import FitOptions
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 from tests.conftest import OpenDatabase
@@ -54,7 +53,8 @@ async def _change(writer: CatalogueWriter, random: Random) -> None:
 async def _read(database: Database, known: Tables, since: str) -> tuple[Tables, str]:
     async with database.read() as work:
         snapshot = await reading.current_snapshot(work)
-        return await reading.read_changes(work, known, since), snapshot
+        tables, _, _ = await reading.read_changes(work, known, since)
+    return tables, snapshot
 
 
 def _plain(tables: Tables) -> dict[str, Any]:
@@ -137,7 +137,7 @@ async def test_nothing_new_is_the_same_tables(open_database: OpenDatabase) -> No
 async def test_an_attribute_that_changes_its_type_is_noticed(open_database: OpenDatabase) -> None:
     database = open_database("candidate")
     writer = CatalogueWriter(database, timedelta(days=30))
-    index = UserIndex(database, Clock(), FitOptions(factors=2))
+    index = UserIndex(database, Clock(), IndexOptions(timedelta(days=1), 0, 1))
     number, text = event_pb2.User(), event_pb2.User()
     number.attributes["level"].int_value = 3
     text.attributes["level"].string_value = "three"

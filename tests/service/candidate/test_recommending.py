@@ -101,21 +101,22 @@ async def test_pages_fit_together(world: Candidate) -> None:
 
 async def test_min_relevance_leaves_out(world: Candidate) -> None:
     everyone = await users_to_item(world, "i02")
-    some = await users_to_item(world, "i02", parameters=Parameters(min_relevance=0.5))
-    assert list(some.users) == [user for user in everyone.users if user.score >= 0.5]
+    least = everyone.users[len(everyone.users) // 2].score
+    some = await users_to_item(world, "i02", parameters=Parameters(min_relevance=least))
+    assert list(some.users) == [user for user in everyone.users if user.score >= least]
     assert 0 < len(some.users) < len(everyone.users)
 
 
 async def test_cold_starts_say_so(world: Candidate) -> None:
     item = await users_to_item(world, "i11")
     assert (item.basis, item.interaction_count) == (recommending_pb2.BASIS_COLD_START, 0)
-    assert item.users[0].score == 1
+    assert "new" in [user.user_id for user in item.users[-2:]]
     user = await world.stub.RecommendItemsToUser(
         recommending_pb2.RecommendItemsToUserRequest(user_id="new")
     )
     assert (user.basis, user.interaction_count) == (recommending_pb2.BASIS_COLD_START, 0)
     counts = [entry.interaction_count for entry in user.items]
-    assert counts == sorted(counts, reverse=True)
+    assert sorted(counts)[:2] == [0, 0]
     alike = await world.stub.RecommendUsersToUser(
         recommending_pb2.RecommendUsersToUserRequest(user_id="new")
     )

@@ -12,15 +12,13 @@ from scipy.sparse import csr_array
 from services.candidate.sources import (
     SOURCES,
     Catalogue,
-    Factors,
-    FitOptions,
+    Predictor,
     SourceInputs,
-    fit_factors,
     make_sources,
     propose,
-    relevance,
 )
 from services.candidate.sources.arrays import NONE, Matrix, best, top_k
+from tests.unit.candidate.predicted import predicted
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -47,48 +45,17 @@ def catalogue() -> Catalogue:
 
 
 @pytest.fixture(scope="module")
-def factors(catalogue: Catalogue) -> Factors:
-    return fit_factors(catalogue.weights, FitOptions(factors=3, seed=3))
+def predictor(catalogue: Catalogue) -> Predictor:
+    return predicted(catalogue)
 
 
-def test_factors_recover_planted_structure(catalogue: Catalogue, factors: Factors) -> None:
-    (source,) = make_sources(SourceInputs(catalogue, factors, NOW), ["collaborative"])
+def test_collaborative_recovers_planted_structure(
+    catalogue: Catalogue, predictor: Predictor
+) -> None:
+    (source,) = make_sources(SourceInputs(catalogue, predictor, NOW), ["collaborative"])
     users = np.arange(len(catalogue.user_ids))
     ranking = source.candidates(users, 5)
     assert ((ranking.items - users[:, None]) % 2 == 0).mean() > 0.95
-
-
-def test_fit_is_deterministic_by_seed(catalogue: Catalogue, factors: Factors) -> None:
-    again = fit_factors(catalogue.weights, FitOptions(factors=3, seed=3, threads=1))
-    other = fit_factors(catalogue.weights, FitOptions(factors=3, seed=4))
-    np.testing.assert_array_equal(again.users, factors.users)
-    assert not np.array_equal(other.users, factors.users)
-
-
-def test_dislikes_push_an_item_down() -> None:
-    base = planted()
-    disliked = csr_array(base.weights, copy=True)
-    victim = int(np.argmax(base.item_likes))
-    disliked.data[disliked.indices == victim] = -2.0
-    liked_mean = _mean_preference(fit_factors(base.weights), victim)
-    assert _mean_preference(fit_factors(disliked), victim) < liked_mean - 0.1
-
-
-def _mean_preference(factors: Factors, item: int) -> float:
-    return float((factors.users @ factors.items[item]).mean())
-
-
-def test_nothing_liked_fits_to_cold_factors() -> None:
-    factors = fit_factors(csr_array(np.array([[0.0, -1.0]], np.float32)))
-    assert not factors.warm_users.any()
-    assert not factors.users.any()
-
-
-@given(st.floats(-5, 5), st.floats(-5, 5))
-def test_relevance_keeps_order_and_range(one: float, other: float) -> None:
-    low, high = sorted((np.float32(one), np.float32(other)))
-    mapped = relevance(np.array([low, high], np.float32))
-    assert 0 <= mapped[0] <= mapped[1] <= 1
 
 
 @settings(max_examples=50)
@@ -121,8 +88,10 @@ def test_best_is_a_total_order(scores: np.ndarray, count: int) -> None:
 
 
 @pytest.mark.parametrize("name", list(SOURCES))
-def test_source_is_exact_and_leaves_out(name: str, catalogue: Catalogue, factors: Factors) -> None:
-    (source,) = make_sources(SourceInputs(catalogue, factors, NOW), [name])
+def test_source_is_exact_and_leaves_out(
+    name: str, catalogue: Catalogue, predictor: Predictor
+) -> None:
+    (source,) = make_sources(SourceInputs(catalogue, predictor, NOW), [name])
     users = np.array([3, 8, 21])
     everything = source.candidates(users, len(catalogue.item_ids))
     blocked = _blocked(everything.items[:, 0], len(catalogue.item_ids))
@@ -143,39 +112,41 @@ def _blocked(items: np.ndarray, width: int) -> Matrix:
     return csr_array((np.ones(len(items), np.float32), (rows, items)), shape=(len(items), width))
 
 
-def test_collaborative_scores_equal_brute_force(catalogue: Catalogue, factors: Factors) -> None:
-    (source,) = make_sources(SourceInputs(catalogue, factors, NOW), ["collaborative"])
+def test_collaborative_scores_equal_brute_force(catalogue: Catalogue, predictor: Predictor) -> None:
+    (source,) = make_sources(SourceInputs(catalogue, predictor, NOW), ["collaborative"])
     ranking = source.candidates(np.array([5]), 3)
-    scores = [float(factors.users[5] @ vector) for vector in factors.items]
+    scores = predictor.relevance("items", np.array([5]))[0]
     open_items = [row for row in range(40) if row not in catalogue.weights[[5]].indices]
     assert ranking.items[0].tolist() == sorted(open_items, key=lambda row: -scores[row])[:3]
 
 
-def test_fresh_proposes_only_the_window(catalogue: Catalogue, factors: Factors) -> None:
-    inputs = SourceInputs(catalogue, factors, NOW, fresh_window=timedelta(days=7))
+def test_fresh_proposes_only_the_window(catalogue: Catalogue, predictor: Predictor) -> None:
+    inputs = SourceInputs(catalogue, predictor, NOW, fresh_window=timedelta(days=7))
     (source,) = make_sources(inputs, ["fresh"])
     items = source.candidates(np.arange(20), 40).items
     assert set(items[items != NONE]) <= set(range(7))
 
 
-def test_deleted_items_are_never_proposed(factors: Factors) -> None:
+def test_deleted_items_are_never_proposed(predictor: Predictor) -> None:
     whole = planted()
     live = np.arange(len(whole.item_ids)) % 3 != 0
     catalogue = Catalogue(whole.user_ids, whole.item_ids, whole.weights, whole.item_created, live)
-    made = propose(make_sources(SourceInputs(catalogue, factors, NOW)), np.arange(60), 40)
+    made = propose(make_sources(SourceInputs(catalogue, predictor, NOW)), np.arange(60), 40)
     assert live[made.items].all()
 
 
 def test_cold_users_get_popular_items_only_and_no_taste() -> None:
     catalogue = Catalogue.build(["a", "new"], ["x", "y"], ["a"], ["y"], [1.0])
-    sources = make_sources(SourceInputs(catalogue, fit_factors(catalogue.weights), NOW))
+    sources = make_sources(SourceInputs(catalogue, predicted(catalogue), NOW))
     made = propose(sources, np.array([1]), 5)
     assert [made.names[source] for source in made.sources] == ["popular"]
     assert made.items.tolist() == [1]
 
 
-def test_propose_keeps_an_item_for_the_first_source(catalogue: Catalogue, factors: Factors) -> None:
-    sources = make_sources(SourceInputs(catalogue, factors, NOW))
+def test_propose_keeps_an_item_for_the_first_source(
+    catalogue: Catalogue, predictor: Predictor
+) -> None:
+    sources = make_sources(SourceInputs(catalogue, predictor, NOW))
     made = propose(sources, np.arange(60), 10)
     pairs = list(zip(made.users.tolist(), made.items.tolist(), strict=True))
     assert len(set(pairs)) == len(pairs)
@@ -200,6 +171,6 @@ def test_catalogue_refuses_bad_interactions(
         Catalogue.build(["a"], ["x"], users, items, weights)
 
 
-def test_unknown_source_is_refused(catalogue: Catalogue, factors: Factors) -> None:
+def test_unknown_source_is_refused(catalogue: Catalogue, predictor: Predictor) -> None:
     with pytest.raises(KeyError):
-        make_sources(SourceInputs(catalogue, factors, NOW), ["astrology"])
+        make_sources(SourceInputs(catalogue, predictor, NOW), ["astrology"])

@@ -1,0 +1,207 @@
+"""What a fitted model says of the users and items that the index knows now.
+
+The model knows those of the time when it was fitted, the index those of now. Queries have the
+profiles of now; one without a profile borrows that of those alike by attributes. A candidate that
+the model doesn't know, or knows without interactions, borrows their vectors.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array, vstack
+
+from services.candidate.index.entities import Entities, Placement
+from services.candidate.index.tables import Tables
+from services.candidate.models import CandidateModel, Side
+from services.candidate.models.attributes import nearest
+from services.candidate.sources import Catalogue
+from services.candidate.sources.arrays import NONE, Floats, Matrix, Rows, sparse
+
+LENDERS = 4096
+"""Of whose vectors those without interactions borrow, at most."""
+BLOCK = 512
+SIDES: tuple[Side, Side] = ("items", "users")
+_QUERIES: Mapping[Side, Side] = {"items": "users", "users": "items"}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Vectors:
+    """The candidates of a direction: the score of c for a query vector q is `vectors[c] · q +
+    bias[c]`."""
+
+    vectors: Floats
+    """Candidates × dimensions."""
+    bias: Floats
+    """Finite; of those without interactions the least of all."""
+    tastes: Floats
+    """Candidates × dimensions: the cosine of two says how alike they are. 0: nothing is known."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Prediction:
+    """Scores and calibrated relevance, by rows of the index. `side` is what is recommended, the
+    candidates; the queries are the other."""
+
+    model: CandidateModel
+    catalogue: Catalogue
+    entities: Mapping[Side, Entities]
+    known: Mapping[Side, Rows]
+    """By row: the row in the model, or NONE."""
+    vectors: Mapping[Side, Vectors]
+    """Of those directions that are inner products: `users` always."""
+
+    @classmethod
+    def of(cls, model: CandidateModel, tables: Tables, catalogue: Catalogue) -> "Prediction":
+        """Place a model's users and items by their ids."""
+        entities: dict[Side, Entities] = {"users": tables.users, "items": tables.items}
+        known = {side: _placed(model, side, entities[side].ids) for side in SIDES}
+        vectors = {
+            side: _vectors(model, side, entities[side], known[side])
+            for side in SIDES
+            if model.index(side) is not None
+        }
+        return cls(model, catalogue, entities, known, vectors)
+
+    def moved(
+        self, tables: Tables, catalogue: Catalogue, placed: Mapping[Side, Placement]
+    ) -> "Prediction":
+        """The same model for what the index knows after some changes."""
+        entities: dict[Side, Entities] = {"users": tables.users, "items": tables.items}
+        known = {
+            side: np.where(placed[side].before == NONE, NONE, self.known[side][placed[side].before])
+            for side in SIDES
+        }
+        vectors = {
+            side: _carried(self.model, side, entities[side], placed[side], found)
+            for side, found in self.vectors.items()
+        }
+        return Prediction(self.model, catalogue, entities, known, vectors)
+
+    @property
+    def user_tastes(self) -> Floats:
+        """See `Vectors.tastes`."""
+        return self.vectors["users"].tastes
+
+    def relevance(self, side: Side, rows: Rows) -> Floats:
+        """Probability that a query and a candidate interact within the horizon: queries ×
+        candidates."""
+        return self.calibrated(side, rows, self.scores(side, self.profiles(side, rows)))
+
+    def popularity(self, side: Side, rows: Rows) -> Floats:
+        """Relevance if nothing were known of the queries' taste: queries × candidates."""
+        blank = np.zeros((1, len(self.model.ids(side))), np.float32)
+        scores = self.scores(side, csr_array(blank))
+        return self.calibrated(side, rows, np.repeat(scores, len(rows), axis=0))
+
+    def calibrated(self, side: Side, rows: Rows, scores: Floats) -> Floats:
+        """Relevance of scores (queries × any). NONE: a query that the index doesn't know."""
+        known = self.known[_QUERIES[side]]
+        return self.model.relevance(side, np.where(rows == NONE, NONE, known[rows]), scores)
+
+    def scores(self, side: Side, profiles: Matrix) -> Floats:
+        """Profiles × candidates, all finite."""
+        index = self.model.index(side)
+        if index is not None:
+            found = self.vectors[side]
+            return np.asarray(index.queries(profiles) @ found.vectors.T + found.bias, np.float32)
+        scores = self.model.directions[side].ranker.scores(profiles)
+        least = np.where(np.isfinite(scores), scores, np.inf).min(axis=1, keepdims=True)
+        rows = self.known[side]
+        placed = np.where(rows == NONE, -np.inf, scores[:, rows])
+        return np.where(np.isfinite(placed), placed, least).astype(np.float32)
+
+    def profiles(self, side: Side, rows: Rows) -> Matrix:
+        """Profiles of queries over the model's candidates."""
+        likes = self._likes(side, rows)
+        cold = np.flatnonzero(np.diff(likes.indptr) == 0)
+        if not len(cold):
+            return likes
+        columns = self.entities[_QUERIES[side]].columns.lists(rows[cold])
+        lent = self.model.lent(side, columns, len(cold))
+        order = np.arange(len(rows))
+        order[cold] = len(rows) + np.arange(len(cold))
+        found: Matrix = csr_array(vstack([likes, lent], format="csr"))[order]
+        return found
+
+    def lent(self, side: Side, columns: Mapping[str, Sequence[Any]]) -> Matrix:
+        """The profile of one query that the index doesn't know, by its attributes."""
+        return self.model.lent(side, columns, 1)
+
+    def _likes(self, side: Side, rows: Rows) -> Matrix:
+        table = self.catalogue.weights if side == "items" else self.catalogue.by_item
+        part = table[rows]
+        places = self.known[side][part.indices]
+        kept = np.flatnonzero((part.data > 0) & (places != NONE))
+        owners = np.repeat(np.arange(len(rows)), np.diff(part.indptr))
+        shape = (len(rows), len(self.model.ids(side)))
+        return sparse(np.ones(len(kept), np.float32), owners[kept], places[kept], shape)
+
+
+def _placed(model: CandidateModel, side: Side, ids: Sequence[str]) -> Rows:
+    if ids is model.ids(side):
+        return np.arange(len(ids))
+    rows = model.rows[side]
+    return np.fromiter((rows.get(name, NONE) for name in ids), np.int64, len(ids))
+
+
+def _vectors(model: CandidateModel, side: Side, entities: Entities, known: Rows) -> Vectors:
+    index = model.index(side)
+    assert index is not None
+    bias = np.where(known == NONE, -np.inf, index.bias[known]).astype(np.float32)
+    warm = np.isfinite(bias)
+    bias[~warm] = bias[warm].min(initial=0.0)
+    shape = (len(known), index.vectors.shape[1])
+    vectors, tastes = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    vectors[warm], tastes[warm] = index.vectors[known[warm]], index.inward[known[warm]]
+    found = Vectors(vectors, bias, tastes)
+    _borrow(model, side, entities, found, np.flatnonzero(~warm))
+    return found
+
+
+def _carried(
+    model: CandidateModel, side: Side, entities: Entities, placed: Placement, found: Vectors
+) -> Vectors:
+    new = np.flatnonzero(placed.before == NONE)
+    if not len(new) and len(placed.before) == placed.count:
+        return found
+    vectors, bias = found.vectors[placed.before], found.bias[placed.before]
+    tastes = found.tastes[placed.before]
+    vectors[new], tastes[new] = 0.0, 0.0
+    bias[new] = found.bias.min(initial=0.0)
+    carried = Vectors(vectors, bias, tastes)
+    _borrow(model, side, entities, carried, new)
+    return carried
+
+
+def _borrow(
+    model: CandidateModel, side: Side, entities: Entities, found: Vectors, cold: Rows
+) -> None:
+    """Give the `cold` rows the mean vectors of those alike."""
+    index, attributes = model.index(side), model.attributes.get(side)
+    if index is None or attributes is None:
+        return
+    warm = np.flatnonzero(np.isfinite(index.bias))
+    some = warm[:: max(-(-len(warm) // LENDERS), 1)]
+    lenders = attributes.rows(some)
+    for start in range(0, len(cold), BLOCK):
+        rows = cold[start : start + BLOCK]
+        asked = attributes.others(entities.columns.lists(rows), len(rows))
+        weights = nearest(asked.likeness(lenders))
+        found.vectors[rows] = weights @ index.vectors[some]
+        found.tastes[rows] = weights @ index.inward[some]
+
+
+class Unfitted:
+    """Before anything is liked: nothing is more relevant than anything else."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._sizes = {"users": len(catalogue.user_ids), "items": len(catalogue.item_ids)}
+        self.user_tastes = np.zeros((len(catalogue.user_ids), 0), np.float32)
+
+    def relevance(self, side: Side, rows: Rows) -> Floats:
+        """0: queries × candidates."""
+        return np.zeros((len(rows), self._sizes[side]), np.float32)
+
+    popularity = relevance
