@@ -4,24 +4,31 @@ VENV := $(ROOT).venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 LOG ?= $(ROOT)out/bootstrap.parquet
+MODELS := $(BIN)/python -m services.candidate.text
 .DEFAULT_GOAL := help
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
 SHELL := bash
 
-.PHONY: help run up replay test check format lint types protos breaking train bench lock clean
+.PHONY: help run up replay test check format lint types protos models breaking train bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(ROOT)Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 run: $(VENV)/.run protos ## Everything from nothing: five services, a few replayed days, then serve (ONCE=1: end after the table)
-	@cd $(ROOT) && exec $(BIN)/heliograph run $(if $(ONCE),--once) $(ARGS)
+	@cd $(ROOT)
+	$(MODELS) || true
+	exec $(BIN)/heliograph run $(if $(ONCE),--once) $(ARGS)
 
 up: $(VENV)/.run protos ## Postgres and the five services, on the wall clock, until Ctrl-C
-	@cd $(ROOT) && exec $(BIN)/heliograph up
+	@cd $(ROOT)
+	$(MODELS) || true
+	exec $(BIN)/heliograph up
 
 replay: $(VENV)/.run protos ## Replay days only, e.g. make replay ARGS="--days 5 --json out/replay.json"
-	@cd $(ROOT) && exec $(BIN)/heliograph replay $(ARGS)
+	@cd $(ROOT)
+	$(MODELS) || true
+	exec $(BIN)/heliograph replay $(ARGS)
 
 test: $(VENV)/.dev protos ## Install what the tests need and run them all
 	@cd $(ROOT) && exec $(BIN)/python -m pytest $(ARGS)
@@ -51,6 +58,9 @@ types: $(VENV)/.dev protos ## mypy --strict over everything
 
 protos: $(VENV)/.run ## Generate the stubs into gen/ (nothing to do when they are new)
 	@cd $(ROOT) && $(BIN)/python tools/protos.py
+
+models: $(VENV)/.run protos ## Fetch the text model (83 MB, once); without it, items are found without their text
+	@cd $(ROOT) && $(MODELS)
 
 breaking: $(VENV)/.dev protos ## Report what changed in the protos against the last commit (not enforced before v1)
 	@cd $(ROOT)

