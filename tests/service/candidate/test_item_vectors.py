@@ -1,0 +1,197 @@
+"""Vectors of items: each change makes one, in bounded runs, whoever is killed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import structlog
+from heliograph.type.v1alpha1 import event_pb2
+from structlog.testing import capture_logs
+
+from services.candidate import catalogue_store
+from services.candidate.catalogue_store import Record
+from services.candidate.text import DIMENSIONS, TextModelError
+from services.candidate.text.encoder import Floats
+from services.candidate.text.item_vectors import (
+    AT_A_TIME,
+    ItemVectors,
+    item_text,
+    load_vectors,
+)
+from services.runtime.database import Database
+from tests.conftest import OpenDatabase
+from tests.service.candidate.calls import NOW
+
+
+@dataclass
+class Lengths:
+    """An encoder whose vectors tell the length of a text, and which keeps what it was given."""
+
+    texts: list[str] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
+    begun: threading.Event = field(default_factory=threading.Event)
+    held: threading.Event | None = None
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        self.begun.set()
+        if self.held is not None:
+            self.held.wait(30)
+        if self.failures:
+            raise self.failures.pop()
+        self.texts += texts
+        vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
+        vectors[:, 0] = [len(text) for text in texts]
+        return vectors
+
+
+@pytest.fixture
+def database(open_database: OpenDatabase) -> Database:
+    return open_database("candidate")
+
+
+def task(database: Database, encoder: Lengths, most: int = 1000) -> ItemVectors:
+    return ItemVectors(database, lambda: encoder, most, structlog.get_logger())
+
+
+async def put(database: Database, *titles: str, prefix: str = "", deleted: bool = False) -> None:
+    """Store items; an item's id is its place, its title is given."""
+    items = [
+        Record(
+            f"{prefix}{place:04}",
+            event_pb2.Item(item_id=f"{prefix}{place:04}", title=title).SerializeToString(),
+            NOW,
+            deleted,
+        )
+        for place, title in enumerate(titles)
+    ]
+    async with database.unit_of_work() as work:
+        await catalogue_store.upsert_items(work, items, NOW)
+        await work.commit()
+
+
+async def stored(database: Database) -> dict[str, float]:
+    async with database.read() as work:
+        ids, vectors = await load_vectors(work)
+    assert vectors.shape == (len(ids), DIMENSIONS)
+    assert ids == sorted(ids)
+    return dict(zip(ids, vectors[:, 0].tolist(), strict=True))
+
+
+async def test_each_change_of_content_makes_one_vector(database: Database) -> None:
+    encoder = Lengths()
+    vectors = task(database, encoder)
+    await put(database, "a", "bb", "")
+    await vectors.run()
+    await vectors.run()
+    assert await stored(database) == {"0000": 2, "0001": 3, "0002": 0}
+    await put(database, "a", "bbbb", "")
+    await vectors.run()
+    assert await stored(database) == {"0000": 2, "0001": 5, "0002": 0}
+    assert sorted(encoder.texts) == ["", "a\n", "bb\n", "bbbb\n"]
+
+
+async def test_a_new_process_makes_only_what_is_missing(database: Database) -> None:
+    await put(database, "a", "bb")
+    await task(database, Lengths()).run()
+    await put(database, "ccc", prefix="new-")
+    encoder = Lengths()
+    await task(database, encoder).run()
+    assert encoder.texts == ["ccc\n"]
+
+
+async def test_deleted_items_get_none_until_they_are_back(database: Database) -> None:
+    encoder = Lengths()
+    vectors = task(database, encoder)
+    await put(database, "gone", deleted=True)
+    await vectors.run()
+    assert encoder.texts == []
+    await put(database, "gone")
+    await vectors.run()
+    assert await stored(database) == {"0000": 5}
+
+
+async def test_a_run_is_bounded_and_the_next_goes_on(database: Database) -> None:
+    encoder = Lengths()
+    vectors = task(database, encoder, most=2 * AT_A_TIME)
+    await put(database, *map(str, range(3 * AT_A_TIME)))
+    await vectors.run()
+    assert len(await stored(database)) == 2 * AT_A_TIME
+    await vectors.run()
+    assert len(await stored(database)) == len(encoder.texts) == 3 * AT_A_TIME
+
+
+async def test_a_failure_loses_nothing_of_what_was_made(database: Database) -> None:
+    encoder = Lengths(failures=[RuntimeError("out of memory")])
+    vectors = task(database, encoder)
+    await put(database, "a", "bb")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        await vectors.run()
+    assert await stored(database) == {}
+    await vectors.run()
+    assert await stored(database) == {"0000": 2, "0001": 3}
+
+
+async def test_one_process_at_a_time_and_the_calls_go_on(database: Database) -> None:
+    release = threading.Event()
+    slow, other = Lengths(held=release), Lengths()
+    await put(database, "a", "bb")
+    working = asyncio.create_task(task(database, slow).run())
+    assert await asyncio.to_thread(slow.begun.wait, 20)
+    await task(database, other).run()
+    await put(database, "changed meanwhile", "bb")  # not blocked by the work under way
+    release.set()
+    await working
+    assert other.texts == []
+    assert len(slow.texts) == 2
+    await task(database, other).run()
+    assert other.texts == ["changed meanwhile\n"]
+    assert await stored(database) == {"0000": 18, "0001": 3}
+
+
+async def test_what_commits_late_is_not_passed_over(database: Database) -> None:
+    encoder = Lengths()
+    vectors = task(database, encoder)
+    item = event_pb2.Item(item_id="late", title="late").SerializeToString()
+    async with database.unit_of_work() as work:
+        await catalogue_store.upsert_items(work, [Record("late", item, NOW)], NOW)
+        await put(database, "a")
+        await vectors.run()
+        await work.commit()
+    await vectors.run()
+    assert await stored(database) == {"0000": 2, "late": 5}
+    assert sorted(encoder.texts) == ["a\n", "late\n"]
+
+
+async def test_without_a_model_it_says_so_once_and_tries_again(database: Database) -> None:
+    encoder = Lengths()
+    answers: list[Exception | Lengths] = [
+        TextModelError("no file"),
+        TextModelError("no file"),
+        encoder,
+    ]
+
+    def opened() -> Lengths:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    await put(database, "a")
+    vectors = ItemVectors(database, opened, 100, structlog.get_logger())
+    with capture_logs() as lines:
+        for _ in range(4):
+            await vectors.run()
+    assert [line["event"] for line in lines] == ["no_text_model"]
+    assert lines[0]["reason"] == "no file"
+    assert encoder.texts == ["a\n"]
+
+
+def test_a_title_that_the_text_repeats_counts_once() -> None:
+    assert item_text(event_pb2.Item(title="Big", text="Big: Comedy, 1988.")) == "Big: Comedy, 1988."
+    assert item_text(event_pb2.Item(title="Big", text="A boy grows.")) == "Big\nA boy grows."
+    assert item_text(event_pb2.Item()) == ""
