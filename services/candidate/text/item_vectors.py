@@ -86,20 +86,25 @@ class ItemVectors:
             (turn,) = await work.rows(QUERIES.take_turn)
             if not turn.mine:
                 return 0
-            rows = await work.rows(QUERIES.items_without_vector, self._page(turn.horizon))
+            rows = await work.rows(QUERIES.items_without_vector, self._page())
             if rows:
                 vectors = await asyncio.to_thread(_embed, encoder, rows)
                 await _put(work, rows, vectors)
             await work.commit()
+        # Never beyond a transaction that still runs: its items will be found behind it.
+        self._position = Position(int(turn.horizon))
         if len(rows) == AT_A_TIME:
-            self._position = Position(int(rows[-1].xid), rows[-1].seq)
-        else:
-            self._position = Position(int(turn.horizon))
+            self._position = min(self._position, Position(int(rows[-1].xid), rows[-1].seq))
         return len(rows)
 
-    def _page(self, horizon: str) -> dict[str, str | int]:
-        after = {"xid": str(self._position.xid), "seq": self._position.seq}
-        return {"model": MODEL, "horizon": horizon, "count": AT_A_TIME} | after
+    def _page(self) -> dict[str, object]:
+        position = self._position
+        return {
+            "model": MODEL,
+            "xid": str(position.xid),
+            "seq": position.seq,
+            "count": AT_A_TIME,
+        }
 
 
 def item_text(item: event_pb2.Item) -> str:

@@ -12,7 +12,7 @@ SELECT CAST(items.xid AS text) AS xid, items.seq, items.item_id, items.content_v
 FROM items LEFT JOIN item_vectors ON item_vectors.item_id = items.item_id
     AND item_vectors.content_version = items.content_version AND item_vectors.model = :model
 WHERE (items.xid, items.seq) > (CAST(:xid AS xid8), CAST(:seq AS bigint))
-    AND items.xid < CAST(:horizon AS xid8) AND NOT items.deleted AND item_vectors.item_id IS NULL
+    AND NOT items.deleted AND item_vectors.item_id IS NULL
 ORDER BY items.xid, items.seq LIMIT :count
 
 -- name: put_vectors

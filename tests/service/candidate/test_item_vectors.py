@@ -155,16 +155,18 @@ async def test_one_process_at_a_time_and_the_calls_go_on(database: Database) -> 
 
 async def test_what_commits_late_is_not_passed_over(database: Database) -> None:
     encoder = Lengths()
-    vectors = task(database, encoder)
+    vectors = task(database, encoder, most=AT_A_TIME)
     item = event_pb2.Item(item_id="late", title="late").SerializeToString()
     async with database.unit_of_work() as work:
         await catalogue_store.upsert_items(work, [Record("late", item, NOW)], NOW)
-        await put(database, "a")
+        await put(database, *map(str, range(2 * AT_A_TIME)))
         await vectors.run()
+        assert len(await stored(database)) == AT_A_TIME  # nor does it hold the others up
         await work.commit()
-    await vectors.run()
-    assert await stored(database) == {"0000": 2, "late": 5}
-    assert sorted(encoder.texts) == ["a\n", "late\n"]
+    for _ in range(3):
+        await vectors.run()
+    assert len(await stored(database)) == len(encoder.texts) == 2 * AT_A_TIME + 1
+    assert "late\n" in encoder.texts
 
 
 async def test_without_a_model_it_says_so_once_and_tries_again(database: Database) -> None:
