@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from structlog.testing import capture_logs
 
 from services.candidate import catalogue_store
 from services.candidate.catalogue_store import Record
-from services.candidate.text import DIMENSIONS, TextModelError
+from services.candidate.text import DIMENSIONS, TextEncoder, TextModelError, weights
 from services.candidate.text.encoder import Floats
 from services.candidate.text.item_vectors import (
     AT_A_TIME,
@@ -24,6 +25,7 @@ from services.candidate.text.item_vectors import (
     load_vectors,
 )
 from services.runtime.database import Database
+from services.runtime.settings import RuntimeSettings
 from tests.conftest import OpenDatabase
 from tests.service.candidate.calls import NOW
 
@@ -191,6 +193,18 @@ async def test_without_a_model_it_says_so_once_and_tries_again(database: Databas
     assert [line["event"] for line in lines] == ["no_text_model"]
     assert lines[0]["reason"] == "no file"
     assert encoder.texts == ["a\n"]
+
+
+async def test_the_model_itself_puts_like_items_together(database: Database) -> None:
+    folder = weights.model_folder(RuntimeSettings().model_dir)
+    weights.fetch(folder)
+    await put(database, "Star Wars", "The Empire Strikes Back", "Interest rates are unchanged")
+    opened = partial(TextEncoder, folder, threads=1)
+    await ItemVectors(database, opened, 100, structlog.get_logger()).run()
+    async with database.read() as work:
+        _, vectors = await load_vectors(work)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3)
+    assert vectors[0] @ vectors[1] > 0.4 > 0.2 > vectors[0] @ vectors[2]
 
 
 def test_a_title_that_the_text_repeats_counts_once() -> None:
