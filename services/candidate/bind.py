@@ -66,6 +66,9 @@ def _schedule(host: Host, settings: CandidateSettings, index: UserIndex, parts: 
     async def expire(now: datetime) -> None:
         await parts.pool.expire(settings.cleanup_batch, now)
 
+    async def announce(now: datetime) -> None:
+        await parts.pool.announce_digests(settings.cleanup_batch, now)
+
     async def refresh(_now: datetime) -> None:
         await index.fitted()
 
@@ -73,6 +76,7 @@ def _schedule(host: Host, settings: CandidateSettings, index: UserIndex, parts: 
         await parts.campaigns.resume_all(now - CAMPAIGN_PATIENCE, now)
 
     host.periodic("expire_events", settings.expiry_interval, expire)
+    host.periodic("announce_digests", settings.digest_interval, announce)
     host.periodic("clean_up", settings.cleanup_interval, upkeep.run)
     host.periodic("refresh_index", settings.refresh_interval, refresh)
     host.periodic("resume_campaigns", settings.expiry_interval, resume)

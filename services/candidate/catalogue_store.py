@@ -4,10 +4,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import TextClause
 
 from services.candidate import literals
+from services.candidate.messages import user_time_zone
 from services.runtime.database import UnitOfWork, load_queries
 
 QUERIES = load_queries(Path(__file__).with_name("catalogue_queries.sql"))
@@ -72,6 +74,14 @@ async def known_items(work: UnitOfWork, item_ids: Collection[str]) -> set[str]:
 async def deleted_items(work: UnitOfWork, item_ids: Collection[str]) -> set[str]:
     """Those of the items that are stored and deleted."""
     return await _items(work, QUERIES.deleted_items, item_ids)
+
+
+async def time_zones(work: UnitOfWork, user_ids: Collection[str]) -> dict[str, ZoneInfo]:
+    """The time zones of users."""
+    if not user_ids:
+        return {}
+    rows = await work.rows(QUERIES.get_user_bodies, {"user_ids": list(user_ids)})
+    return {row.user_id: user_time_zone(row.body) for row in rows}
 
 
 async def _items(work: UnitOfWork, query: TextClause, item_ids: Collection[str]) -> set[str]:

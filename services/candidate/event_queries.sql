@@ -12,25 +12,54 @@ FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[])) AS asked(user
 JOIN events ON events.user_id = asked.user_id AND events.event_id = asked.event_id
 
 -- name: mergeable_events
--- For each user, type and aggregation key the waiting event accepted last.
-SELECT DISTINCT ON (events.user_id, events.event_type, events.aggregation_key)
-    events.body, events.accept_time
-FROM unnest(CAST(:user_ids AS text[]), CAST(:event_types AS text[]), CAST(:keys AS text[]))
-    AS asked(user_id, event_type, aggregation_key)
-JOIN events ON events.user_id = asked.user_id AND events.event_type = asked.event_type
-    AND events.aggregation_key = asked.aggregation_key
-WHERE events.end_kind IS NULL AND events.route = 3 AND events.expire_time > :now
-ORDER BY events.user_id, events.event_type, events.aggregation_key, events.accept_time DESC
+-- For each user, type and aggregation key the waiting event accepted last, locked.
+SELECT events.body, events.actor_sketch, events.accept_time,
+    CASE WHEN events.held THEN events.ready_time END AS held_until
+FROM (
+    SELECT DISTINCT ON (events.user_id, events.event_type, events.aggregation_key)
+        events.user_id, events.event_id
+    FROM unnest(CAST(:user_ids AS text[]), CAST(:event_types AS text[]), CAST(:keys AS text[]))
+        AS asked(user_id, event_type, aggregation_key)
+    JOIN events ON events.user_id = asked.user_id AND events.event_type = asked.event_type
+        AND events.aggregation_key = asked.aggregation_key
+    WHERE events.end_kind IS NULL AND events.route = 3 AND events.expire_time > :now
+    ORDER BY events.user_id, events.event_type, events.aggregation_key, events.accept_time DESC,
+        events.event_id
+) AS latest
+JOIN events ON events.user_id = latest.user_id AND events.event_id = latest.event_id
+WHERE events.end_kind IS NULL
+ORDER BY events.user_id, events.event_id FOR UPDATE OF events
 
 -- name: grow_events
--- Store the new content of waiting events that others were merged into.
+-- Store the new content of waiting events that others were merged into, and the new time of digests
+-- that became ready by it.
 UPDATE events SET body = grown.body, item_ids = CAST(grown.item_ids AS text[]),
-    source_score = grown.source_score, expire_time = grown.expire_time
+    source_score = grown.source_score, expire_time = grown.expire_time,
+    actor_sketch = grown.actor_sketch, held = events.held AND grown.ready_time IS NULL,
+    ready_time = coalesce(grown.ready_time, events.ready_time)
 FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[]), CAST(:bodies AS bytea[]),
-    CAST(:item_ids AS text[]), CAST(:scores AS float8[]), CAST(:expire_times AS timestamptz[]))
-    AS grown(user_id, event_id, body, item_ids, source_score, expire_time)
+    CAST(:item_ids AS text[]), CAST(:scores AS float8[]), CAST(:expire_times AS timestamptz[]),
+    CAST(:actor_sketches AS bytea[]), CAST(:ready_times AS timestamptz[]))
+    AS grown(user_id, event_id, body, item_ids, source_score, expire_time, actor_sketch, ready_time)
 WHERE events.user_id = grown.user_id AND events.event_id = grown.event_id
     AND events.end_kind IS NULL
+
+-- name: announce_digests
+-- Tell the reader of arrivals about some digests that got ready, each once. What another call has
+-- locked is left to it, or to the next run.
+WITH due AS (
+    SELECT user_id, event_id FROM events
+    WHERE held AND end_kind IS NULL AND ready_time <= :now AND expire_time > :now
+    ORDER BY ready_time LIMIT :count FOR UPDATE SKIP LOCKED
+), ready AS (
+    UPDATE events SET held = false FROM due
+    WHERE events.user_id = due.user_id AND events.event_id = due.event_id
+    RETURNING events.user_id
+), told AS (
+    INSERT INTO arrivals (user_id, arrive_time)
+    SELECT DISTINCT user_id, CAST(:now AS timestamptz) FROM ready
+)
+SELECT count(*) AS digests FROM ready
 
 -- name: queue_ready
 -- Put immediate and scheduled events into the ready queue.
@@ -75,14 +104,14 @@ WHERE places.place > :pool_size AND events.user_id = places.user_id
 RETURNING events.user_id, events.event_id
 
 -- name: read_pool
--- Waiting, unexpired events, most promising first.
+-- Waiting, unexpired events, most promising first; digests only when they are ready.
 SELECT user_id, event_type, body FROM (
     SELECT user_id, event_type, body, row_number() OVER (
         PARTITION BY user_id ORDER BY source_score DESC, expire_time, event_id
     ) AS place
     FROM events
     WHERE user_id = ANY(CAST(:user_ids AS text[])) AND end_kind IS NULL AND route = 3
-        AND expire_time > :now
+        AND expire_time > :now AND (NOT held OR ready_time <= :now)
 ) AS ranked
 WHERE place <= :per_user ORDER BY user_id, place
 
@@ -191,7 +220,8 @@ SELECT CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text)
 
 -- name: list_user_events
 -- Events of a user, newest first, before the given position.
-SELECT event_id, body, accept_time, end_kind, end_time, end_reason, merged_into FROM events
+SELECT event_id, body, accept_time, end_kind, end_time, end_reason, merged_into, ready_time
+FROM events
 WHERE user_id = :user_id AND (:event_id = '' OR event_id = :event_id)
     AND (accept_time, event_id) < (CAST(:before_time AS timestamptz), CAST(:before_id AS text))
 ORDER BY accept_time DESC, event_id DESC LIMIT :count

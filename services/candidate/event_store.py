@@ -12,6 +12,7 @@ from services.candidate import literals
 from services.candidate.aggregation import Key, Waiting
 from services.candidate.events import End, Event, Route
 from services.candidate.messages import decode_event, encode_event
+from services.candidate.sketches import pack
 from services.runtime.database import UnitOfWork, load_queries
 
 QUERIES = load_queries(Path(__file__).with_name("event_queries.sql"))
@@ -32,6 +33,9 @@ COLUMNS = (
     "end_kind",
     "end_time",
     "merged_into",
+    "held",
+    "ready_time",
+    "actor_sketch",
 )
 """Of the table events, in the order of `_row`."""
 NOT_RANKED = (Route.IMMEDIATE, Route.SCHEDULED)
@@ -48,6 +52,8 @@ class NewEvent:
     route: Route
     digest: bytes
     merged_into: str = ""
+    ready_time: datetime | None = None
+    """When a digest is ready; None: it isn't one that is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,8 @@ async def stored_digests(work: UnitOfWork, keys: Collection[EventKey]) -> dict[E
 
 
 async def mergeable(work: UnitOfWork, keys: Collection[Key], now: datetime) -> dict[Key, Waiting]:
-    """For each aggregation key the waiting event accepted last, where there is one."""
+    """For each aggregation key the waiting event accepted last, where there is one; locked, so that
+    it can't end before what is merged into it is stored."""
     if not keys:
         return {}
     users, types, names = zip(*keys, strict=True)
@@ -86,7 +93,7 @@ async def mergeable(work: UnitOfWork, keys: Collection[Key], now: datetime) -> d
         "now": now,
     }
     found = [
-        Waiting(decode_event(row.body), row.accept_time)
+        Waiting(decode_event(row.body, row.actor_sketch), row.accept_time, row.held_until)
         for row in await work.rows(QUERIES.mergeable_events, params)
     ]
     return {
@@ -110,14 +117,20 @@ async def insert(work: UnitOfWork, new: Sequence[NewEvent], now: datetime) -> No
         await work.execute(QUERIES.queue_ready, ready)
 
 
-async def grow(work: UnitOfWork, events: Sequence[Event]) -> None:
-    """Store the new content of waiting events."""
+async def grow(
+    work: UnitOfWork, events: Sequence[Event], ready_times: Mapping[EventKey, datetime]
+) -> None:
+    """Store the new content of waiting events; those with a time are digests ready from then on."""
     if events:
         params = _keys([(event.user_id, event.event_id) for event in events]) | {
             "bodies": literals.binaries(encode_event(event) for event in events),
             "item_ids": literals.texts(literals.texts(event.item_ids) for event in events),
             "scores": literals.numbers(event.source_score for event in events),
             "expire_times": literals.times(event.expire_time for event in events),
+            "actor_sketches": literals.binaries(pack(event.actor_sketch) for event in events),
+            "ready_times": literals.times(
+                ready_times.get((event.user_id, event.event_id)) for event in events
+            ),
         }
         await work.execute(QUERIES.grow_events, params)
 
@@ -235,4 +248,7 @@ def _row(entry: NewEvent, now: datetime) -> tuple[object, ...]:
         int(End.MERGED) if merged else None,
         now.isoformat() if merged else None,
         entry.merged_into,
+        entry.ready_time is not None and entry.ready_time > now,
+        entry.ready_time.isoformat() if entry.ready_time else None,
+        pack(event.actor_sketch),
     )

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from heliograph.candidate.v1alpha1 import pool_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2, notification_pb2
 
+from services.candidate.digests import DigestRules, zone_of
 from services.candidate.events import Draft, Event, Refusal, Route, TypeRules
+from services.candidate.sketches import unpack
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DEFAULT_TIME_TO_LIVE = timedelta(days=3)
@@ -52,9 +55,9 @@ def digest_of(content: bytes) -> bytes:
 
 
 def read_draft(event: event_pb2.Event) -> Draft:
-    """An offered event. Raises Refused. `merged_count` is output only and ignored."""
-    if event.merged_count:
-        event.ClearField("merged_count")
+    """An offered event. Raises Refused. Fields that are output only are ignored."""
+    event.ClearField("merged_count")
+    event.ClearField("actor_count")
     return Draft(
         user_id=event.user_id,
         event_id=event.event_id,
@@ -96,16 +99,17 @@ def write_event(event: Event) -> event_pb2.Event:
         campaign_id=event.campaign_id,
         source_score=event.source_score,
         merged_count=event.merged_count,
+        actor_count=event.actor_count,
     )
 
 
 def encode_event(event: Event) -> bytes:
-    """Stored form of an event."""
+    """Stored form of an event; its sketch of actors is stored beside."""
     return write_event(event).SerializeToString(deterministic=True)
 
 
-def decode_event(body: bytes) -> Event:
-    """An event from its stored form."""
+def decode_event(body: bytes, actor_sketch: bytes = b"") -> Event:
+    """An event from its stored form, with its stored sketch of actors."""
     event = event_pb2.Event.FromString(body)
     deliver = event.deliver_time.ToDatetime(UTC) if event.HasField("deliver_time") else None
     return Event(
@@ -123,6 +127,7 @@ def decode_event(body: bytes) -> Event:
         campaign_id=event.campaign_id,
         source_score=event.source_score,
         merged_count=event.merged_count,
+        actor_sketch=unpack(actor_sketch),
     )
 
 
@@ -136,7 +141,25 @@ def read_rules(event_type: event_pb2.EventType) -> TypeRules:
         if event_type.HasField("time_to_live")
         else DEFAULT_TIME_TO_LIVE,
         window=event_type.aggregation.window.ToTimedelta() if merged else None,
+        digest=_read_digest(event_type.aggregation),
     )
+
+
+def _read_digest(rules: event_pb2.Aggregation) -> DigestRules | None:
+    timed, limited = rules.HasField("digest_hour"), rules.HasField("maximum_wait")
+    if not timed and not limited:
+        return None
+    return DigestRules(
+        hour=rules.digest_hour if timed else None,
+        maximum_wait=rules.maximum_wait.ToTimedelta() if limited else None,
+        minimum_count=rules.minimum_count,
+    )
+
+
+def user_time_zone(body: bytes) -> ZoneInfo:
+    """The zone named by a stored user's attribute `time_zone`; UTC when it is missing or none."""
+    attributes = event_pb2.User.FromString(body).attributes
+    return zone_of(attributes["time_zone"].string_value if "time_zone" in attributes else "")
 
 
 def stored_event_type(body: bytes, version: int) -> event_pb2.EventType:
@@ -180,6 +203,7 @@ def pool_event(
     end_time: datetime | None,
     reason: str,
     merged_into: str,
+    ready_time: datetime | None,
 ) -> pool_pb2.PoolEvent:
     """An event with its end, from its stored columns."""
     return pool_pb2.PoolEvent(
@@ -189,4 +213,5 @@ def pool_event(
         end_time=None if end_time is None else write_time(end_time),
         end_reason=reason,
         merged_into=merged_into,
+        ready_time=None if ready_time is None else write_time(ready_time),
     )

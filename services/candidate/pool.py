@@ -48,6 +48,9 @@ class Pool:
         self._ended = metrics.counter(
             "candidate", "events_ended", "", "Events that ended, by end.", ["end"]
         )
+        self._digests = metrics.counter(
+            "candidate", "digests_ready", "", "Held digests whose time came."
+        )
 
     async def arrivals(self, after: Position, count: int) -> Arrivals:
         """Users into whose pool something came, each once, in commit order. Raises OutOfRange for
@@ -136,6 +139,16 @@ class Pool:
                 if not known:
                     raise unknown_user(user_id)
         return rows
+
+    async def announce_digests(self, count: int, now: datetime) -> None:
+        """Tell the reader of arrivals about digests that got ready, `count` in a transaction."""
+        while True:
+            async with self._database.unit_of_work() as work:
+                (row,) = await work.rows(QUERIES.announce_digests, {"count": count, "now": now})
+                await work.commit()
+            self._digests.inc(row.digests)
+            if row.digests < count:
+                return
 
     async def expire(self, count: int, now: datetime) -> None:
         """Record passed expiries, `count` in a transaction."""

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from services.candidate import catalogue_store, event_store
 from services.candidate.admission import admit
-from services.candidate.aggregation import aggregation_key, plan_merges
+from services.candidate.aggregation import MergePlan, aggregation_key, plan_merges
 from services.candidate.event_store import EventKey, NewEvent
 from services.candidate.event_types import EventTypes
 from services.candidate.events import Draft, Refusal, Route, TypeRules
@@ -62,9 +62,12 @@ class Publisher:
         users = await event_store.lock_users(work, (draft.user_id for draft in drafts))
         accepted = await self._judge(work, drafts, users, rules, published, now)
         if accepted:
-            new = await self._merged(work, accepted, rules, now)
+            plan = await self._plan(work, accepted, rules, now)
+            new = [_planned(entry, plan) for entry in accepted]
             await event_store.insert(work, new, now)
+            await self._grow(work, new, plan)
             published.evicted = await self._fill_pools(work, new, users, now)
+            await event_store.announce(work, _readers(new, plan, now), now)
         work.after_commit(lambda: self._count(published))
         return published
 
@@ -119,28 +122,31 @@ class Publisher:
         if not arrived:
             return set()
         bounds = {user: users[user] + count for user, count in arrived.items()}
-        evicted = await event_store.bound_pools(work, bounds, self._pool_size, now)
-        await event_store.announce(work, arrived, now)
-        return evicted
+        return await event_store.bound_pools(work, bounds, self._pool_size, now)
 
-    async def _merged(
+    async def _plan(
         self,
         work: UnitOfWork,
         accepted: Sequence[NewEvent],
         rules: Mapping[str, TypeRules],
         now: datetime,
-    ) -> list[NewEvent]:
+    ) -> MergePlan:
         pairs = [(entry.event, rules[entry.event.event_type]) for entry in accepted]
-        keys = {key for event, rule in pairs if (key := aggregation_key(event, rule)) is not None}
-        if not keys:
-            return list(accepted)
-        plan = plan_merges(pairs, await event_store.mergeable(work, keys, now), now)
-        new = [_planned(entry, plan.grown, plan.merged_into) for entry in accepted]
+        keyed = [
+            (key, rule)
+            for event, rule in pairs
+            if (key := aggregation_key(event, rule)) is not None
+        ]
+        if not keyed:
+            return MergePlan()
+        waiting = await event_store.mergeable(work, {key for key, _ in keyed}, now)
+        timed = {key[0] for key, rule in keyed if rule.digest and rule.digest.hour is not None}
+        return plan_merges(pairs, waiting, await catalogue_store.time_zones(work, timed), now)
+
+    async def _grow(self, work: UnitOfWork, new: Sequence[NewEvent], plan: MergePlan) -> None:
         fresh = {(entry.event.user_id, entry.event.event_id) for entry in new}
-        await event_store.grow(
-            work, [event for key, event in plan.grown.items() if key not in fresh]
-        )
-        return new
+        stored = [event for key, event in plan.grown.items() if key not in fresh]
+        await event_store.grow(work, stored, plan.ready_times)
 
     def _count(self, published: Published) -> None:
         self._accepted.inc(len(published.added))
@@ -148,13 +154,26 @@ class Publisher:
             self._refused.labels(refusal.reason).inc()
 
 
-def _planned(
-    entry: NewEvent, grown: Mapping[EventKey, object], merged_into: Mapping[EventKey, str]
-) -> NewEvent:
+def _planned(entry: NewEvent, plan: MergePlan) -> NewEvent:
     key = entry.event.user_id, entry.event.event_id
-    event = grown.get(key, entry.event)
-    assert isinstance(event, type(entry.event))
-    return NewEvent(event, entry.route, entry.digest, merged_into.get(key, ""))
+    return replace(
+        entry,
+        event=plan.grown.get(key, entry.event),
+        merged_into=plan.merged_into.get(key, ""),
+        ready_time=plan.ready_times.get(key),
+    )
+
+
+def _readers(new: Sequence[NewEvent], plan: MergePlan, now: datetime) -> set[str]:
+    """Users in whose pools there is something new to see: not what was merged, nor what is held."""
+    arrived = {
+        entry.event.user_id
+        for entry in new
+        if entry.route is Route.RANKED
+        and not entry.merged_into
+        and (entry.ready_time is None or entry.ready_time <= now)
+    }
+    return arrived | {user for (user, _), ready in plan.ready_times.items() if ready <= now}
 
 
 def _wrong_key(draft: Draft, users: Collection[str], known: bytes | None) -> Refusal | None:

@@ -36,6 +36,8 @@ class CandidateSettings(ServiceSettings):
     """How far in the future a publisher's create_time or interact_time may lie."""
     expiry_interval: timedelta = Field(default=60 * SECOND, gt=timedelta(0))
     """How often passed expiries are recorded; readers leave expired events out at once."""
+    digest_interval: timedelta = Field(default=30 * SECOND, gt=timedelta(0))
+    """How often users whose digests got ready are announced to the pacer."""
     cleanup_interval: timedelta = Field(default=6 * 3600 * SECOND, gt=timedelta(0))
     """How often rows beyond their retention are deleted."""
     cleanup_batch: int = Field(default=5000, ge=1, le=100_000)

@@ -41,11 +41,13 @@ def template_values(
     payload: Mapping[str, str],
     items: Sequence[ItemContent],
     actors: Sequence[str],
+    actor_count: int,
     count: int,
     locale: str,
 ) -> dict[str, object]:
-    """The names a template may use: the payload's own, and `item`, `items`, `actors`, `count`,
-    `locale`, `payload`, which a payload can't take over."""
+    """The names a template may use: the payload's own, and `item`, `items`, `actors` (at most 32),
+    `actor_count` (of all), `count` (of events merged), `locale`, `payload`, which a payload can't
+    take over: `{{ actors[0] }} and {{ actor_count | minus: 1 }} others liked {{ item.title }}`."""
     shown = [item.values() for item in items]
     return {
         **payload,
@@ -53,6 +55,7 @@ def template_values(
         "items": shown,
         "item": shown[0] if shown else {},
         "actors": list(actors),
+        "actor_count": actor_count,
         "count": count,
         "locale": locale,
     }

@@ -203,8 +203,8 @@ def _wordings(kind: event_pb2.EventType) -> list[Wording]:
 def _values(key: copygen_pb2.DeliveryKey, items: dict[str, event_pb2.Item]) -> dict[str, object]:
     event = key.event
     known = [_item(items[item_id]) for item_id in event.item_ids if item_id in items]
-    count = max(1, event.merged_count)
-    return template_values(dict(event.payload), known, event.actor_ids, count, key.locale)
+    actors, count = max(len(event.actor_ids), event.actor_count), max(1, event.merged_count)
+    return template_values(dict(event.payload), known, event.actor_ids, actors, count, key.locale)
 
 
 def _item(item: event_pb2.Item) -> ItemContent:

@@ -109,6 +109,7 @@ class PoolCalls(Calls):
                 row.end_time,
                 row.end_reason,
                 row.merged_into,
+                row.ready_time,
             )
             for row in rows[:size]
         ]

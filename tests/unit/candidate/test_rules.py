@@ -76,7 +76,7 @@ def test_merging_loses_no_event(keys: list[str], waits: bool) -> None:
         for n, key in enumerate(keys)
     ]
     waiting = {("u", "like", "k"): Waiting(like("old"), NOW - HOUR)} if waits else {}
-    plan = plan_merges([(event, LIKES) for event in newcomers], waiting, NOW)
+    plan = plan_merges([(event, LIKES) for event in newcomers], waiting, {}, NOW)
     standing = {event.event_id: event for event in newcomers}
     if waits:
         standing["old"] = like("old")
@@ -89,7 +89,7 @@ def test_merging_loses_no_event(keys: list[str], waits: bool) -> None:
 
 def test_nothing_is_merged_beyond_the_window() -> None:
     old = {("u", "like", "k"): Waiting(like("old"), NOW - HOUR - timedelta(seconds=1))}
-    assert plan_merges([(like("new"), LIKES)], old, NOW).merged_into == {}
+    assert plan_merges([(like("new"), LIKES)], old, {}, NOW).merged_into == {}
 
 
 def test_a_merge_keeps_what_both_bring() -> None:

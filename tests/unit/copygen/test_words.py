@@ -21,6 +21,7 @@ VALUES = template_values(
     {"name": "Ada", "item": "taken over"},
     [ItemContent("50", "Star Wars (1977)", attributes={"genres": ["Action"]})],
     ["Ann", "Bo"],
+    40,
     3,
     "en",
 )
@@ -29,6 +30,8 @@ VALUES = template_values(
 def test_values_reach_the_words() -> None:
     source = "{{ name }}: {{ item.title }}, {{ count }} of {{ actors | join: ' and ' }}"
     assert render(source, VALUES, 200) == "Ada: Star Wars (1977), 3 of Ann and Bo"
+    others = "{{ actors.last }} and {{ actor_count | minus: 1 }} others liked {{ item.title }}"
+    assert render(others, VALUES, 200) == "Bo and 39 others liked Star Wars (1977)"
 
 
 @pytest.mark.parametrize(
