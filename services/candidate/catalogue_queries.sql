@@ -75,6 +75,10 @@ SELECT item_id FROM items WHERE item_id = ANY(CAST(:item_ids AS text[]))
 -- Which of the items are deleted.
 SELECT item_id FROM items WHERE deleted AND item_id = ANY(CAST(:item_ids AS text[]))
 
+-- name: get_item_bodies
+-- Content of items.
+SELECT item_id, body FROM items WHERE item_id = ANY(CAST(:item_ids AS text[]))
+
 -- name: insert_interactions
 -- Store interactions; the same user, item and time is stored once.
 INSERT INTO interactions (user_id, item_id, interact_time, weight, kind)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import TextClause
 
 from services.candidate import literals
-from services.candidate.messages import user_time_zone
+from services.candidate.messages import item_title, user_time_zone
 from services.runtime.database import UnitOfWork, load_queries
 
 QUERIES = load_queries(Path(__file__).with_name("catalogue_queries.sql"))
@@ -74,6 +74,15 @@ async def known_items(work: UnitOfWork, item_ids: Collection[str]) -> set[str]:
 async def deleted_items(work: UnitOfWork, item_ids: Collection[str]) -> set[str]:
     """Those of the items that are stored and deleted."""
     return await _items(work, QUERIES.deleted_items, item_ids)
+
+
+async def item_titles(work: UnitOfWork, item_ids: Collection[str]) -> dict[str, str]:
+    """Titles of those of the items that are stored."""
+    if not item_ids:
+        return {}
+    params = {"item_ids": literals.texts(item_ids)}
+    rows = await work.rows(QUERIES.get_item_bodies, params)
+    return {row.item_id: item_title(row.body) for row in rows}
 
 
 async def time_zones(work: UnitOfWork, user_ids: Collection[str]) -> dict[str, ZoneInfo]:

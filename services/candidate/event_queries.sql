@@ -61,6 +61,19 @@ WITH due AS (
 )
 SELECT count(*) AS digests FROM ready
 
+-- name: past_contents
+-- For each user and type the latest events that wait or were sent since a time.
+SELECT asked.user_id, asked.event_type, past.item_ids, past.content
+FROM unnest(CAST(:user_ids AS text[]), CAST(:event_types AS text[]),
+    CAST(:since AS timestamptz[])) AS asked(user_id, event_type, since)
+CROSS JOIN LATERAL (
+    SELECT item_ids, content FROM events
+    WHERE events.user_id = asked.user_id AND events.event_type = asked.event_type
+        AND content IS NOT NULL AND (end_kind IS NULL OR end_kind = 1)
+        AND ((end_kind IS NULL AND expire_time > :now) OR end_time > asked.since)
+    ORDER BY accept_time DESC LIMIT :count
+) AS past
+
 -- name: queue_ready
 -- Put immediate and scheduled events into the ready queue.
 INSERT INTO ready (user_id, event_id, available_time, expire_time)

@@ -12,6 +12,7 @@ from services.candidate import literals
 from services.candidate.aggregation import Key, Waiting
 from services.candidate.events import End, Event, Route
 from services.candidate.messages import decode_event, encode_event
+from services.candidate.repeats import MOST_PAST, Content
 from services.candidate.sketches import pack
 from services.runtime.database import UnitOfWork, load_queries
 
@@ -36,6 +37,8 @@ COLUMNS = (
     "held",
     "ready_time",
     "actor_sketch",
+    "end_reason",
+    "content",
 )
 """Of the table events, in the order of `_row`."""
 NOT_RANKED = (Route.IMMEDIATE, Route.SCHEDULED)
@@ -54,6 +57,15 @@ class NewEvent:
     merged_into: str = ""
     ready_time: datetime | None = None
     """When a digest is ready; None: it isn't one that is held."""
+    suppressed: str = ""
+    """Why it ends at once; empty: it doesn't."""
+    content: Content | None = None
+    """What later events are compared with; None: its type lets events be repeated."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is a waiting event of its own."""
+        return not self.merged_into and not self.suppressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,28 @@ async def mergeable(work: UnitOfWork, keys: Collection[Key], now: datetime) -> d
         (kept.event.user_id, kept.event.event_type, kept.event.aggregation_key): kept
         for kept in found
     }
+
+
+async def past_contents(
+    work: UnitOfWork, since: Mapping[tuple[str, str], datetime], now: datetime
+) -> dict[tuple[str, str], list[Content]]:
+    """For users and event types the contents of what waits, or was sent since a time; the latest
+    `MOST_PAST` of each."""
+    if not since:
+        return {}
+    users, types = zip(*since, strict=True)
+    params = {
+        "user_ids": literals.texts(users),
+        "event_types": literals.texts(types),
+        "since": literals.times(since.values()),
+        "count": MOST_PAST,
+        "now": now,
+    }
+    past: dict[tuple[str, str], list[Content]] = {}
+    for row in await work.rows(QUERIES.past_contents, params):
+        content = Content.unpacked(row.item_ids, row.content)
+        past.setdefault((row.user_id, row.event_type), []).append(content)
+    return past
 
 
 async def insert(work: UnitOfWork, new: Sequence[NewEvent], now: datetime) -> None:
@@ -230,7 +264,7 @@ def _keys(keys: Iterable[EventKey]) -> dict[str, object]:
 
 
 def _row(entry: NewEvent, now: datetime) -> tuple[object, ...]:
-    event, merged = entry.event, bool(entry.merged_into)
+    event, end = entry.event, _end_of(entry)
     return (
         event.user_id,
         event.event_id,
@@ -245,10 +279,18 @@ def _row(entry: NewEvent, now: datetime) -> tuple[object, ...]:
         event.source_score,
         event.expire_time.isoformat(),
         now.isoformat(),
-        int(End.MERGED) if merged else None,
-        now.isoformat() if merged else None,
+        end,
+        None if end is None else now.isoformat(),
         entry.merged_into,
         entry.ready_time is not None and entry.ready_time > now,
         entry.ready_time.isoformat() if entry.ready_time else None,
         pack(event.actor_sketch),
+        entry.suppressed,
+        entry.content.packed() if entry.content else None,
     )
+
+
+def _end_of(entry: NewEvent) -> int | None:
+    if entry.merged_into:
+        return int(End.MERGED)
+    return int(End.SUPPRESSED) if entry.suppressed else None

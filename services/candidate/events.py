@@ -109,6 +109,8 @@ class TypeRules:
     """Within which events of one aggregation key are merged; None: never."""
     digest: DigestRules | None = None
     """When what is merged is ready; None: at once."""
+    repeat_window: timedelta | None = None
+    """How long an event keeps its repetitions from the same user; None: it doesn't."""
 
 
 @dataclass(frozen=True, slots=True)

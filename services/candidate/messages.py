@@ -142,6 +142,9 @@ def read_rules(event_type: event_pb2.EventType) -> TypeRules:
         else DEFAULT_TIME_TO_LIVE,
         window=event_type.aggregation.window.ToTimedelta() if merged else None,
         digest=_read_digest(event_type.aggregation),
+        repeat_window=event_type.repeat_window.ToTimedelta()
+        if event_type.HasField("repeat_window")
+        else None,
     )
 
 
@@ -176,6 +179,11 @@ def stored_item(body: bytes, create_time: datetime, deleted: bool, version: int)
     item.deleted = deleted
     item.content_version = version
     return item
+
+
+def item_title(body: bytes) -> str:
+    """The title of a stored item."""
+    return event_pb2.Item.FromString(body).title
 
 
 def check_attributes(attributes: Mapping[str, attribute_pb2.AttributeValue]) -> None:

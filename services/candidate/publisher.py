@@ -1,7 +1,7 @@
 """Accepts events: the only way into the pool and the ready queue."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -10,7 +10,8 @@ from services.candidate.admission import admit
 from services.candidate.aggregation import MergePlan, aggregation_key, plan_merges
 from services.candidate.event_store import EventKey, NewEvent
 from services.candidate.event_types import EventTypes
-from services.candidate.events import Draft, Refusal, Route, TypeRules
+from services.candidate.events import Draft, End, Refusal, Route, TypeRules
+from services.candidate.repeats import Content, repetition
 from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
 
@@ -25,6 +26,10 @@ class Published:
     """Events that are new, with their position; replays are not among them."""
     evicted: set[EventKey] = field(default_factory=set)
     """Events that had to leave full pools; new ones may be among them."""
+    merged: int = 0
+    """New events that were merged into others."""
+    suppressed: Counter[str] = field(default_factory=Counter)
+    """New events that ended as repetitions, by reason."""
 
 
 class Publisher:
@@ -42,6 +47,12 @@ class Publisher:
         )
         self._refused = metrics.counter(
             "candidate", "events_rejected", "", "Events that were rejected.", ["reason"]
+        )
+        self._ended = metrics.counter(
+            "candidate", "events_ended", "", "Events that ended, by end.", ["end"]
+        )
+        self._repeats = metrics.counter(
+            "candidate", "events_repeated", "", "Suppressed repetitions, by reason.", ["reason"]
         )
 
     async def publish(self, drafts: Sequence[Draft], now: datetime) -> Published:
@@ -64,8 +75,11 @@ class Publisher:
         if accepted:
             plan = await self._plan(work, accepted, rules, now)
             new = [_planned(entry, plan) for entry in accepted]
+            new = await self._suppressed(work, new, rules, now)
             await event_store.insert(work, new, now)
             await self._grow(work, new, plan)
+            published.merged = sum(1 for entry in new if entry.merged_into)
+            published.suppressed.update(entry.suppressed for entry in new if entry.suppressed)
             published.evicted = await self._fill_pools(work, new, users, now)
             await event_store.announce(work, _readers(new, plan, now), now)
         work.after_commit(lambda: self._count(published))
@@ -115,9 +129,7 @@ class Publisher:
         now: datetime,
     ) -> set[EventKey]:
         arrived = Counter(
-            entry.event.user_id
-            for entry in new
-            if entry.route is Route.RANKED and not entry.merged_into
+            entry.event.user_id for entry in new if entry.route is Route.RANKED and entry.waits
         )
         if not arrived:
             return set()
@@ -143,6 +155,31 @@ class Publisher:
         timed = {key[0] for key, rule in keyed if rule.digest and rule.digest.hour is not None}
         return plan_merges(pairs, waiting, await catalogue_store.time_zones(work, timed), now)
 
+    async def _suppressed(
+        self,
+        work: UnitOfWork,
+        new: Sequence[NewEvent],
+        rules: Mapping[str, TypeRules],
+        now: datetime,
+    ) -> Sequence[NewEvent]:
+        """The events, those that are repetitions with their end. Events with an aggregation key
+        are merged instead."""
+        windows = {name: rule.repeat_window for name, rule in rules.items() if rule.repeat_window}
+        judged = [
+            entry
+            for entry in new
+            if entry.event.event_type in windows
+            and aggregation_key(entry.event, rules[entry.event.event_type]) is None
+        ]
+        if not judged:
+            return new
+        items = {item for entry in judged for item in entry.event.item_ids}
+        titles = await catalogue_store.item_titles(work, items)
+        since = {_place(entry): now - windows[entry.event.event_type] for entry in judged}
+        past = await event_store.past_contents(work, since, now)
+        told = dict(_told(judged, titles, past))
+        return [told.get((entry.event.user_id, entry.event.event_id), entry) for entry in new]
+
     async def _grow(self, work: UnitOfWork, new: Sequence[NewEvent], plan: MergePlan) -> None:
         fresh = {(entry.event.user_id, entry.event.event_id) for entry in new}
         stored = [event for key, event in plan.grown.items() if key not in fresh]
@@ -152,6 +189,11 @@ class Publisher:
         self._accepted.inc(len(published.added))
         for refusal in published.refusals.values():
             self._refused.labels(refusal.reason).inc()
+        self._ended.labels(End.MERGED.name).inc(published.merged)
+        self._ended.labels(End.EVICTED.name).inc(len(published.evicted))
+        self._ended.labels(End.SUPPRESSED.name).inc(published.suppressed.total())
+        for reason, count in published.suppressed.items():
+            self._repeats.labels(reason).inc(count)
 
 
 def _planned(entry: NewEvent, plan: MergePlan) -> NewEvent:
@@ -170,10 +212,32 @@ def _readers(new: Sequence[NewEvent], plan: MergePlan, now: datetime) -> set[str
         entry.event.user_id
         for entry in new
         if entry.route is Route.RANKED
-        and not entry.merged_into
+        and entry.waits
         and (entry.ready_time is None or entry.ready_time <= now)
     }
     return arrived | {user for (user, _), ready in plan.ready_times.items() if ready <= now}
+
+
+def _place(entry: NewEvent) -> tuple[str, str]:
+    return entry.event.user_id, entry.event.event_type
+
+
+def _told(
+    judged: Iterable[NewEvent],
+    titles: Mapping[str, str],
+    past: Mapping[tuple[str, str], Sequence[Content]],
+) -> Iterator[tuple[EventKey, NewEvent]]:
+    """Events by key with their contents and, for repetitions of what was or of an earlier one among
+    them, the reason."""
+    known = {place: list(contents) for place, contents in past.items()}
+    for entry in judged:
+        content = Content.of(entry.event, titles)
+        before = known.setdefault(_place(entry), [])
+        reason = repetition(content, before)
+        if not reason:
+            before.append(content)
+        key = entry.event.user_id, entry.event.event_id
+        yield key, replace(entry, content=content, suppressed=reason)
 
 
 def _wrong_key(draft: Draft, users: Collection[str], known: bytes | None) -> Refusal | None:

@@ -59,7 +59,8 @@ BY_MESSAGE: dict[str, dict[str, Any]] = {
         ("filter", "booster", "scenario", "rotation_rate", "rotation_time", "min_relevance")
     ),
     "RecommendUsersToItemRequest": {"respect_budget": None, "diversity_attribute": None},
-    "EventType": {"name": TYPE, "version": 0},
+    "EventType": {"name": TYPE, "version": 0, "route": event_pb2.ROUTE_RANKED},
+    "Aggregation": {"maximum_wait": timedelta(minutes=1), "minimum_count": 2},
     "GetEventTypeRequest": {"name": TYPE},
     "Template": {"locale": "", "title": "{{ payload.text }}"},
     "Campaign": {"campaign_id": FRESH},

@@ -1,4 +1,4 @@
-"""Digests that are held until they are ready."""
+"""Digests that are held until they are ready; what repetitions are told by."""
 
 from alembic import op
 
@@ -19,6 +19,16 @@ CREATE INDEX events_held ON events (ready_time) WHERE held AND end_kind IS NULL;
 """
 
 
+REPEATS = """
+ALTER TABLE events ADD COLUMN content bytea;
+COMMENT ON COLUMN events.content IS
+    'Sketches of its words; only where its type has a window in which repetitions are suppressed.';
+CREATE INDEX events_contents ON events (user_id, event_type, accept_time)
+    WHERE content IS NOT NULL AND (end_kind IS NULL OR end_kind = 1);
+"""
+
+
 def upgrade() -> None:
-    """Add what digests need."""
+    """Add what digests and the suppression of repetitions need."""
     op.execute(DIGESTS)
+    op.execute(REPEATS)
