@@ -38,7 +38,11 @@ async def bind(host: Host) -> None:
 def _parts(host: Host, settings: CandidateSettings, index: UserIndex) -> Parts:
     types = EventTypes(host.database)
     publisher = Publisher(
-        host.database, types, pool_size=settings.pool_size, tolerance=settings.clock_tolerance
+        host.database,
+        types,
+        index,
+        pool_size=settings.pool_size,
+        tolerance=settings.clock_tolerance,
     )
     options = GenerationOptions(
         event_type=settings.generated_event_type,
@@ -52,7 +56,7 @@ def _parts(host: Host, settings: CandidateSettings, index: UserIndex) -> Parts:
         types=types,
         publisher=publisher,
         catalogue=CatalogueWriter(host.database, settings.clock_tolerance),
-        pool=Pool(host.database),
+        pool=Pool(host.database, index),
         audiences=Audiences(index, host.clock),
         campaigns=Campaigns(host.database, types, publisher),
         generator=Generator(host.database, host.clock, index, types, publisher, options, host.log),

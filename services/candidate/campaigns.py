@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from heliograph.candidate.v1alpha1 import campaigns_pb2
 from sqlalchemy import Row
 
-from services.candidate import event_store, requests
+from services.candidate import requests, withdrawals
 from services.candidate.audiences import Audience
 from services.candidate.event_types import EventTypes
 from services.candidate.events import Draft, event_id_of
@@ -154,8 +154,9 @@ class Campaigns:
             params = {"campaign_id": campaign_id}
             _stored(campaign_id, await work.rows(QUERIES.lock_campaign, params))
             await work.execute(QUERIES.cancel_campaign, params)
-            about = await event_store.waiting_about(work, campaign_ids=[campaign_id])
-            cancelled = await event_store.cancel(work, about, "CAMPAIGN_CANCELLED", now)
+            cancelled = await withdrawals.withdraw(
+                work, campaign_ids=[campaign_id], reason="CAMPAIGN_CANCELLED", now=now
+            )
             await work.commit()
         return await self.get(campaign_id), len(cancelled)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from heliograph.type.v1alpha1 import event_pb2
 
-from services.candidate import catalogue_store, event_store
+from services.candidate import catalogue_store, event_store, withdrawals
 from services.candidate.catalogue_store import QUERIES, Interaction, Record
 from services.candidate.cursors import Position
 from services.candidate.event_store import QUERIES as EVENTS
@@ -20,6 +20,7 @@ CHANGES_AT_A_TIME = 500
 MOST_CHANGE_BYTES = 4 * 2**20
 REMOVALS = (
     EVENTS.delete_user_events,
+    EVENTS.delete_user_withdrawals,
     EVENTS.delete_user_arrivals,
     QUERIES.delete_user_interactions,
     WORK.delete_user_memberships,
@@ -51,13 +52,12 @@ class CatalogueWriter:
             await work.commit()
 
     async def put_items(self, items: Sequence[Record], now: datetime) -> None:
-        """Store items; waiting events about items that are deleted now are cancelled."""
+        """Store items; waiting events whose items are all deleted now are cancelled."""
         deleted = [item.name for item in items if item.deleted]
         async with self._database.unit_of_work() as work:
             await catalogue_store.upsert_items(work, items, now)
             if deleted:
-                about = await event_store.waiting_about(work, item_ids=deleted)
-                await event_store.cancel(work, about, "ITEM_DELETED", now)
+                await withdrawals.cancel_deleted(work, deleted, now)
             await work.commit()
 
     async def put_interactions(

@@ -118,8 +118,8 @@ RETURNING events.user_id, events.event_id
 
 -- name: read_pool
 -- Waiting, unexpired events, most promising first; digests only when they are ready.
-SELECT user_id, event_type, body FROM (
-    SELECT user_id, event_type, body, row_number() OVER (
+SELECT user_id, event_id, event_type, body, item_ids FROM (
+    SELECT user_id, event_id, event_type, body, item_ids, row_number() OVER (
         PARTITION BY user_id ORDER BY source_score DESC, expire_time, event_id
     ) AS place
     FROM events
@@ -187,6 +187,62 @@ UNION
 SELECT user_id, event_id FROM events
 WHERE end_kind IS NULL AND campaign_id <> '' AND campaign_id = ANY(CAST(:campaign_ids AS text[]))
 
+-- name: waiting_without_item
+-- Waiting events about any of these items whose items are all deleted. Unknown items aren't.
+SELECT user_id, event_id FROM events
+WHERE end_kind IS NULL AND item_ids[1] = ANY(CAST(:item_ids AS text[]))
+    AND NOT EXISTS (
+        SELECT FROM unnest(events.item_ids) AS own(item_id) LEFT JOIN items USING (item_id)
+        WHERE items.deleted IS NOT TRUE
+    )
+UNION
+SELECT user_id, event_id FROM events
+WHERE end_kind IS NULL AND cardinality(item_ids) > 1 AND item_ids && CAST(:item_ids AS text[])
+    AND NOT EXISTS (
+        SELECT FROM unnest(events.item_ids) AS own(item_id) LEFT JOIN items USING (item_id)
+        WHERE items.deleted IS NOT TRUE
+    )
+
+-- name: put_withdrawals
+-- Record that all events so far about these items, or of these campaigns, are withdrawn.
+INSERT INTO withdrawals (subject, user_id, name, withdraw_time)
+SELECT :subject, '', name, CAST(:now AS timestamptz)
+FROM unnest(CAST(:names AS text[])) AS new(name) ORDER BY name
+ON CONFLICT (subject, user_id, name) DO UPDATE
+SET withdraw_time = greatest(withdrawals.withdraw_time, excluded.withdraw_time)
+
+-- name: withdraw_sent
+-- Record the withdrawal of those of these events that were sent.
+INSERT INTO withdrawals (subject, user_id, name, withdraw_time)
+SELECT 1, events.user_id, events.event_id, CAST(:now AS timestamptz)
+FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[])) AS asked(user_id, event_id)
+JOIN events ON events.user_id = asked.user_id AND events.event_id = asked.event_id
+WHERE events.end_kind = 1 ORDER BY events.user_id, events.event_id
+ON CONFLICT (subject, user_id, name) DO NOTHING
+
+-- name: withdrawn_events
+-- Which of these events must not go out: cancelled, withdrawn by key, item or campaign after they
+-- were accepted, or about an item that is deleted.
+SELECT events.user_id, events.event_id
+FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[])) AS asked(user_id, event_id)
+JOIN events ON events.user_id = asked.user_id AND events.event_id = asked.event_id
+WHERE events.end_kind = 6
+    OR EXISTS (
+        SELECT FROM withdrawals
+        WHERE subject = 1 AND user_id = events.user_id AND name = events.event_id
+    )
+    OR EXISTS (
+        SELECT FROM withdrawals
+        WHERE subject = 2 AND user_id = '' AND name = ANY(events.item_ids)
+            AND withdraw_time >= events.accept_time
+    )
+    OR EXISTS (
+        SELECT FROM withdrawals
+        WHERE subject = 3 AND user_id = '' AND name = events.campaign_id
+            AND withdraw_time >= events.accept_time
+    )
+    OR EXISTS (SELECT FROM items WHERE item_id = ANY(events.item_ids) AND deleted)
+
 -- name: expired_events
 -- Some waiting events whose expiry has passed, locked.
 SELECT user_id, event_id FROM events WHERE end_kind IS NULL AND expire_time <= :now
@@ -207,6 +263,15 @@ DELETE FROM arrivals USING (
     SELECT xid, seq FROM arrivals ORDER BY xid, seq LIMIT :count
 ) AS old
 WHERE arrivals.xid = old.xid AND arrivals.seq = old.seq AND arrivals.arrive_time < :before
+
+-- name: delete_old_withdrawals
+-- Bounded deletion of withdrawals of events that have all expired.
+DELETE FROM withdrawals USING (
+    SELECT subject, user_id, name FROM withdrawals WHERE withdraw_time < :before
+    ORDER BY withdraw_time LIMIT :count
+) AS old
+WHERE withdrawals.subject = old.subject AND withdrawals.user_id = old.user_id
+    AND withdrawals.name = old.name
 
 -- name: delete_old_requests
 -- Bounded deletion of stored answers.
@@ -246,6 +311,10 @@ SELECT user_id, event_id FROM events WHERE user_id = :user_id AND end_kind IS NU
 -- name: delete_user_events
 -- Remove a user's events, which all have their end.
 DELETE FROM events WHERE user_id = :user_id
+
+-- name: delete_user_withdrawals
+-- Remove the withdrawals of a user's events.
+DELETE FROM withdrawals WHERE subject = 1 AND user_id = :user_id
 
 -- name: delete_user_arrivals
 -- Remove a user's arrivals.

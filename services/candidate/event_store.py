@@ -88,7 +88,7 @@ async def lock_users(work: UnitOfWork, user_ids: Iterable[str]) -> dict[str, int
 
 async def stored_digests(work: UnitOfWork, keys: Collection[EventKey]) -> dict[EventKey, bytes]:
     """Digests of those events that were accepted before."""
-    rows = await work.rows(QUERIES.stored_digests, _keys(keys))
+    rows = await work.rows(QUERIES.stored_digests, keys_of(keys))
     return {(row.user_id, row.event_id): bytes(row.digest) for row in rows}
 
 
@@ -144,7 +144,7 @@ async def insert(work: UnitOfWork, new: Sequence[NewEvent], now: datetime) -> No
     await work.copy("events", COLUMNS, (_row(entry, now) for entry in new))
     queued = [entry.event for entry in new if entry.route is not Route.RANKED]
     if queued:
-        ready = _keys([(event.user_id, event.event_id) for event in queued]) | {
+        ready = keys_of([(event.user_id, event.event_id) for event in queued]) | {
             "available_times": literals.times(event.deliver_time or now for event in queued),
             "expire_times": literals.times(event.expire_time for event in queued),
         }
@@ -156,7 +156,7 @@ async def grow(
 ) -> None:
     """Store the new content of waiting events; those with a time are digests ready from then on."""
     if events:
-        params = _keys([(event.user_id, event.event_id) for event in events]) | {
+        params = keys_of([(event.user_id, event.event_id) for event in events]) | {
             "bodies": literals.binaries(encode_event(event) for event in events),
             "item_ids": literals.texts(literals.texts(event.item_ids) for event in events),
             "scores": literals.numbers(event.source_score for event in events),
@@ -215,7 +215,7 @@ async def end(
         first.setdefault((ending.user_id, ending.event_id), ending)
     if not first:
         return []
-    params = _keys(first) | {
+    params = keys_of(first) | {
         "ends": literals.numbers(int(ending.end) for ending in first.values()),
         "reasons": literals.texts(ending.reason for ending in first.values()),
         "decision_ids": literals.texts(ending.decision_id for ending in first.values()),
@@ -224,14 +224,14 @@ async def end(
     }
     ended = _pairs(await work.rows(QUERIES.end_events, params))
     if ended and any(route is not Route.RANKED for route in routes):
-        await work.execute(QUERIES.leave_ready, _keys(ended))
+        await work.execute(QUERIES.leave_ready, keys_of(ended))
     return ended
 
 
 async def give_back(work: UnitOfWork, until: Mapping[EventKey, datetime]) -> None:
     """Give leased events back to the ready queue, each not before its time."""
     if until:
-        params = _keys(until) | {"available_times": literals.times(until.values())}
+        params = keys_of(until) | {"available_times": literals.times(until.values())}
         await work.execute(QUERIES.return_ready, params)
 
 
@@ -255,7 +255,8 @@ def _pairs(rows: Sequence[Row[Any]]) -> list[EventKey]:
     return [(row.user_id, row.event_id) for row in rows]
 
 
-def _keys(keys: Iterable[EventKey]) -> dict[str, object]:
+def keys_of(keys: Iterable[EventKey]) -> dict[str, object]:
+    """Parameters `user_ids` and `event_ids` of a statement on these events."""
     pairs = list(keys)
     return {
         "user_ids": literals.texts(user for user, _ in pairs),

@@ -28,8 +28,10 @@ class EventTypes:
         self, event_type: event_pb2.EventType, request_id: str, now: datetime
     ) -> event_pb2.EventType:
         """Register or change a type; its version grows with each change. Raises AlreadyExists when
-        the request id was used for something else, InvalidArgument for a template that is none."""
+        the request id was used for something else, InvalidArgument for a template that is none
+        and for digests that would wait longer than they live."""
         _check_templates(event_type)
+        _check_wait(read_rules(event_type))
         event_type.ClearField("version")
         body = event_type.SerializeToString(deterministic=True)
         async with self._database.unit_of_work() as work:
@@ -78,6 +80,16 @@ class EventTypes:
                 kept = self._parsed[row.name] = (row.version, event_type, read_rules(event_type))
             current[row.name] = kept
         return current
+
+
+def _check_wait(rules: TypeRules) -> None:
+    wait = rules.digest.maximum_wait if rules.digest else None
+    if wait is not None and wait >= rules.time_to_live:
+        message = f"must be less than time_to_live ({rules.time_to_live})"
+        raise InvalidArgument(
+            f"event_type.aggregation.maximum_wait: {message}",
+            fields=[FieldError("event_type.aggregation.maximum_wait", message)],
+        )
 
 
 def _check_templates(event_type: event_pb2.EventType) -> None:

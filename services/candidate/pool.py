@@ -7,10 +7,12 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from services.candidate import catalogue_store, event_store
+from services.candidate import catalogue_store, event_store, withdrawals
 from services.candidate.cursors import Position
 from services.candidate.event_store import QUERIES, Ending, EventKey
 from services.candidate.events import End, Route
+from services.candidate.index import UserIndex
+from services.candidate.item_ranking import rank_items
 from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
 from services.runtime.errors import NotFound, OutOfRange, ResourceExhausted
@@ -29,6 +31,8 @@ class Body:
     user_id: str
     event_type: str
     body: bytes
+    item_ids: Sequence[str] | None = None
+    """Its items best first, where they stand otherwise in the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,9 @@ class Arrivals:
 class Pool:
     """Reads, leases and ends of events."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, index: UserIndex) -> None:
         self._database = database
+        self._index = index
         self._ended = metrics.counter(
             "candidate", "events_ended", "", "Events that ended, by end.", ["end"]
         )
@@ -64,17 +69,37 @@ class Pool:
         return Arrivals(users, position, len(rows) == count)
 
     async def read(self, user_ids: Collection[str], per_user: int, now: datetime) -> list[Body]:
-        """Waiting, unexpired events by user, most promising first. Raises ResourceExhausted when
-        they are more than one answer may hold."""
+        """Waiting, unexpired events by user, most promising first; those of several items without
+        deleted ones, and best first. Raises ResourceExhausted when they are more than one answer
+        may hold."""
         params = {"user_ids": list(user_ids), "per_user": per_user, "now": now}
         async with self._database.read() as work:
             rows = await work.rows(QUERIES.read_pool, params)
+            named = {item for row in rows if len(row.item_ids) > 1 for item in row.item_ids}
+            deleted = await catalogue_store.deleted_items(work, named)
         if sum(len(row.body) for row in rows) > MOST_BYTES:
             raise ResourceExhausted(
                 "the pools are larger than an answer; ask for fewer users or events per user",
                 reason="RESPONSE_TOO_LARGE",
             )
-        return [Body(row.user_id, row.event_type, row.body) for row in rows]
+        return self._with_items(rows, deleted)
+
+    def _with_items(self, rows: Sequence[Row[Any]], deleted: Collection[str]) -> list[Body]:
+        """Events with their live items in order; without those whose items are all deleted."""
+        live = {
+            (row.user_id, row.event_id): tuple(i for i in row.item_ids if i not in deleted)
+            for row in rows
+            if len(row.item_ids) > 1
+        }
+        state = self._index.state
+        about = [(user, items) for (user, _), items in live.items()]
+        found = rank_items(state.catalogue, state.factors, about)
+        ranked = {key: one.item_ids for key, one in zip(live, found, strict=True)}
+        return [
+            Body(row.user_id, row.event_type, row.body, ranked.get((row.user_id, row.event_id)))
+            for row in rows
+            if live.get((row.user_id, row.event_id)) != ()
+        ]
 
     async def settle(
         self, endings: Sequence[Ending], routes: Collection[Route], now: datetime
@@ -116,13 +141,24 @@ class Pool:
         campaign_ids: Collection[str],
         now: datetime,
     ) -> int:
-        """Cancel waiting events; returns how many this call cancelled."""
+        """Take events back; returns how many waiting ones this call cancelled."""
         async with self._database.unit_of_work() as work:
-            about = await event_store.waiting_about(work, item_ids, campaign_ids)
-            cancelled = await event_store.cancel(work, {*keys, *about}, "CANCELLED", now)
+            cancelled = await withdrawals.withdraw(
+                work,
+                keys=keys,
+                item_ids=item_ids,
+                campaign_ids=campaign_ids,
+                reason="CANCELLED",
+                now=now,
+            )
             await work.commit()
         self._ended.labels(End.CANCELLED.name).inc(len(cancelled))
         return len(cancelled)
+
+    async def withdrawn(self, keys: Collection[EventKey]) -> list[EventKey]:
+        """Those of the events that must not be handed to a channel any more."""
+        async with self._database.read() as work:
+            return await withdrawals.withdrawn(work, keys)
 
     async def of_user(
         self, user_id: str, event_id: str, before: tuple[datetime, str] | None, count: int

@@ -10,7 +10,9 @@ from services.candidate.admission import admit
 from services.candidate.aggregation import MergePlan, aggregation_key, plan_merges
 from services.candidate.event_store import EventKey, NewEvent
 from services.candidate.event_types import EventTypes
-from services.candidate.events import Draft, End, Refusal, Route, TypeRules
+from services.candidate.events import Draft, End, Event, Refusal, Route, TypeRules
+from services.candidate.index import UserIndex
+from services.candidate.item_ranking import rank_items
 from services.candidate.repeats import Content, repetition
 from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
@@ -36,10 +38,17 @@ class Publisher:
     """Judges, merges and stores offered events, a batch in one transaction."""
 
     def __init__(
-        self, database: Database, types: EventTypes, *, pool_size: int, tolerance: timedelta
+        self,
+        database: Database,
+        types: EventTypes,
+        index: UserIndex,
+        *,
+        pool_size: int,
+        tolerance: timedelta,
     ) -> None:
         self._database = database
         self._types = types
+        self._index = index
         self._pool_size = pool_size
         self._tolerance = tolerance
         self._accepted = metrics.counter(
@@ -73,9 +82,10 @@ class Publisher:
         users = await event_store.lock_users(work, (draft.user_id for draft in drafts))
         accepted = await self._judge(work, drafts, users, rules, published, now)
         if accepted:
+            accepted = self._ranked(accepted)
             plan = await self._plan(work, accepted, rules, now)
-            new = [_planned(entry, plan) for entry in accepted]
-            new = await self._suppressed(work, new, rules, now)
+            planned = [_planned(entry, plan) for entry in accepted]
+            new = await self._suppressed(work, planned, rules, now)
             await event_store.insert(work, new, now)
             await self._grow(work, new, plan)
             published.merged = sum(1 for entry in new if entry.merged_into)
@@ -120,6 +130,25 @@ class Publisher:
                 refusal = judged
             published.refusals[place] = refusal
         return accepted
+
+    def _ranked(self, accepted: Sequence[NewEvent]) -> list[NewEvent]:
+        """The events, those of the ranked route with their items best first and, where the
+        publisher gives no score, the score that follows from the items."""
+        ranked = list(accepted)
+        places = [
+            place
+            for place, entry in enumerate(accepted)
+            if entry.route is Route.RANKED and _gains_by_ranking(entry.event)
+        ]
+        events = [accepted[place].event for place in places]
+        state = self._index.state
+        about = [(event.user_id, event.item_ids) for event in events]
+        found = rank_items(state.catalogue, state.factors, about)
+        for place, event, items in zip(places, events, found, strict=True):
+            score = event.source_score or items.score
+            better = replace(event, item_ids=items.item_ids, source_score=score)
+            ranked[place] = replace(accepted[place], event=better)
+        return ranked
 
     async def _fill_pools(
         self,
@@ -204,6 +233,11 @@ def _planned(entry: NewEvent, plan: MergePlan) -> NewEvent:
         merged_into=plan.merged_into.get(key, ""),
         ready_time=plan.ready_times.get(key),
     )
+
+
+def _gains_by_ranking(event: Event) -> bool:
+    items = len(event.item_ids)
+    return items > 1 or (items == 1 and not event.source_score)
 
 
 def _readers(new: Sequence[NewEvent], plan: MergePlan, now: datetime) -> set[str]:

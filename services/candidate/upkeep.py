@@ -4,12 +4,15 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import TextClause
 
+from services.candidate.admission import LONGEST_LIFE
 from services.candidate.event_store import QUERIES as EVENTS
 from services.candidate.generation_store import QUERIES as WORK
 from services.candidate.settings import CandidateSettings
 from services.runtime.database import Database
 
 KEEP_MARKS = timedelta(days=7)
+KEEP_WITHDRAWALS = LONGEST_LIFE + timedelta(days=1)
+"""By then all events that were accepted before have expired."""
 
 
 class Upkeep:
@@ -22,9 +25,10 @@ class Upkeep:
         self._arrivals = settings.arrival_retention
 
     async def run(self, now: datetime) -> None:
-        """Delete events that ended, and answers given, before the retention; old arrivals; marks
-        of daily runs a week after their day."""
+        """Delete events that ended, and answers given, before the retention; old arrivals; old
+        withdrawals; marks of daily runs a week after their day."""
         await self._delete(EVENTS.delete_ended_events, now - self._retention)
+        await self._delete(EVENTS.delete_old_withdrawals, now - KEEP_WITHDRAWALS)
         await self._delete(EVENTS.delete_old_requests, now - self._retention)
         await self._delete(EVENTS.delete_old_arrivals, now - self._arrivals)
         await self._delete(WORK.delete_old_generated, now - KEEP_MARKS)

@@ -22,6 +22,7 @@ SettlePool                            leased again: same decision, and the first
                                       id; the decision itself stands in policy
 slot closed                           the next slot was opened in the same transaction
 LeaseDeliveries                       the lease runs out; policy leases the delivery again
+CheckEvents                           leased and checked again: what is withdrawn stays withdrawn
 PickVariants                          the choice is stored: the same words again
 adapter has delivered                 delivered again with the same key, which the adapter knows
 attempt recorded                      the attempt stands, one more follows

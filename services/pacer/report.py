@@ -16,6 +16,7 @@ STAGES = (
     "decide",
     "settle",
     "lease_deliveries",
+    "check",
     "pick",
     "deliver",
     "ack",
@@ -44,7 +45,7 @@ class Report:
     delivery_count: int = 0
     """Deliveries handed to channels."""
     dropped_count: int = 0
-    """Deliveries that policy dropped late."""
+    """Deliveries that were dropped late."""
     stages: dict[str, StageTotal] = field(default_factory=dict)
 
     @contextmanager
@@ -75,7 +76,7 @@ DELIVERIES = metrics.counter(
     "Deliveries attempted, by channel, adapter and what the channel said.",
     ["channel", "adapter", "outcome"],
 )
-DROPPED = metrics.counter("pacer", "late_drops", "", "Deliveries that policy dropped at the lease.")
+DROPPED = metrics.counter("pacer", "late_drops", "", "Deliveries dropped late, at the lease.")
 HOLDS = metrics.counter(
     "pacer", "holds", "", "Batches given back because a service was down.", ["stage", "reason"]
 )

@@ -33,6 +33,7 @@ class DropReason(StrEnum):
     SNOOZED = "SNOOZED"
     QUIET_HOURS = "QUIET_HOURS"
     DEAD = "DEAD"
+    WITHDRAWN = "WITHDRAWN"
 
 
 class End(IntEnum):
@@ -42,6 +43,7 @@ class End(IntEnum):
     RETRY = 2
     DEAD = 3
     UNREACHABLE = 4
+    WITHDRAWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +90,8 @@ class Delivery:
     style: str
     error: str
     end_time: datetime | None
-
-    @property
-    def may_have_arrived(self) -> bool:
-        """A lease ran out without a report: the channel may have taken it."""
-        return self.state is State.LEASED
+    unreported: bool = False
+    """A lease before the present one ran out without a report: the channel may have taken it."""
 
     def expires_by(self, moment: datetime) -> bool:
         """Whether it has expired at a moment."""
@@ -169,6 +168,7 @@ _END_STATES = {
     End.DELIVERED: State.DELIVERED,
     End.DEAD: State.DEAD,
     End.UNREACHABLE: State.DEAD,
+    End.WITHDRAWN: State.DROPPED,
 }
 
 
@@ -196,7 +196,7 @@ def judge(ack: Ack, delivery: Delivery | None, owner: str) -> Verdict:
 def apply(ack: Ack, delivery: Delivery, now: datetime) -> None:
     """Change a delivery as an accepted report says. A retry after the expiry is due at the expiry,
     when it is dropped."""
-    delivery.error = ack.error
+    delivery.error = DropReason.WITHDRAWN if ack.end is End.WITHDRAWN else ack.error
     if ack.end is End.RETRY:
         delivery.state = State.WAITING
         due = ack.retry_time or now

@@ -3,7 +3,8 @@
 SELECT
     day, delivery_id, decision_id, user_id, event_id, event_type, topic, campaign_id, critical,
     event, channel, locale, segment, experiment_group, copy_style, decide_time, expire_time, state,
-    due_time, owner, attempt, address_key, variant_id, style, error, end_time
+    due_time, owner, attempt, address_key, variant_id, style, error, end_time,
+    unreported
 FROM outbox
 WHERE user_id = :user_id AND end_time IS NULL
 ORDER BY day, delivery_id

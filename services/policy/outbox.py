@@ -148,7 +148,11 @@ class Outbox:
         dropped: Sequence[tuple[Delivery, DropReason]],
         now: datetime,
     ) -> None:
-        sure = [delivery for delivery, _ in dropped if not delivery.may_have_arrived]
+        sure = [
+            delivery
+            for delivery, _ in dropped
+            if not delivery.unreported and delivery.state is not State.LEASED
+        ]
         for delivery, reason in dropped:
             delivery.state = State.DROPPED
             delivery.error = reason
@@ -169,7 +173,12 @@ class Outbox:
         unreachable = [delivery for delivery, ack in applied if ack.end is End.UNREACHABLE]
         await outbox_store.store_states(work, [delivery for delivery, _ in applied])
         await outbox_store.mark_unreachable(work, unreachable)
-        await outbox_store.give_caps_back(work, unreachable)
+        withdrawn = [
+            delivery
+            for delivery, ack in applied
+            if ack.end is End.WITHDRAWN and not delivery.unreported
+        ]
+        await outbox_store.give_caps_back(work, [*unreachable, *withdrawn])
         await outbox_store.book_volume(work, ended, now)
         entries = [_entry(delivery, ack, now) for delivery, ack in applied if delivery.end_time]
         await feed_store.append(work, now, entries)

@@ -14,6 +14,7 @@ SELECT
     due.topic, due.campaign_id, due.critical, due.event, due.channel, due.locale, due.segment,
     due.experiment_group, due.copy_style, due.decide_time, due.expire_time, due.state,
     due.due_time, due.owner, due.attempt, due.variant_id, due.style, due.error, due.end_time,
+    due.unreported,
     endpoint.address_key, endpoint.sealed_address,
     recipients.opt_ins, recipients.muted_channels, recipients.muted_topics,
     recipients.unsubscribed_topics, recipients.snooze_until, recipients.time_zone,
@@ -31,8 +32,8 @@ ORDER BY due.due_time, due.delivery_id
 
 -- name: lease_deliveries
 UPDATE outbox
-SET state = 'leased', owner = :owner, attempt = attempt + 1, due_time = :lease_end,
-    address_key = given.address_key
+SET state = 'leased', unreported = unreported OR state = 'leased', owner = :owner,
+    attempt = attempt + 1, due_time = :lease_end, address_key = given.address_key
 FROM unnest(CAST(:days AS date[]), CAST(:delivery_ids AS text[]), CAST(:address_keys AS bytea[]))
     AS given (day, delivery_id, address_key)
 WHERE outbox.day = given.day AND outbox.delivery_id = given.delivery_id
@@ -43,7 +44,8 @@ WHERE outbox.day = given.day AND outbox.delivery_id = given.delivery_id
 SELECT
     day, delivery_id, decision_id, user_id, event_id, event_type, topic, campaign_id, critical,
     event, channel, locale, segment, experiment_group, copy_style, decide_time, expire_time, state,
-    due_time, owner, attempt, address_key, variant_id, style, error, end_time
+    due_time, owner, attempt, address_key, variant_id, style, error, end_time,
+    unreported
 FROM outbox
 WHERE day = ANY (CAST(:days AS date[])) AND delivery_id = ANY (CAST(:delivery_ids AS text[]))
 ORDER BY day, delivery_id

@@ -39,6 +39,7 @@ METHODS: Mapping[str, frozenset[Role]] = _table(
             "GetCampaign": (Role.PRODUCER, Role.OPERATOR),
             "CancelCampaign": (Role.PRODUCER, Role.OPERATOR),
             "CancelEvents": (Role.PRODUCER, Role.OPERATOR),
+            "CheckEvents": (Role.PACER,),
             "GenerateDaily": (Role.OPERATOR,),
             "ReadArrivals": (Role.PACER,),
             "ReadPool": (Role.PACER,),

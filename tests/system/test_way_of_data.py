@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2, publishing_pb2
 from heliograph.pacer.v1alpha1 import pacer_pb2, pacer_pb2_grpc
 from heliograph.policy.v1alpha1 import (
+    decide_pb2,
     explanation_pb2,
     policy_pb2_grpc,
     recipients_pb2,
@@ -102,6 +104,12 @@ def _recipient(user: str) -> recipients_pb2.Recipient:
         ],
         slot_hours=[13, 18],
     )
+
+
+def _stamp(moment: datetime) -> Timestamp:
+    made = Timestamp()
+    made.FromDatetime(moment)
+    return made
 
 
 def event(user: str, event_id: str, event_type: str, **fields: Any) -> event_pb2.Event:
@@ -197,6 +205,27 @@ async def test_stop_switch_keeps_a_decided_delivery_back(way: Way) -> None:
         await way.policy.Resume(stop_switches_pb2.ResumeRequest(stop_switch=stop))
     await way.process(NOON + timedelta(hours=3))
     assert len(await way.inbox("user-00")) == 1
+
+
+async def test_a_message_about_an_item_deleted_since_is_dropped(way: Way) -> None:
+    about = [event("user-00", f"see-{n}", "chat.message", item_ids=[f"film-{n}"]) for n in range(2)]
+    await way.publish(NOON, *about)
+    kind = catalogue_pb2.GetEventTypeRequest(name="chat.message")
+    slots = [
+        decide_pb2.Slot(
+            user_id="user-00", slot_id=f"event:{e.event_id}", slot_time=_stamp(NOON), events=[e]
+        )
+        for e in about
+    ]
+    with at(NOON):  # decided as the pacer would have, killed before it settled or delivered
+        kinds = [(await way.candidate.GetEventType(kind)).event_type]
+        await way.policy.Decide(decide_pb2.DecideRequest(slots=slots, event_types=kinds))
+        gone = event_pb2.Item(item_id="film-0", deleted=True)
+        await way.candidate.UpsertItems(iter([catalogue_pb2.UpsertItemsRequest(items=[gone])]))
+    answer = await way.process(NOON)
+    assert (answer.delivery_count, answer.dropped_count) == (1, 1)
+    (message,) = await way.inbox("user-00")
+    assert message.title == "see-1 for user-00"
 
 
 async def test_forgotten_user_is_gone_everywhere(way: Way) -> None:

@@ -54,7 +54,10 @@ class PoolCalls(Calls):
         filled = {body.user_id for body in bodies}
         pools = {user: answer.pools.add(user_id=user) for user in users if user in filled}
         for body in bodies:
-            pools[body.user_id].events.add().MergeFromString(body.body)
+            event = pools[body.user_id].events.add()
+            event.MergeFromString(body.body)
+            if body.item_ids is not None:
+                event.item_ids[:] = body.item_ids
         return answer
 
     async def SettlePool(

@@ -13,7 +13,7 @@ from services.runtime import paging
 
 
 class PublishingCalls(Calls):
-    """PutEventType to PublishEventStream, and CancelEvents."""
+    """PutEventType to PublishEventStream, CancelEvents and CheckEvents."""
 
     async def PutEventType(
         self, request: catalogue_pb2.PutEventTypeRequest, context: Context
@@ -77,3 +77,14 @@ class PublishingCalls(Calls):
             keys, set(request.item_ids), set(request.campaign_ids), self.parts.clock.now()
         )
         return publishing_pb2.CancelEventsResponse(cancelled_count=cancelled)
+
+    async def CheckEvents(
+        self, request: publishing_pb2.CheckEventsRequest, context: Context
+    ) -> publishing_pb2.CheckEventsResponse:
+        keys = {(key.user_id, key.event_id) for key in request.events}
+        withdrawn = await self.parts.pool.withdrawn(keys)
+        return publishing_pb2.CheckEventsResponse(
+            withdrawn=[
+                publishing_pb2.EventKey(user_id=user, event_id=event) for user, event in withdrawn
+            ]
+        )

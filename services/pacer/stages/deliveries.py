@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import grpc
+from heliograph.candidate.v1alpha1 import publishing_pb2
 from heliograph.copygen.v1alpha1 import copygen_pb2
 from heliograph.policy.v1alpha1 import deliveries_pb2
 
@@ -37,7 +38,8 @@ class Batch:
 
 
 class Deliveries:
-    """One batch: LeaseDeliveries → PickVariants → adapter by channel → AckDeliveries."""
+    """One batch: LeaseDeliveries → CheckEvents → PickVariants → adapter by channel →
+    AckDeliveries."""
 
     def __init__(
         self,
@@ -78,9 +80,11 @@ class Deliveries:
             oldest = min(to_time(delivery.decide_time) for delivery in answer.deliveries)
             give_back = partial(self._give_back, list(batch.deliveries))
             async with self._leases.holding(len(batch.deliveries), give_back, oldest):
-                await self._pick(batch, report)
-                await self._deliver(batch, report)
-                await self._ack(batch, report)
+                await self._drop_withdrawn(batch, report)
+                if batch.deliveries:
+                    await self._pick(batch, report)
+                    await self._deliver(batch, report)
+                    await self._ack(batch, report)
             return True
 
     async def _lease(self, report: Report) -> deliveries_pb2.LeaseDeliveriesResponse | None:
@@ -101,6 +105,29 @@ class Deliveries:
         report.dropped_count += answer.dropped_count
         DROPPED.inc(answer.dropped_count)
         return answer
+
+    async def _drop_withdrawn(self, batch: Batch, report: Report) -> None:
+        """Take deliveries whose events candidate has withdrawn since out of the batch, dropped."""
+        keys = {
+            (delivery.event.user_id, delivery.event.event_id): delivery.delivery_id
+            for delivery in batch.deliveries.values()
+        }
+        asked = [publishing_pb2.EventKey(user_id=user, event_id=event) for user, event in keys]
+        with report.timed("check", len(asked)):
+            answer = await self._clients.candidate.CheckEvents(
+                publishing_pb2.CheckEventsRequest(events=asked)
+            )
+        gone = {keys[key.user_id, key.event_id] for key in answer.withdrawn}
+        if not gone:
+            return
+        end = deliveries_pb2.DELIVERY_END_WITHDRAWN
+        acks = [deliveries_pb2.DeliveryAck(delivery_id=key, end=end) for key in sorted(gone)]
+        await self._clients.policy.AckDeliveries(
+            deliveries_pb2.AckDeliveriesRequest(owner=self._owner.name, acks=acks)
+        )
+        batch.deliveries = {k: d for k, d in batch.deliveries.items() if k not in gone}
+        report.dropped_count += len(gone)
+        DROPPED.inc(len(gone))
 
     async def _pick(self, batch: Batch, report: Report) -> None:
         """Words for all; those that can't be worded are failed attempts."""

@@ -20,8 +20,11 @@ from services.candidate.catalogue_store import Record
 from services.candidate.event_store import Ending
 from services.candidate.event_types import EventTypes
 from services.candidate.events import Draft, End, Route
+from services.candidate.index import UserIndex
 from services.candidate.pool import RANKED, Pool
 from services.candidate.publisher import Publisher
+from services.candidate.sources import FitOptions
+from services.runtime.clock import Clock
 from services.runtime.database import Database
 from services.runtime.errors import Aborted
 from tests.conftest import OpenDatabase
@@ -38,12 +41,14 @@ class Engines:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.types = EventTypes(database)
-        self.pool = Pool(database)
+        self.index = UserIndex(database, Clock(simulation=False), FitOptions(factors=2))
+        self.pool = Pool(database, self.index)
         self.publisher = Publisher(
-            database, self.types, pool_size=POOL_SIZE, tolerance=timedelta(minutes=5)
+            database, self.types, self.index, pool_size=POOL_SIZE, tolerance=timedelta(minutes=5)
         )
 
     async def prepare(self, users: list[str]) -> None:
+        await self.index.refresh()
         for kind in (event_type("news"), event_type("code", IMMEDIATE)):
             await self.types.put(kind, "", NOW)
         async with self.database.unit_of_work() as work:

@@ -14,7 +14,12 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
-from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2, pool_pb2
+from heliograph.candidate.v1alpha1 import (
+    candidate_pb2_grpc,
+    catalogue_pb2,
+    pool_pb2,
+    publishing_pb2,
+)
 from heliograph.copygen.v1alpha1 import copygen_pb2, copygen_pb2_grpc
 from heliograph.policy.v1alpha1 import decide_pb2, deliveries_pb2, policy_pb2_grpc, recipients_pb2
 from heliograph.ranker.v1alpha1 import ranker_pb2, ranker_pb2_grpc
@@ -68,6 +73,8 @@ class Peers:
         self.unscored: set[str] = set()
         self.rejected: set[str] = set()
         """Events that PickVariants and Decide reject by themselves."""
+        self.withdrawn: set[str] = set()
+        """Events that CheckEvents names."""
         self.deferred: dict[str, datetime] = {}
         self.on_read_pool: Any = None
         self.types: dict[str, event_pb2.EventType] = {}
@@ -165,6 +172,12 @@ class Candidate(candidate_pb2_grpc.CandidateServiceServicer):
         if request.name not in self.books.types:
             await context.abort(grpc.StatusCode.NOT_FOUND, "unknown")
         return catalogue_pb2.GetEventTypeResponse(event_type=self.books.types[request.name])
+
+    async def CheckEvents(self, request: Any, context: Any) -> Any:
+        await self.books.gate("CheckEvents", request, context)
+        gone = [key for key in request.events if key.event_id in self.books.withdrawn]
+        await self.books.answered("CheckEvents", context)
+        return publishing_pb2.CheckEventsResponse(withdrawn=gone)
 
     async def ReadArrivals(self, request: Any, context: Any) -> Any:
         await self.books.gate("ReadArrivals", request, context)

@@ -76,6 +76,35 @@ async def test_delivered_is_acknowledged_with_its_words(
     assert (attempt.attempt, attempt.adapter, attempt.delivered) == (1, "inbox", True)
 
 
+async def test_what_is_withdrawn_is_dropped_before_a_channel_has_it(
+    pacer: Pacer, peers: Peers, delivery: DeliveryState
+) -> None:
+    other = deliveries_pb2.Delivery()
+    other.CopyFrom(delivery.delivery)
+    other.delivery_id, other.event.event_id = "20260105.d2", "e2"
+    peers.deliveries[other.delivery_id] = DeliveryState(other, MORNING)
+    peers.withdrawn.add("e1")
+    answer = await pacer.process(MORNING)
+    assert (answer.delivery_count, answer.dropped_count) == (1, 1)
+    assert delivery.end is not None
+    assert delivery.end.end == deliveries_pb2.DELIVERY_END_WITHDRAWN
+    assert [message.event_id for message in await pacer.inbox("ann")] == ["e2"]
+    assert not await attempts(pacer)
+    (asked,) = peers.requests["CheckEvents"]  # one call for the batch
+    assert [key.event_id for key in asked.events] == ["e1", "e2"]
+
+
+async def test_deliveries_wait_while_candidate_is_down(
+    pacer: Pacer, peers: Peers, delivery: DeliveryState
+) -> None:
+    peers.refuse["CheckEvents"] = grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(grpc.aio.AioRpcError):
+        await pacer.process(MORNING)
+    assert not await pacer.inbox("ann")
+    peers.refuse.clear()
+    assert (await pacer.process(MORNING)).delivery_count == 1
+
+
 async def test_failures_are_retried_with_growing_pauses_and_end_dead(
     pacer: Pacer, delivery: DeliveryState, monkeypatch: pytest.MonkeyPatch
 ) -> None:

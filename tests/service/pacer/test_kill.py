@@ -35,7 +35,7 @@ def environment(address: str, database_url: str, key: SecretStr, folder: Path) -
     }
 
 
-@pytest.mark.parametrize("step", ["Decide", "SettlePool", "AckDeliveries"])
+@pytest.mark.parametrize("step", ["Decide", "SettlePool", "CheckEvents", "AckDeliveries"])
 async def test_invariant_12_killed_after_a_step(
     step: str,
     peers: Peers,

@@ -236,6 +236,36 @@ async def test_a_dead_delivery_gives_volume_back_and_keeps_its_cap(policy: Polic
     assert entry.drop.reason == "DEAD"
 
 
+async def test_a_withdrawn_delivery_gives_cap_and_volume_back_once(policy: Policy) -> None:
+    one = Sent("1")
+    await policy.store([one])
+    await policy.lease()
+    withdrawn = give_up(one, deliveries_pb2.DELIVERY_END_WITHDRAWN)
+
+    answers = await asyncio.gather(*(policy.ack(withdrawn) for _ in range(3)))
+
+    assert [answer.accepted_count for answer in answers] == [1] * 3
+    assert await policy.volume() == {"decided": 1, "dropped": 1}
+    assert await policy.sends_of("ann") == []
+    assert [entry.drop.reason for entry in await policy.feed()] == ["WITHDRAWN"]
+    assert await states(policy) == {one.delivery_id: "dropped"}
+
+
+async def test_a_withdrawal_after_a_lost_lease_keeps_the_cap(policy: Policy) -> None:
+    one, other = Sent("1"), Sent("2")
+    await policy.store([one, other])
+    await policy.lease(limit=1)
+    await policy.lease("pacer-2", moment=LATER)  # the first was leased and never reported on
+    await policy.ack(retry(one, timedelta(0)), owner="pacer-2", moment=LATER)
+    await policy.lease("pacer-2", moment=LATER)
+    withdrawn = [give_up(each, deliveries_pb2.DELIVERY_END_WITHDRAWN) for each in (one, other)]
+
+    await policy.ack(*withdrawn, owner="pacer-2", moment=LATER)
+
+    assert await policy.volume() == {"decided": 2, "dropped": 2}
+    assert await policy.sends_of("ann") == [one.delivery_id]
+
+
 async def test_an_unreachable_address_is_marked_and_the_next_one_taken(policy: Policy) -> None:
     endpoints = [recipients_pb2.Endpoint(channel=PUSH, address=f"token-{one}") for one in "ab"]
     await policy.upsert(recipient("ann", endpoints=endpoints))

@@ -1,4 +1,4 @@
-"""Digests that are held until they are ready; what repetitions are told by."""
+"""Digests that are held until they are ready; what repetitions are told by; withdrawals."""
 
 from alembic import op
 
@@ -28,7 +28,25 @@ CREATE INDEX events_contents ON events (user_id, event_type, accept_time)
 """
 
 
+# An event that was sent keeps its end; until a channel has it, it can still be withdrawn.
+WITHDRAWALS = """
+CREATE TABLE withdrawals (
+    subject smallint NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    withdraw_time timestamptz NOT NULL,
+    CONSTRAINT withdrawal_recorded_once PRIMARY KEY (subject, user_id, name),
+    CONSTRAINT withdrawal_subject_known CHECK (subject BETWEEN 1 AND 3),
+    CONSTRAINT withdrawal_of_a_user CHECK ((subject = 1) = (user_id <> ''))
+);
+COMMENT ON COLUMN withdrawals.subject IS
+    '1: the event of this user and name; 2: all events about an item; 3: all of a campaign.';
+CREATE INDEX withdrawals_age ON withdrawals (withdraw_time);
+"""
+
+
 def upgrade() -> None:
-    """Add what digests and the suppression of repetitions need."""
+    """Add what digests, the suppression of repetitions and late withdrawals need."""
     op.execute(DIGESTS)
     op.execute(REPEATS)
+    op.execute(WITHDRAWALS)

@@ -1,0 +1,73 @@
+"""Items of events in order of predicted interest, and what an event is worth by them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.candidate.item_ranking import best_first, event_scores, rank_items
+from services.candidate.sources import Catalogue, Factors
+from services.candidate.sources.factors import relevance
+
+USERS, ITEMS = ["ann", "bob", "new"], ["a", "b", "c", "d", "nobody's"]
+SCORES = st.lists(
+    st.lists(st.one_of(st.floats(0, 1, width=32), st.just(float("nan"))), max_size=6), max_size=6
+)
+
+
+def made() -> tuple[Catalogue, Factors]:
+    """ann likes a, then b, c, d; bob the other way round; nobody knows of `new` and `nobody's`."""
+    users = np.array([[1, 0], [0, 1], [9, 9]], np.float32)
+    items = np.array([[1, 0.2], [0.8, 0.4], [0.4, 0.8], [0.2, 1], [9, 9]], np.float32)
+    warm = np.array([True, True, False]), np.array([True] * 4 + [False])
+    return Catalogue.build(USERS, ITEMS, [], [], []), Factors(users, items, *warm)
+
+
+@pytest.mark.parametrize(
+    ("user", "items", "expected"),
+    [
+        ("ann", "dcba", "abcd"),
+        ("bob", "abcd", "dcba"),
+        ("ann", "d?ba", "a?bd"),  # one that isn't known keeps its place
+        ("new", "dacb", "dacb"),
+        ("who", "dacb", "dacb"),
+        ("ann", "", ""),
+    ],
+)
+def test_each_event_is_in_its_users_order(user: str, items: str, expected: str) -> None:
+    others = [("bob", ("a", "d")), (user, tuple(items)), ("ann", ("nobody's", "b", "a"))]
+    ranked = rank_items(*made(), others)
+    assert [one.item_ids for one in ranked] == [
+        ("d", "a"),
+        tuple(expected),
+        ("nobody's", "a", "b"),
+    ]
+
+
+def test_the_score_is_the_probability_of_interest_in_one_of_the_first_three() -> None:
+    (full,) = rank_items(*made(), [("ann", ("d", "c", "b", "a"))])
+    interest = relevance(np.array([1, 0.8, 0.4], np.float32))
+    assert full.score == pytest.approx(float(1 - np.prod(1 - interest)), rel=1e-6)
+    (unknown, partly) = rank_items(*made(), [("new", ("a",)), ("ann", ("?", "a"))])
+    assert unknown.score == 0
+    assert partly.score == pytest.approx(float(interest[0]), rel=1e-6)
+
+
+@given(SCORES)
+def test_the_order_keeps_events_together_and_is_worth_most(events: list[list[float]]) -> None:
+    lengths = np.array([len(scores) for scores in events], np.int64)
+    flat = np.array([score for scores in events for score in scores], np.float32)
+    order = best_first(flat, lengths)
+    starts = np.cumsum(lengths) - lengths
+    for start, length in zip(starts, lengths, strict=True):
+        part = order[start : start + length]
+        assert sorted(part) == list(range(start, start + length))
+        assert all(np.isnan(flat[part]) == np.isnan(flat[start : start + length]))
+        known = flat[part][~np.isnan(flat[part])]
+        assert all(known[:-1] >= known[1:])
+    worth = event_scores(flat[order], lengths)
+    assert np.all((worth >= 0) & (worth <= 1))
+    assert np.all(worth >= event_scores(flat, lengths) - 1e-6)
+    alone = [float(event_scores(np.array(one, np.float32), np.array([len(one)]))[0])
+             for one in events]  # fmt: skip
+    assert alone == pytest.approx(event_scores(flat, lengths).tolist())
