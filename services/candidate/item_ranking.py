@@ -37,16 +37,11 @@ def rank_items(
     place among the others of its event, and such a user's events stay as they are.
     """
     lengths = np.array([len(items) for _, items in events], np.int64)
-    users = _rows([catalogue.user_rows.get(user, UNKNOWN) for user, _ in events])
+    users = [catalogue.user_rows.get(user, UNKNOWN) for user, _ in events]
     flat = [item for _, items in events for item in items]
-    items = _rows([catalogue.item_rows.get(item, UNKNOWN) for item in flat])
-    users = np.where(_known(users, factors.warm_users), users, UNKNOWN)
-    items = np.where(_known(items, factors.warm_items), items, UNKNOWN)
-    owners = np.repeat(users, lengths)
-    scores = np.full(len(items), np.nan, np.float32)
-    both = (owners != UNKNOWN) & (items != UNKNOWN)
-    preference = np.einsum("nf,nf->n", factors.users[owners[both]], factors.items[items[both]])
-    scores[both] = relevance(preference)
+    items = [catalogue.item_rows.get(item, UNKNOWN) for item in flat]
+    owners = np.repeat(np.array(users, np.int64), lengths)
+    scores = predicted(factors, owners, np.array(items, np.int64))
     order = best_first(scores, lengths)
     levels = event_scores(scores[order], lengths)
     ends = np.cumsum(lengths)
@@ -54,6 +49,16 @@ def rank_items(
         RankedItems(tuple(flat[place] for place in order[end - length : end].tolist()), level)
         for end, length, level in zip(ends.tolist(), lengths.tolist(), levels.tolist(), strict=True)
     ]
+
+
+def predicted(factors: Factors, users: Rows, items: Rows) -> Floats:
+    """The predicted relevance of pairs of a user and an item, by their rows; NaN where either is
+    unknown, which −1 stands for as well."""
+    warm = _known(users, factors.warm_users) & _known(items, factors.warm_items)
+    scores = np.full(len(items), np.nan, np.float32)
+    preference = np.einsum("nf,nf->n", factors.users[users[warm]], factors.items[items[warm]])
+    scores[warm] = relevance(preference)
+    return scores
 
 
 def best_first(scores: Floats, lengths: Rows) -> Rows:
@@ -81,10 +86,6 @@ def event_scores(scores: Floats, lengths: Rows) -> Floats:
     missed = np.bincount(events[counted], weights=np.log1p(-interest), minlength=len(lengths))
     worth: Floats = (-np.expm1(missed)).astype(np.float32)
     return worth
-
-
-def _rows(found: Sequence[int]) -> Rows:
-    return np.array(found, np.int64)
 
 
 def _known(rows: Rows, warm: Mask) -> Mask:
