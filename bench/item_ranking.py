@@ -1,6 +1,6 @@
 """`python -m bench.item_ranking --json OUT`: what re-ranking an event's items brings, on MovieLens.
 
-At each of ten weekly cuts collaborative filtering is fitted to what is known before. Each known
+At each of ten weekly cuts the service's quick model is fitted to what is known before. Each known
 user who meets known items in the week after gets one event: a board of eight items they had not met
 before, two (or one) of which they do meet, the others drawn by popularity. It comes in the order of
 a publisher who knows popularity alone, or in a random one, and is re-ranked as on the way into the
@@ -17,9 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from bench.report import BenchReport, Metric
+from services.candidate.index.fitting import fit_model
+from services.candidate.index.prediction import Prediction
+from services.candidate.index.tables import Tables
 from services.candidate.item_ranking import SHOWN, best_first, event_scores, predicted
-from services.candidate.sources import Catalogue, Factors, FitOptions, fit_factors
+from services.candidate.models import Interactions
+from services.candidate.sources import Catalogue
 from services.candidate.sources.arrays import Floats, Mask, Rows
+from services.candidate.sources.catalogue import NEVER
 from simulation.download import load
 from simulation.movielens import DatasetError, MovieLens
 from simulation.world import interaction_weight
@@ -45,17 +50,21 @@ class Boards:
     """Users × BOARD: met in the week after."""
 
 
-def known_at(data: MovieLens, end: int) -> Catalogue:
-    """What is known before a time."""
+def known_at(data: MovieLens, end: int) -> Prediction:
+    """What is known before a time, and the model fitted on it."""
     ratings = data.ratings.take(data.ratings.time < end)
-    weights = np.array([interaction_weight(stars) for stars in range(6)])
-    return Catalogue.build(
+    weights = np.array([interaction_weight(stars) for stars in range(6)], np.float32)
+    interactions = Interactions(
         [user.user_id for user in data.users],
         [item.item_id for item in data.items],
         ratings.user.astype(np.int64),
         ratings.item.astype(np.int64),
+        ratings.time.astype(np.float64),
         weights[ratings.stars],
     )
+    count = len(data.items)
+    tables = Tables.of(interactions, np.full(count, NEVER), np.ones(count, np.bool_))
+    return Prediction.of(fit_model(tables, seed=SEED), tables, tables.catalogue())
 
 
 def boards(
@@ -82,13 +91,14 @@ def boards(
     return Boards(np.array(users, np.int64), np.stack(items), np.stack(met))
 
 
-def figures(factors: Factors, made: Boards, order: Rows, *, ranked: bool) -> Floats:
+def figures(prediction: Prediction, made: Boards, order: Rows, *, ranked: bool) -> Floats:
     """Users × FIGURES of the boards in the publisher's `order` (users × BOARD), and from there
     re-ranked."""
     items = np.take_along_axis(made.items, order, axis=1).ravel()
     met = np.take_along_axis(made.met, order, axis=1).ravel()
     lengths = np.full(len(made.users), BOARD)
-    scores = predicted(factors, np.repeat(made.users, BOARD), items)
+    users = np.repeat(made.users, BOARD)
+    scores = predicted(prediction.catalogue, prediction, users, items)
     if ranked:
         better = best_first(scores, lengths)
         scores, met = scores[better], met[better]
@@ -102,13 +112,12 @@ def compared(data: MovieLens) -> dict[str, tuple[Rows, Floats, Floats]]:
     random, first = np.random.default_rng(SEED), int(data.ratings.time.min())
     parts: dict[str, list[tuple[Rows, Floats, Floats]]] = {"popular": [], "random": []}
     for cut in CUTS:
-        catalogue = known_at(data, first + cut * WEEK)
-        made = boards(data, catalogue, first + cut * WEEK, random)
-        factors = fit_factors(catalogue.weights, FitOptions(seed=SEED))
+        prediction = known_at(data, first + cut * WEEK)
+        made = boards(data, prediction.catalogue, first + cut * WEEK, random)
         popular = np.tile(np.arange(BOARD), (len(made.users), 1))
         for name, order in (("popular", popular), ("random", random.permuted(popular, axis=1))):
-            before = figures(factors, made, order, ranked=False)
-            after = figures(factors, made, order, ranked=True)
+            before = figures(prediction, made, order, ranked=False)
+            after = figures(prediction, made, order, ranked=True)
             parts[name].append((made.users, before, after))
     return {
         name: tuple(np.concatenate(columns) for columns in zip(*found, strict=True))  # type: ignore[misc]

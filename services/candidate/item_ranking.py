@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.candidate.sources import Catalogue, Factors
+from services.candidate.sources import Catalogue, Predictor
 from services.candidate.sources.arrays import Floats, Mask, Rows
-from services.candidate.sources.factors import relevance
 
 SHOWN = 3
 """Items of an event that a reader is taken to look at."""
@@ -29,7 +28,7 @@ class RankedItems:
 
 
 def rank_items(
-    catalogue: Catalogue, factors: Factors, events: Sequence[Items]
+    catalogue: Catalogue, predictor: Predictor, events: Sequence[Items]
 ) -> list[RankedItems]:
     """Order the items of events by the relevance that collaborative filtering predicts.
 
@@ -41,7 +40,7 @@ def rank_items(
     flat = [item for _, items in events for item in items]
     items = [catalogue.item_rows.get(item, UNKNOWN) for item in flat]
     owners = np.repeat(np.array(users, np.int64), lengths)
-    scores = predicted(factors, owners, np.array(items, np.int64))
+    scores = predicted(catalogue, predictor, owners, np.array(items, np.int64))
     order = best_first(scores, lengths)
     levels = event_scores(scores[order], lengths)
     ends = np.cumsum(lengths)
@@ -51,13 +50,13 @@ def rank_items(
     ]
 
 
-def predicted(factors: Factors, users: Rows, items: Rows) -> Floats:
+def predicted(catalogue: Catalogue, predictor: Predictor, users: Rows, items: Rows) -> Floats:
     """The predicted relevance of pairs of a user and an item, by their rows; NaN where either is
     unknown, which −1 stands for as well."""
-    warm = _known(users, factors.warm_users) & _known(items, factors.warm_items)
+    warm = np.flatnonzero(_known(users, catalogue.user_likes) & _known(items, catalogue.item_likes))
     scores = np.full(len(items), np.nan, np.float32)
-    preference = np.einsum("nf,nf->n", factors.users[users[warm]], factors.items[items[warm]])
-    scores[warm] = relevance(preference)
+    if len(warm):
+        scores[warm] = predictor.pairs(users[warm], items[warm])
     return scores
 
 
@@ -88,6 +87,6 @@ def event_scores(scores: Floats, lengths: Rows) -> Floats:
     return worth
 
 
-def _known(rows: Rows, warm: Mask) -> Mask:
-    known: Mask = (rows != UNKNOWN) & (warm[rows] if len(warm) else False)
+def _known(rows: Rows, likes: Rows) -> Mask:
+    known: Mask = (rows != UNKNOWN) & (likes[rows] > 0 if len(likes) else False)
     return known

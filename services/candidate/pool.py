@@ -93,7 +93,7 @@ class Pool:
         }
         state = self._index.state
         about = [(user, items) for (user, _), items in live.items()]
-        found = rank_items(state.catalogue, state.factors, about)
+        found = rank_items(state.catalogue, state.prediction, about)
         ranked = {key: one.item_ids for key, one in zip(live, found, strict=True)}
         return [
             Body(row.user_id, row.event_type, row.body, ranked.get((row.user_id, row.event_id)))

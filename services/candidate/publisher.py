@@ -143,7 +143,7 @@ class Publisher:
         events = [accepted[place].event for place in places]
         state = self._index.state
         about = [(event.user_id, event.item_ids) for event in events]
-        found = rank_items(state.catalogue, state.factors, about)
+        found = rank_items(state.catalogue, state.prediction, about)
         for place, event, items in zip(places, events, found, strict=True):
             score = event.source_score or items.score
             better = replace(event, item_ids=items.item_ids, source_score=score)

@@ -89,6 +89,24 @@ class Prediction:
         candidates."""
         return self.calibrated(side, rows, self.scores(side, self.profiles(side, rows)))
 
+    def pairs(self, users: Rows, items: Rows) -> Floats:
+        """Relevance of pairs of a user and an item."""
+        asked, places = np.unique(users, return_inverse=True)
+        scores = np.empty(len(users), np.float32)
+        index = self.model.index("items")
+        order = np.argsort(places, kind="stable")
+        ends = np.searchsorted(places[order], np.arange(BLOCK, len(asked) + BLOCK, BLOCK))
+        for block, part in enumerate(np.split(order, ends[:-1])):
+            start = block * BLOCK
+            profiles = self.profiles("items", asked[start : start + BLOCK])
+            if index is None:
+                scores[part] = self.scores("items", profiles)[places[part] - start, items[part]]
+                continue
+            found, queries = self.vectors["items"], index.queries(profiles)[places[part] - start]
+            taste = np.einsum("nd,nd->n", queries, found.vectors[items[part]])
+            scores[part] = taste + found.bias[items[part]]
+        return self.calibrated("items", users, scores[:, None])[:, 0]
+
     def popularity(self, side: Side, rows: Rows) -> Floats:
         """Relevance if nothing were known of the queries' taste: queries × candidates."""
         blank = np.zeros((1, len(self.model.ids(side))), np.float32)
@@ -205,3 +223,7 @@ class Unfitted:
         return np.zeros((len(rows), self._sizes[side]), np.float32)
 
     popularity = relevance
+
+    def pairs(self, users: Rows, items: Rows) -> Floats:
+        """0."""
+        return np.zeros(len(users), np.float32)

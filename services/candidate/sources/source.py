@@ -23,6 +23,9 @@ class Predictor(Protocol):
     def popularity(self, side: Side, rows: Rows) -> Floats:
         """The same if nothing were known of the queries' taste."""
 
+    def pairs(self, users: Rows, items: Rows) -> Floats:
+        """The relevance of pairs of a user and an item."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Ranking:

@@ -20,10 +20,9 @@ from services.candidate.catalogue_store import Record
 from services.candidate.event_store import Ending
 from services.candidate.event_types import EventTypes
 from services.candidate.events import Draft, End, Route
-from services.candidate.index import UserIndex
+from services.candidate.index import IndexOptions, UserIndex
 from services.candidate.pool import RANKED, Pool
 from services.candidate.publisher import Publisher
-from services.candidate.sources import FitOptions
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 from services.runtime.errors import Aborted
@@ -41,7 +40,8 @@ class Engines:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.types = EventTypes(database)
-        self.index = UserIndex(database, Clock(simulation=False), FitOptions(factors=2))
+        options = IndexOptions(timedelta(days=1), 0, 1)
+        self.index = UserIndex(database, Clock(simulation=False), options)
         self.pool = Pool(database, self.index)
         self.publisher = Publisher(
             database, self.types, self.index, pool_size=POOL_SIZE, tolerance=timedelta(minutes=5)

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.candidate.item_ranking import best_first, event_scores, rank_items
-from services.candidate.sources import Catalogue, Factors
-from services.candidate.sources.factors import relevance
+from services.candidate.sources import Catalogue
+from services.candidate.sources.arrays import Floats, Rows
+from services.candidate.sources.source import Side
 
 USERS, ITEMS = ["ann", "bob", "new"], ["a", "b", "c", "d", "nobody's"]
 SCORES = st.lists(
@@ -15,12 +16,27 @@ SCORES = st.lists(
 )
 
 
-def made() -> tuple[Catalogue, Factors]:
+INTEREST = np.array([[0.9, 0.8, 0.4, 0.2, 0.9], [0.2, 0.4, 0.8, 0.9, 0.9], [0.9] * 5], np.float32)
+
+
+class Told:
+    """Interest as the table says."""
+
+    def relevance(self, side: Side, rows: Rows) -> Floats:
+        return (INTEREST if side == "items" else INTEREST.T)[rows]
+
+    popularity = relevance
+
+    def pairs(self, users: Rows, items: Rows) -> Floats:
+        found: Floats = INTEREST[users, items]
+        return found
+
+
+def made() -> tuple[Catalogue, Told]:
     """ann likes a, then b, c, d; bob the other way round; nobody knows of `new` and `nobody's`."""
-    users = np.array([[1, 0], [0, 1], [9, 9]], np.float32)
-    items = np.array([[1, 0.2], [0.8, 0.4], [0.4, 0.8], [0.2, 1], [9, 9]], np.float32)
-    warm = np.array([True, True, False]), np.array([True] * 4 + [False])
-    return Catalogue.build(USERS, ITEMS, [], [], []), Factors(users, items, *warm)
+    pairs = [(user, item) for user in ("ann", "bob") for item in "abcd"]
+    users, items = zip(*pairs, strict=True)
+    return Catalogue.build(USERS, ITEMS, users, items, [1.0] * len(pairs)), Told()
 
 
 @pytest.mark.parametrize(
@@ -46,7 +62,7 @@ def test_each_event_is_in_its_users_order(user: str, items: str, expected: str) 
 
 def test_the_score_is_the_probability_of_interest_in_one_of_the_first_three() -> None:
     (full,) = rank_items(*made(), [("ann", ("d", "c", "b", "a"))])
-    interest = relevance(np.array([1, 0.8, 0.4], np.float32))
+    interest = INTEREST[0, :3]
     assert full.score == pytest.approx(float(1 - np.prod(1 - interest)), rel=1e-6)
     (unknown, partly) = rank_items(*made(), [("new", ("a",)), ("ann", ("?", "a"))])
     assert unknown.score == 0
