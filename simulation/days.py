@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Protocol
 
-from heliograph.candidate.v1alpha1 import campaigns_pb2
+from heliograph.candidate.v1alpha1 import generating_pb2
 from heliograph.pacer.v1alpha1 import pacer_pb2
 from heliograph.policy.v1alpha1 import control_pb2, feed_pb2, reports_pb2
 from heliograph.type.v1alpha1 import notification_pb2
@@ -107,7 +107,7 @@ class Play:
             await set_targets(self.services, f"{start:%Y-%m-%d}", targets)
 
     async def _generate(self, start: datetime) -> dict[str, SourceCount]:
-        request = campaigns_pb2.GenerateDailyRequest(
+        request = generating_pb2.GenerateDailyRequest(
             day=f"{start:%Y-%m-%d}", candidates_per_source=self.candidates
         )
         sources: dict[str, SourceCount] = {}

@@ -16,6 +16,7 @@ from services.candidate.index import IndexOptions, UserIndex
 from services.candidate.pool import Pool
 from services.candidate.publisher import Publisher
 from services.candidate.settings import CandidateSettings
+from services.candidate.sources.availability import AvailabilityOptions
 from services.candidate.upkeep import Upkeep
 from services.runtime import Host
 from services.runtime.errors import Aborted
@@ -49,6 +50,12 @@ def _parts(host: Host, settings: CandidateSettings, index: UserIndex) -> Parts:
         chunk=settings.generate_chunk,
         repeat_horizon=settings.repeat_horizon,
         fresh_window=settings.fresh_window,
+        friend_window=settings.friend_window,
+        availability=AvailabilityOptions(
+            settings.least_availability,
+            settings.availability_half_life / timedelta(days=1),
+            settings.exploration_share,
+        ),
     )
     return Parts(
         database=host.database,
@@ -99,6 +106,7 @@ def _map_constraints(host: Host) -> None:
             "request_answered_once": repeat,
             "campaign_requested_once": repeat,
             "generated_once": repeat,
+            "relation_stored_once": repeat,
             "campaign_launched_once": campaigns.campaign_exists,
         }
     )

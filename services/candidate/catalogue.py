@@ -1,4 +1,4 @@
-"""Stores users, items and interactions, tells of their changes, and forgets users."""
+"""Stores users, items, interactions and relations, tells of their changes, and forgets users."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,13 @@ from datetime import datetime, timedelta
 from heliograph.type.v1alpha1 import event_pb2
 
 from services.candidate import catalogue_store, event_store, withdrawals
-from services.candidate.catalogue_store import QUERIES, Interaction, Record
+from services.candidate.catalogue_store import (
+    QUERIES,
+    Interaction,
+    Record,
+    Relation,
+    RelationKind,
+)
 from services.candidate.cursors import Position
 from services.candidate.event_store import QUERIES as EVENTS
 from services.candidate.events import Refusal
@@ -23,6 +29,7 @@ REMOVALS = (
     EVENTS.delete_user_withdrawals,
     EVENTS.delete_user_arrivals,
     QUERIES.delete_user_interactions,
+    QUERIES.delete_user_relations,
     WORK.delete_user_memberships,
     WORK.delete_user_generated,
     QUERIES.delete_user,
@@ -92,6 +99,29 @@ class CatalogueWriter:
             return Refusal("INVALID_FIELD", "interact_time lies in the future", "interact_time")
         return None
 
+    async def put_relations(
+        self, relations: Sequence[Relation], now: datetime
+    ) -> dict[int, Refusal]:
+        """Store or remove relations, of one key as the last says; returns why some are refused, by
+        position."""
+        refusals: dict[int, Refusal] = {}
+        last: dict[tuple[str, RelationKind, str], Relation] = {}
+        async with self._database.unit_of_work() as work:
+            named = {name for entry in relations for name in (entry.user_id, entry.target_id)}
+            users = await catalogue_store.share_users(work, named)
+            for place, entry in enumerate(relations):
+                refusal = _stranger(entry, users)
+                if refusal is None:
+                    last[entry.key] = entry
+                else:
+                    refusals[place] = refusal
+            if stored := [entry for entry in last.values() if not entry.removed]:
+                await catalogue_store.put_relations(work, stored, now)
+            if removed := [entry for entry in last.values() if entry.removed]:
+                await catalogue_store.remove_relations(work, removed, now)
+            await work.commit()
+        return refusals
+
     async def erase_user(self, user_id: str, now: datetime) -> int:
         """Remove everything about a user; returns how many rows that were."""
         async with self._database.unit_of_work() as work:
@@ -138,3 +168,14 @@ class CatalogueWriter:
                 item = stored_item(row.body, row.create_time, row.deleted, row.content_version)
                 changes.items.append(item)
         return changes, len(ordered) == CHANGES_AT_A_TIME
+
+
+def _stranger(entry: Relation, users: set[str]) -> Refusal | None:
+    """Why a relation is refused whose users aren't all stored; one that ends may be of anyone."""
+    if entry.removed:
+        return None
+    if entry.user_id not in users:
+        return Refusal("UNKNOWN_USER", f"user {entry.user_id!r} is unknown", "user_id")
+    if entry.kind is RelationKind.FRIEND and entry.target_id not in users:
+        return Refusal("UNKNOWN_USER", f"user {entry.target_id!r} is unknown", "target_id")
+    return None

@@ -113,7 +113,8 @@ SELECT CAST(pg_current_snapshot() AS text)
 SELECT EXISTS (
     SELECT 1 FROM (
         SELECT xid FROM users UNION ALL SELECT xid FROM items
-        UNION ALL SELECT xid FROM interactions UNION ALL SELECT xid FROM erasures
+        UNION ALL SELECT xid FROM interactions UNION ALL SELECT xid FROM relations
+        UNION ALL SELECT xid FROM erasures
     ) AS changes
     WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
         AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
@@ -150,6 +151,46 @@ SELECT EXISTS (
 -- name: all_user_ids
 -- Everyone.
 SELECT user_id FROM users
+
+-- name: ties_changed_since
+-- Whether a snapshot saw other relations; one that was removed counts among the removals.
+SELECT EXISTS (
+    SELECT 1 FROM (SELECT xid FROM relations UNION ALL SELECT xid FROM erasures) AS changes
+    WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
+        AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
+)
+
+-- name: load_relations
+-- All relations.
+SELECT user_id, kind, target_id, strength FROM relations
+
+-- name: upsert_relations
+-- Store relations; what is stored already gets the new strength.
+INSERT INTO relations (user_id, kind, target_id, strength, create_time)
+SELECT user_id, kind, target_id, strength, CAST(:now AS timestamptz)
+FROM unnest(CAST(:user_ids AS text[]), CAST(:kinds AS smallint[]), CAST(:target_ids AS text[]),
+    CAST(:strengths AS real[])) AS new(user_id, kind, target_id, strength)
+ORDER BY user_id COLLATE "C", kind, target_id COLLATE "C"
+ON CONFLICT (user_id, kind, target_id) DO UPDATE SET strength = excluded.strength,
+    xid = pg_current_xact_id()
+WHERE relations.strength <> excluded.strength
+
+-- name: delete_relations
+-- Remove relations.
+WITH ended AS (
+    SELECT relations.user_id, relations.kind, relations.target_id
+    FROM unnest(CAST(:user_ids AS text[]), CAST(:kinds AS smallint[]), CAST(:target_ids AS text[]))
+        AS ended(user_id, kind, target_id)
+    JOIN relations USING (user_id, kind, target_id)
+    ORDER BY relations.user_id, relations.kind, relations.target_id FOR UPDATE OF relations
+)
+DELETE FROM relations USING ended
+WHERE relations.user_id = ended.user_id AND relations.kind = ended.kind
+    AND relations.target_id = ended.target_id
+
+-- name: delete_user_relations
+-- Remove a user's relations, in both directions.
+DELETE FROM relations WHERE user_id = :user_id OR target_id = :user_id
 
 -- name: delete_user_interactions
 -- Remove a user's interactions.

@@ -1,8 +1,9 @@
-"""Users, items and interactions in Postgres."""
+"""Users, items, interactions and relations in Postgres."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -36,6 +37,31 @@ class Interaction:
     kind: str
 
 
+class RelationKind(IntEnum):
+    """What a relation says; numbers as in the protos and tables."""
+
+    FOLLOWS = 1
+    FRIEND = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A tie between a user and a target; a friendship is told from either side."""
+
+    user_id: str
+    kind: RelationKind
+    target_id: str
+    strength: float
+    removed: bool
+
+    @property
+    def key(self) -> tuple[str, RelationKind, str]:
+        """The natural key: the same from either side of a friendship."""
+        if self.kind is RelationKind.FRIEND and self.target_id < self.user_id:
+            return self.target_id, self.kind, self.user_id
+        return self.user_id, self.kind, self.target_id
+
+
 async def upsert_users(work: UnitOfWork, users: Sequence[Record], now: datetime) -> None:
     """Store users; of several with one id the last counts."""
     await work.execute(QUERIES.upsert_users, _records(users, now))
@@ -58,6 +84,24 @@ async def insert_interactions(work: UnitOfWork, interactions: Sequence[Interacti
         "kinds": literals.texts(entry.kind for entry in interactions),
     }
     await work.execute(QUERIES.insert_interactions, params)
+
+
+async def put_relations(work: UnitOfWork, relations: Collection[Relation], now: datetime) -> None:
+    """Store relations, each key once."""
+    params = _relation_keys(relations) | {
+        "strengths": literals.numbers(entry.strength for entry in relations),
+        "now": now,
+    }
+    await work.execute(QUERIES.upsert_relations, params)
+
+
+async def remove_relations(
+    work: UnitOfWork, relations: Collection[Relation], now: datetime
+) -> None:
+    """Remove relations; what isn't stored is no error."""
+    removed = (await work.execute(QUERIES.delete_relations, _relation_keys(relations))).rowcount
+    if removed:
+        await work.execute(QUERIES.insert_erasure, {"now": now})
 
 
 async def share_users(work: UnitOfWork, user_ids: Collection[str]) -> set[str]:
@@ -98,6 +142,15 @@ async def _items(work: UnitOfWork, query: TextClause, item_ids: Collection[str])
         return set()
     rows = await work.rows(query, {"item_ids": literals.texts(set(item_ids))})
     return {row.item_id for row in rows}
+
+
+def _relation_keys(relations: Collection[Relation]) -> dict[str, object]:
+    keys = [relation.key for relation in relations]
+    return {
+        "user_ids": literals.texts(user for user, _, _ in keys),
+        "kinds": literals.numbers(int(kind) for _, kind, _ in keys),
+        "target_ids": literals.texts(target for _, _, target in keys),
+    }
 
 
 def _records(records: Sequence[Record], now: datetime) -> dict[str, object]:

@@ -1,70 +1,44 @@
 """Daily generation: sources → without what a user had lately → events in the pool."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import date, timedelta
 
 import numpy as np
 
 from services.candidate import event_store, generation_store
+from services.candidate.drafting import Drafting, Handled
 from services.candidate.event_types import EventTypes
-from services.candidate.events import Draft, Route, event_id_of
+from services.candidate.events import Route
 from services.candidate.generation_store import Run
 from services.candidate.index import IndexState, UserIndex
-from services.candidate.messages import digest_of
-from services.candidate.publisher import Published, Publisher
-from services.candidate.sources import SOURCES, Proposals, Source, SourceInputs, make_sources
+from services.candidate.orders import Order, check_sources, rows_of
+from services.candidate.progress import Progress
+from services.candidate.publisher import Publisher
+from services.candidate.sources import (
+    SOURCES,
+    Proposals,
+    Source,
+    SourceCount,
+    SourceInputs,
+    make_sources,
+)
 from services.candidate.sources import propose as propose_items
-from services.candidate.sources.arrays import Matrix, Rows, sparse
+from services.candidate.sources.arrays import Mask, Matrix, Rows, sparse
+from services.candidate.sources.availability import Availability, AvailabilityOptions, Yields
+from services.candidate.sources.segments import activities
 from services.runtime import metrics
 from services.runtime.clock import Clock
-from services.runtime.database import Database
-from services.runtime.errors import FailedPrecondition, FieldError, InvalidArgument, NotFound
+from services.runtime.database import Database, UnitOfWork
+from services.runtime.errors import FailedPrecondition
 from services.runtime.hashing import unit_hash
 from services.runtime.logs import Logger
 
-SHARD_SALT = "candidate-shard"
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to generate."""
-
-    day: date
-    user_ids: Sequence[str] = ()
-    """Empty: all."""
-    sources: Sequence[str] = ()
-    """Empty: all registered."""
-    per_source: int = 10
-    shard: int = 0
-    shard_count: int = 1
-
-
-@dataclass(slots=True)
-class Made:
-    """What one source has made."""
-
-    proposed: int = 0
-    accepted: int = 0
-    failed_users: int = 0
-    """Users for whom it failed: a later run asks it again."""
-
-    @property
-    def dropped(self) -> int:
-        """Proposed, but no new event: another source's, known already, or over the pool's size."""
-        return self.proposed - self.accepted
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a run is."""
-
-    total: int
-    users: int = 0
-    made: dict[str, Made] = field(default_factory=dict)
-    done: bool = False
+EXPLORATION_SALT = "candidate-exploration"
+HALF_LIVES_KEPT = 8
+AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +49,47 @@ class GenerationOptions:
     chunk: int
     repeat_horizon: timedelta
     fresh_window: timedelta
+    friend_window: timedelta
+    availability: AvailabilityOptions
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Plan:
+    """What one run works with; nothing in it changes."""
+
+    order: Order
+    run_id: int
+    state: IndexState
+    names: Sequence[str]
+    sources: Sequence[Source]
+    rows: Rows
+    """Of the users."""
+    groups: Rows
+    """Each user's Activity, over the whole catalogue."""
+    availability: Availability
+    drafting: Drafting
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Chunk:
+    """Some users on their way through a run."""
+
+    rows: Rows
+    ids: Sequence[str]
+    missing: Mask
+    """Users × sources that weren't asked on this day before."""
+    allowed: Mask
+    """Users × sources that may be asked: not skipped."""
+    proposals: Proposals
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Stored:
+    """What became of a chunk."""
+
+    users: int
+    counts: Mapping[str, SourceCount]
+    yields: Yields
 
 
 class Generator:
@@ -115,80 +130,143 @@ class Generator:
         Raises InvalidArgument for an unknown source, NotFound when none of the named users is
         known, FailedPrecondition when the generated events' type is not registered or not ranked.
         """
-        _check_sources(order.sources)
+        check_sources(order.sources)
         await self._check_type()
-        state = await self._index.fitted()
-        now = self._clock.now()
-        names = [name for name in SOURCES if not order.sources or name in order.sources]
-        inputs = SourceInputs(state.catalogue, state.prediction, now, self._options.fresh_window)
-        rows = _rows(state, order)
-        progress = Progress(len(rows), made={name: Made() for name in names})
+        plan = await self._plan(order)
+        progress = Progress(len(plan.rows), plan.names, plan.availability)
+        async with aclosing(self._stored(plan, progress)) as chunks:
+            async for stored in chunks:
+                progress.count(stored.users, stored.counts, stored.yields)
+                if progress.users < progress.total:
+                    yield progress
+        events = sum(made.accepted for made in progress.made.values())
         async with self._database.unit_of_work() as work:
-            run = Run(order.day, order.shard, order.shard_count, names)
-            run_id = await generation_store.begin_run(work, run, now)
-            await work.commit()
-        for start in range(0, len(rows), self._options.chunk):
-            chunk = rows[start : start + self._options.chunk]
-            await self._generate_chunk(order, inputs, state, chunk, names, progress)
-            progress.users += len(chunk)
-            if progress.users < progress.total:
-                yield progress
-        async with self._database.unit_of_work() as work:
-            events = sum(made.accepted for made in progress.made.values())
-            await generation_store.finish_run(work, run_id, progress.users, events, now)
+            now = self._clock.now()
+            await generation_store.finish_run(work, plan.run_id, progress.users, events, now)
             await work.commit()
         progress.done = True
         yield progress
 
-    async def _generate_chunk(
-        self,
-        order: Order,
-        inputs: SourceInputs,
-        state: IndexState,
-        chunk: Rows,
-        names: Sequence[str],
-        progress: Progress,
-    ) -> None:
-        ids = [state.catalogue.user_ids[row] for row in chunk]
-        async with self._database.read() as work:
-            asked = await generation_store.asked_sources(work, order.day, ids)
-        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for row, name in zip(chunk.tolist(), ids, strict=True):
-            missing = tuple(n for n in names if n not in asked.get(name, frozenset()))
-            if missing:
-                groups[missing].append(row)
-        for missing, users in groups.items():
-            sources = make_sources(inputs, missing)
-            await self._generate_group(order, state, sources, np.array(users), progress)
+    async def _plan(self, order: Order) -> Plan:
+        state = await self._index.fitted()
+        now, options = self._clock.now(), self._options
+        names = [name for name in SOURCES if not order.sources or name in order.sources]
+        rows = rows_of(state.catalogue, order)
+        kept = int(options.availability.half_life_days * HALF_LIVES_KEPT)
+        since = date.fromordinal(max(1, order.day.toordinal() - kept))
+        async with self._database.unit_of_work() as work:
+            past = await generation_store.past_yields(work, order.day, since, names)
+            run = Run(order.day, order.shard, order.shard_count, names)
+            run_id = await generation_store.begin_run(work, run, now)
+            await work.commit()
+        inputs = SourceInputs(
+            state.catalogue,
+            state.prediction,
+            now,
+            options.fresh_window,
+            options.friend_window,
+            state.relations,
+        )
+        sources, groups = await asyncio.to_thread(
+            lambda: (make_sources(inputs, names), activities(state.catalogue, now))
+        )
+        return Plan(
+            order=order,
+            run_id=run_id,
+            state=state,
+            names=names,
+            sources=sources,
+            rows=rows,
+            groups=groups,
+            availability=Availability.learn(past, len(names), options.availability),
+            drafting=Drafting(state, sources, order.day, options.event_type),
+        )
 
-    async def _generate_group(
-        self,
-        order: Order,
-        state: IndexState,
-        sources: Sequence[Source],
-        rows: Rows,
-        progress: Progress,
-    ) -> None:
-        catalogue, now = state.catalogue, self._clock.now()
-        ids = [catalogue.user_ids[row] for row in rows]
-        blocked = await self._recent(state, ids, now)
-        proposals = await asyncio.to_thread(propose_items, sources, rows, order.per_source, blocked)
-        for name, error in proposals.failed.items():
-            progress.made[name].failed_users += len(rows)
+    async def _stored(self, plan: Plan, progress: Progress) -> AsyncGenerator[Stored]:
+        """Chunks in their order, AT_ONCE of them under way: while one waits for the database, the
+        sources are asked for another. They share no user, so none waits for another's locks."""
+        ahead: list[asyncio.Task[Stored]] = []
+        try:
+            for start in range(0, len(plan.rows), self._options.chunk):
+                rows = plan.rows[start : start + self._options.chunk]
+                ahead.append(asyncio.create_task(self._generate(plan, rows, progress)))
+                if len(ahead) == AT_ONCE:
+                    yield await ahead.pop(0)
+            while ahead:
+                yield await ahead.pop(0)
+        finally:
+            for task in ahead:
+                task.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)
+
+    async def _generate(self, plan: Plan, rows: Rows, progress: Progress) -> Stored:
+        chunk = await self._propose(plan, rows, progress)
+        self._note_failures(plan, chunk, progress)
+        return await self._store(plan, chunk, progress)
+
+    async def _propose(self, plan: Plan, rows: Rows, progress: Progress) -> Chunk:
+        ids = [plan.state.catalogue.user_ids[row] for row in rows]
+        with progress.timed("read"):
+            async with self._database.read() as work:
+                missing = await _missing(work, plan, ids)
+            blocked = await self._recent(plan.state, ids)
+        allowed = self._allowed(plan, rows, ids)
+        with progress.timed("propose"):
+            proposals = await asyncio.to_thread(
+                propose_items,
+                plan.sources,
+                rows,
+                plan.order.per_source,
+                blocked,
+                missing & allowed,
+            )
+        return Chunk(rows, ids, missing, allowed, proposals)
+
+    def _allowed(self, plan: Plan, rows: Rows, ids: Sequence[str]) -> Mask:
+        allowed: Mask = ~plan.availability.skipped[plan.groups[rows]]
+        if plan.order.ask_all or allowed.all():
+            return np.ones_like(allowed)
+        day, share = plan.order.day.isoformat(), self._options.availability.exploration_share
+        allowed |= np.array([[unit_hash(EXPLORATION_SALT, day, name) < share] for name in ids])
+        return allowed
+
+    async def _store(self, plan: Plan, chunk: Chunk, progress: Progress) -> Stored:
+        """Publish, mark and count a chunk, in one transaction."""
+        now = self._clock.now()
+        async with self._database.unit_of_work() as work:
+            with progress.timed("read"):
+                known = await event_store.lock_users(work, chunk.ids)
+                missing = chunk.missing & await _missing(work, plan, chunk.ids)
+                missing &= np.array([[name in known] for name in chunk.ids])
+            handled = Handled.of(plan.names, missing, chunk.allowed, chunk.proposals)
+            with progress.timed("publish"):
+                drafts, origins = plan.drafting.drafts(chunk.rows, chunk.proposals, handled)
+                published = await self._publisher.publish_in(work, drafts, now)
+            with progress.timed("mark"):
+                await generation_store.mark_asked(work, plan.order.day, handled.marks(chunk.ids))
+                new = [
+                    origins[place]
+                    for key, place in published.added.items()
+                    if key not in published.evicted
+                ]
+                groups = plan.groups[chunk.rows]
+                yields = handled.yields(groups, new, chunk.proposals.counts)
+                await generation_store.add_yields(work, plan.run_id, plan.names, yields)
+            with progress.timed("commit"):
+                await work.commit()
+        return Stored(len(chunk.rows), chunk.proposals.counts, yields)
+
+    def _note_failures(self, plan: Plan, chunk: Chunk, progress: Progress) -> None:
+        asked = chunk.missing & chunk.allowed
+        for name, error in chunk.proposals.failed.items():
+            users = int(asked[:, plan.names.index(name)].sum())
+            progress.made[name].failed_users += users
             self._failures.labels(name).inc()
             self._log.error("a source failed and is left out", source=name, exc_info=error)
-        async with self._database.unit_of_work() as work:
-            known = await event_store.lock_users(work, ids)
-            asked = await generation_store.asked_sources(work, order.day, ids)
-            drafts, origins = self._drafts(order, state, proposals, known, asked)
-            published = await self._publisher.publish_in(work, drafts, now)
-            await generation_store.mark_asked(work, order.day, known, proposals.names)
-            await work.commit()
-        _count(progress.made, proposals, published, origins)
 
-    async def _recent(self, state: IndexState, ids: Sequence[str], now: datetime) -> Matrix:
+    async def _recent(self, state: IndexState, ids: Sequence[str]) -> Matrix:
         """Items that the users had events about within the horizon: users × items."""
-        params = {"user_ids": ids, "since": now - self._options.repeat_horizon}
+        params = {"user_ids": ids, "since": self._clock.now() - self._options.repeat_horizon}
         async with self._database.read() as work:
             found = await work.rows(event_store.QUERIES.recent_items, params)
         places = {name: place for place, name in enumerate(ids)}
@@ -197,39 +275,6 @@ class Generator:
         table = np.array(pairs, np.int64).reshape(-1, 2)
         values = np.ones(len(table), np.float32)
         return sparse(values, table[:, 0], table[:, 1], (len(ids), len(items)))
-
-    def _drafts(
-        self,
-        order: Order,
-        state: IndexState,
-        proposals: Proposals,
-        known: Collection[str],
-        asked: Mapping[str, frozenset[str]],
-    ) -> tuple[list[Draft], list[str]]:
-        """Drafts and the source of each; not for users who are gone, nor for sources that a run
-        beside this one has asked meanwhile."""
-        catalogue = state.catalogue
-        drafts, origins = [], []
-        columns = (proposals.users, proposals.items, proposals.scores, proposals.sources)
-        for user, item, score, origin in zip(*(c.tolist() for c in columns), strict=True):
-            user_id, source = catalogue.user_ids[user], proposals.names[origin]
-            if user_id not in known or source in asked.get(user_id, frozenset()):
-                continue
-            item_id = catalogue.item_ids[item]
-            event_id = event_id_of(f"daily:{order.day.isoformat()}", item_id)
-            content = f"{event_id}\0{self._options.event_type}"
-            draft = Draft(
-                user_id=user_id,
-                event_id=event_id,
-                event_type=self._options.event_type,
-                digest=digest_of(content.encode()),
-                item_ids=(item_id,),
-                source=source,
-                source_score=min(max(score, 0.0), 1.0),
-            )
-            drafts.append(draft)
-            origins.append(source)
-        return drafts, origins
 
     async def _check_type(self) -> None:
         name = self._options.event_type
@@ -243,41 +288,10 @@ class Generator:
             )
 
 
-def shard_of(user_id: str, shard_count: int) -> int:
-    """The shard of a user, the same on every machine."""
-    return int(unit_hash(SHARD_SALT, user_id) * shard_count)
-
-
-def _rows(state: IndexState, order: Order) -> Rows:
-    catalogue = state.catalogue
-    if order.user_ids:
-        known = catalogue.user_rows
-        rows = sorted({known[name] for name in order.user_ids if name in known})
-        if not rows:
-            raise NotFound("none of the users is known", reason="UNKNOWN_USER")
-    else:
-        rows = list(range(len(catalogue.user_ids)))
-    if order.shard_count > 1:
-        ids, count = catalogue.user_ids, order.shard_count
-        rows = [row for row in rows if shard_of(ids[row], count) == order.shard]
-    return np.array(rows, np.int64)
-
-
-def _check_sources(names: Sequence[str]) -> None:
-    unknown = [
-        FieldError(f"sources[{place}]", f"{name!r} is no source; known: {', '.join(SOURCES)}")
-        for place, name in enumerate(names)
-        if name not in SOURCES
-    ]
-    if unknown:
-        raise InvalidArgument(unknown[0].description, reason="UNKNOWN_SOURCE", fields=unknown)
-
-
-def _count(
-    made: Mapping[str, Made], proposals: Proposals, published: Published, origins: Sequence[str]
-) -> None:
-    for name, count in proposals.counts.items():
-        made[name].proposed += count.proposed
-    for key, place in published.added.items():
-        if key not in published.evicted:
-            made[origins[place]].accepted += 1
+async def _missing(work: UnitOfWork, plan: Plan, ids: Sequence[str]) -> Mask:
+    """Users × sources that weren't asked on the day yet."""
+    asked = await generation_store.asked_sources(work, plan.order.day, ids)
+    if not asked:
+        return np.ones((len(ids), len(plan.names)), np.bool_)
+    none: frozenset[str] = frozenset()
+    return np.array([[n not in asked.get(name, none) for n in plan.names] for name in ids])

@@ -48,6 +48,16 @@ class CandidateSettings(ServiceSettings):
     """How often a following WatchItems stream looks for changes, on the wall clock."""
     fresh_window: timedelta = Field(default=14 * DAY, gt=timedelta(0))
     """How long after its creation an item is fresh."""
+    friend_window: timedelta = Field(default=7 * DAY, gt=timedelta(0))
+    """For how long a friend's interaction with an item makes it a candidate."""
+    least_availability: float = Field(default=0.02, ge=0, lt=1)
+    """GenerateDaily skips a source for users as active as those of whom it is expected, at an
+    optimistic estimate, to have something for less than this share; 0: never."""
+    exploration_share: float = Field(default=0.03, ge=0, le=1)
+    """Share of users for whom no source is skipped, others each day; by them it is noticed when a
+    source has more again, and estimated what skipping loses."""
+    availability_half_life: timedelta = Field(default=2 * DAY, ge=DAY)
+    """After what time a run's counts have half their weight in what is expected of a source."""
     generate_chunk: int = Field(default=250, ge=1, le=10_000)
     """Users that GenerateDaily handles, and commits, at a time."""
     refit_interval: timedelta = Field(default=DAY, gt=timedelta(0))

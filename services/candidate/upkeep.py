@@ -26,12 +26,13 @@ class Upkeep:
 
     async def run(self, now: datetime) -> None:
         """Delete events that ended, and answers given, before the retention; old arrivals; old
-        withdrawals; marks of daily runs a week after their day."""
+        withdrawals; marks of daily runs a week after their day; the runs after the retention."""
         await self._delete(EVENTS.delete_ended_events, now - self._retention)
         await self._delete(EVENTS.delete_old_withdrawals, now - KEEP_WITHDRAWALS)
         await self._delete(EVENTS.delete_old_requests, now - self._retention)
         await self._delete(EVENTS.delete_old_arrivals, now - self._arrivals)
         await self._delete(WORK.delete_old_generated, now - KEEP_MARKS)
+        await self._delete(WORK.delete_old_runs, now - self._retention)
         async with self._database.unit_of_work() as work:
             await work.execute(EVENTS.delete_old_erasures, {"before": now - self._retention})
             await work.commit()

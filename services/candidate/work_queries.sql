@@ -58,16 +58,52 @@ VALUES (:day, :shard, :shard_count, CAST(:sources AS text[]), :now) RETURNING ru
 UPDATE generation_runs SET end_time = :now, user_count = :users, event_count = :events
 WHERE run_id = :run_id
 
+-- name: past_yields
+-- What the runs of the days before one yielded, by day, source and group of users.
+SELECT runs.day, yields.source, yields.segment,
+    CAST(sum(yields.asked) AS float8) AS asked,
+    CAST(sum(yields.productive) AS float8) AS productive,
+    CAST(sum(yields.accepted) AS float8) AS accepted,
+    CAST(sum(yields.accepted_squares) AS float8) AS accepted_squares,
+    CAST(sum(yields.skipped) AS float8) AS skipped,
+    sum(yields.seconds) AS seconds
+FROM generation_yields AS yields JOIN generation_runs AS runs USING (run_id)
+WHERE runs.day < :day AND runs.day >= :since
+GROUP BY runs.day, yields.source, yields.segment
+
+-- name: add_yields
+-- Count what one chunk of a run yielded.
+INSERT INTO generation_yields (run_id, source, segment, asked, productive, accepted,
+    accepted_squares, skipped, seconds)
+SELECT :run_id, new.* FROM unnest(CAST(:sources AS text[]), CAST(:segments AS smallint[]),
+    CAST(:asked AS bigint[]), CAST(:productive AS bigint[]), CAST(:accepted AS bigint[]),
+    CAST(:accepted_squares AS bigint[]), CAST(:skipped AS bigint[]), CAST(:seconds AS float8[]))
+    AS new
+ON CONFLICT (run_id, source, segment) DO UPDATE SET
+    asked = generation_yields.asked + excluded.asked,
+    productive = generation_yields.productive + excluded.productive,
+    accepted = generation_yields.accepted + excluded.accepted,
+    accepted_squares = generation_yields.accepted_squares + excluded.accepted_squares,
+    skipped = generation_yields.skipped + excluded.skipped,
+    seconds = generation_yields.seconds + excluded.seconds
+
+-- name: delete_old_runs
+-- Bounded deletion of runs of past days, with what they yielded.
+DELETE FROM generation_runs USING (
+    SELECT run_id FROM generation_runs WHERE day < :before ORDER BY day LIMIT :count
+) AS old
+WHERE generation_runs.run_id = old.run_id
+
 -- name: generated_sources
 -- Which sources were asked for these users on a day.
 SELECT user_id, sources FROM generated
 WHERE day = :day AND user_id = ANY(CAST(:user_ids AS text[]))
 
 -- name: mark_generated
--- Record that sources were asked for these users on a day.
+-- Record which sources were asked for these users on a day.
 INSERT INTO generated (day, user_id, sources)
-SELECT CAST(:day AS date), user_id, CAST(:sources AS text[])
-FROM unnest(CAST(:user_ids AS text[])) AS new(user_id)
+SELECT CAST(:day AS date), user_id, CAST(sources AS text[])
+FROM unnest(CAST(:user_ids AS text[]), CAST(:sources AS text[])) AS new(user_id, sources)
 ON CONFLICT (day, user_id) DO UPDATE SET sources = ARRAY(
     SELECT DISTINCT unnest(generated.sources || excluded.sources)
 )

@@ -131,7 +131,7 @@ def _decisions(part: Any) -> Iterator[RenderableType]:
 
 
 def _events(part: Any) -> Iterator[RenderableType]:
-    columns = ("Event", "Type", "Source", "Items", "Accepted", "End", "Why")
+    columns = ("Event", "Type", "Source", "Because", "Items", "Accepted", "End", "Why")
     table = _table("Events (candidate)", *columns)
     for pooled in part.events:
         event = pooled.event
@@ -139,6 +139,7 @@ def _events(part: Any) -> Iterator[RenderableType]:
             event.event_id,
             event.event_type,
             f"{event.source} ({event.source_score:.3f})",
+            " ".join([event.payload.get("reason", ""), *event.actor_ids[:MOST_VALUES]]),
             ", ".join(event.item_ids[:MOST_VALUES]),
             _time(pooled.accept_time),
             f"{_end(pooled.end)} {_time(pooled.end_time)}",

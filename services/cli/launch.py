@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2
 from sqlalchemy import make_url
 
 from services.runtime import tls
+from services.runtime.channels import channel_options
 from services.runtime.migrations import drop_database, migrate
 from services.runtime.postgres import EmbeddedPostgres
 from services.runtime.server import require_free
@@ -176,10 +177,10 @@ def _serving(address: str, settings: RuntimeSettings) -> bool:
 
 def open_channel(address: str, settings: RuntimeSettings) -> grpc.Channel:
     """A blocking channel for the command line, with TLS where it is set."""
-    credentials = tls.channel_credentials(settings)
+    credentials, options = tls.channel_credentials(settings), channel_options(settings)
     if credentials is None:
-        return grpc.insecure_channel(address)
-    return grpc.secure_channel(address, credentials)
+        return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, credentials, options)
 
 
 def _stop(runner: subprocess.Popen[bytes]) -> None:

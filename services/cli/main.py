@@ -5,6 +5,7 @@ import click
 from services.cli.candidates import candidate
 from services.cli.configuration import config
 from services.cli.explaining import explain
+from services.cli.generating import generate
 from services.cli.replaying import replay, run_command
 from services.cli.serving import migrate, up
 
@@ -15,5 +16,6 @@ def main() -> None:
     words, or not at all."""
 
 
+candidate.add_command(generate)
 for command in (up, run_command, replay, migrate, config, explain, candidate):
     main.add_command(command)

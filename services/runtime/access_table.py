@@ -31,6 +31,7 @@ METHODS: Mapping[str, frozenset[Role]] = _table(
             "UpsertUsers": (Role.PRODUCER, Role.APP),
             "UpsertItems": (Role.PRODUCER,),
             "RecordInteractions": (Role.PRODUCER, Role.APP),
+            "RecordRelations": (Role.PRODUCER, Role.APP),
             "RecommendUsersToItem": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR),
             "RecommendUsersToUser": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR),
             "RecommendItemsToUser": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR, Role.APP),

@@ -72,6 +72,7 @@ BY_MESSAGE: dict[str, dict[str, Any]] = {
     "RankUser": {"hour_profile": [1 / 168] * 168},
     "RankRequest": {"user_row": [0]},
     "ExportTrainingDataRequest": {"start_time": NOON - timedelta(days=1), "end_time": NOON},
+    "Relation": {"target_id": "team", "strength": 0.5, "removed": False},
     "StopSwitch": {"all": None, "campaign_id": FRESH},
     "Experiment": {"name": "fuzz", "share": 0.01},
     "Preferences": {"muted_channels": {"CHANNEL_EMAIL": True}},

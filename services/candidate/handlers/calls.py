@@ -4,6 +4,7 @@ from heliograph.candidate.v1alpha1 import candidate_pb2_grpc
 
 from services.candidate.handlers.campaigns import CampaignCalls
 from services.candidate.handlers.catalogue import CatalogueCalls
+from services.candidate.handlers.generating import GeneratingCalls
 from services.candidate.handlers.pool import PoolCalls
 from services.candidate.handlers.publishing import PublishingCalls
 from services.candidate.handlers.recommending import RecommendingCalls
@@ -14,6 +15,7 @@ class CandidateHandler(
     CatalogueCalls,
     RecommendingCalls,
     CampaignCalls,
+    GeneratingCalls,
     PoolCalls,
     candidate_pb2_grpc.CandidateServiceServicer,
 ):

@@ -1,22 +1,16 @@
-"""Campaigns and daily generation."""
-
-from collections.abc import AsyncIterator
-from datetime import date
+"""Campaigns."""
 
 from heliograph.candidate.v1alpha1 import campaigns_pb2
 
 from services.candidate.campaigns import Launch
-from services.candidate.generation import Order, Progress
 from services.candidate.handlers.parts import Calls, Context
 from services.candidate.handlers.recommending import read_choice
 from services.candidate.messages import Refused, digest_of, read_time
 from services.runtime.errors import FieldError, InvalidArgument
 
-DEFAULT_PER_SOURCE = 10
-
 
 class CampaignCalls(Calls):
-    """LaunchCampaign, GetCampaign, CancelCampaign, GenerateDaily."""
+    """LaunchCampaign, GetCampaign, CancelCampaign."""
 
     async def LaunchCampaign(
         self, request: campaigns_pb2.LaunchCampaignRequest, context: Context
@@ -61,47 +55,7 @@ class CampaignCalls(Calls):
         campaign, count = await self.parts.campaigns.cancel(request.campaign_id, now)
         return campaigns_pb2.CancelCampaignResponse(campaign=campaign, cancelled_count=count)
 
-    async def GenerateDaily(
-        self, request: campaigns_pb2.GenerateDailyRequest, context: Context
-    ) -> AsyncIterator[campaigns_pb2.GenerateDailyResponse]:
-        order = Order(
-            day=_day(request.day) if request.day else self.parts.clock.now().date(),
-            user_ids=request.user_ids,
-            sources=request.sources,
-            per_source=request.candidates_per_source or DEFAULT_PER_SOURCE,
-            shard=request.shard,
-            shard_count=request.shard_count or 1,
-        )
-        async for progress in self.parts.generator.run(order):
-            yield _progress(progress)
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        field = FieldError("day", "is not a day of the calendar, as YYYY-MM-DD")
-        raise InvalidArgument(f"day {field.description}", fields=[field]) from None
-
 
 def _wrong_expiry(message: str) -> InvalidArgument:
     fields = [FieldError("campaign.expire_time", message)]
     return InvalidArgument(message, reason="EXPIRED", fields=fields)
-
-
-def _progress(progress: Progress) -> campaigns_pb2.GenerateDailyResponse:
-    return campaigns_pb2.GenerateDailyResponse(
-        user_count=progress.users,
-        total_user_count=progress.total,
-        sources=[
-            campaigns_pb2.SourceProgress(
-                source=name,
-                proposed_count=made.proposed,
-                accepted_count=made.accepted,
-                dropped_count=made.dropped,
-                failed_user_count=made.failed_users,
-            )
-            for name, made in progress.made.items()
-        ],
-        done=progress.done,
-    )

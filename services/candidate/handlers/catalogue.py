@@ -1,4 +1,4 @@
-"""Users, items and interactions; their changes; forgetting a user."""
+"""Users, items, interactions and relations; their changes; forgetting a user."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from heliograph.candidate.v1alpha1 import catalogue_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
-from services.candidate.catalogue_store import Interaction, Record
+from services.candidate.catalogue_store import Interaction, Record, Relation, RelationKind
 from services.candidate.cursors import read_cursor
 from services.candidate.events import Refusal
 from services.candidate.handlers.batches import Tally, judge
@@ -18,7 +18,7 @@ LEAST_WEIGHT = 1e-6
 
 
 class CatalogueCalls(Calls):
-    """UpsertUsers, UpsertItems, RecordInteractions, WatchItems, EraseUser."""
+    """UpsertUsers, UpsertItems, RecordInteractions, RecordRelations, WatchItems, EraseUser."""
 
     async def UpsertUsers(
         self, request_iterator: AsyncIterator[catalogue_pb2.UpsertUsersRequest], context: Context
@@ -60,6 +60,23 @@ class CatalogueCalls(Calls):
             batch.refuse(await self.parts.catalogue.put_interactions(batch.values, now))
             tally.add(batch.accepted, batch.rejections)
         return catalogue_pb2.RecordInteractionsResponse(
+            accepted_count=tally.accepted,
+            rejected_count=tally.rejected,
+            rejections=tally.rejections,
+        )
+
+    async def RecordRelations(
+        self,
+        request_iterator: AsyncIterator[catalogue_pb2.RecordRelationsRequest],
+        context: Context,
+    ) -> catalogue_pb2.RecordRelationsResponse:
+        tally = Tally()
+        async for request in request_iterator:
+            batch = judge(request.relations, _relation, tally.offset)
+            now = self.parts.clock.now()
+            batch.refuse(await self.parts.catalogue.put_relations(batch.values, now))
+            tally.add(batch.accepted, batch.rejections)
+        return catalogue_pb2.RecordRelationsResponse(
             accepted_count=tally.accepted,
             rejected_count=tally.rejected,
             rejections=tally.rejections,
@@ -114,4 +131,20 @@ def _interaction(interaction: event_pb2.Interaction) -> Interaction:
         interact_time=read_time(interaction.interact_time, "interact_time"),
         weight=interaction.weight or 1.0,
         kind=require_plain(interaction.kind or "view", "kind"),
+    )
+
+
+def _relation(relation: catalogue_pb2.Relation) -> Relation:
+    if relation.user_id == relation.target_id:
+        message = "target_id is the user, who has no relation with itself"
+        raise Refused(Refusal("INVALID_FIELD", message, "target_id"))
+    if 0 < relation.strength < LEAST_WEIGHT:
+        message = f"strength is closer to 0 than {LEAST_WEIGHT:g}"
+        raise Refused(Refusal("INVALID_FIELD", message, "strength"))
+    return Relation(
+        user_id=relation.user_id,
+        kind=RelationKind(relation.kind),
+        target_id=relation.target_id,
+        strength=relation.strength or 1.0,
+        removed=relation.removed,
     )

@@ -11,7 +11,7 @@ from services.candidate.index.fitting import fit_model
 from services.candidate.index.prediction import Prediction, Unfitted
 from services.candidate.index.tables import Tables
 from services.candidate.models import Side
-from services.candidate.sources import Catalogue
+from services.candidate.sources import Catalogue, Relations
 from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.database import Database
@@ -48,6 +48,7 @@ class IndexState:
 
     tables: Tables
     catalogue: Catalogue
+    relations: Relations
     prediction: Prediction | Unfitted
     fit: Fit | None
     """None as long as nothing is liked."""
@@ -161,6 +162,7 @@ class UserIndex:
                 else:
                     prediction = Prediction.of(state.prediction.model, tables, catalogue)
             fitted = None if state is None else state.fit
-            return IndexState(tables, catalogue, prediction, fitted, snapshot, self._clock.now())
+            relations, now = tables.relations(catalogue), self._clock.now()
+            return IndexState(tables, catalogue, relations, prediction, fitted, snapshot, now)
 
         return await asyncio.to_thread(build)

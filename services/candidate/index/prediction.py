@@ -84,49 +84,56 @@ class Prediction:
         """See `Vectors.tastes`."""
         return self.vectors["users"].tastes
 
-    def relevance(self, side: Side, rows: Rows) -> Floats:
-        """Probability that a query and a candidate interact within the horizon: queries ×
-        candidates."""
-        return self.calibrated(side, rows, self.scores(side, self.profiles(side, rows)))
+    def relevance(self, side: Side, rows: Rows, some: Rows | None = None) -> Floats:
+        """See `Predictor`."""
+        return self.calibrated(side, rows, self.scores(side, rows, some))
 
-    def pairs(self, users: Rows, items: Rows) -> Floats:
-        """Relevance of pairs of a user and an item."""
-        asked, places = np.unique(users, return_inverse=True)
-        scores = np.empty(len(users), np.float32)
-        index = self.model.index("items")
-        order = np.argsort(places, kind="stable")
-        ends = np.searchsorted(places[order], np.arange(BLOCK, len(asked) + BLOCK, BLOCK))
-        for block, part in enumerate(np.split(order, ends[:-1])):
-            start = block * BLOCK
-            profiles = self.profiles("items", asked[start : start + BLOCK])
-            if index is None:
-                scores[part] = self.scores("items", profiles)[places[part] - start, items[part]]
-                continue
-            found, queries = self.vectors["items"], index.queries(profiles)[places[part] - start]
-            taste = np.einsum("nd,nd->n", queries, found.vectors[items[part]])
-            scores[part] = taste + found.bias[items[part]]
-        return self.calibrated("items", users, scores[:, None])[:, 0]
+    def scores(self, side: Side, rows: Rows, some: Rows | None = None) -> Floats:
+        """See `Predictor`."""
+        return self.scores_of(side, self.profiles(side, rows), some)
 
-    def popularity(self, side: Side, rows: Rows) -> Floats:
-        """Relevance if nothing were known of the queries' taste: queries × candidates."""
-        blank = np.zeros((1, len(self.model.ids(side))), np.float32)
-        scores = self.scores(side, csr_array(blank))
-        return self.calibrated(side, rows, np.repeat(scores, len(rows), axis=0))
+    def popularity(self, side: Side) -> Floats:
+        """See `Predictor`."""
+        blank = csr_array(np.zeros((1, len(self.model.ids(side))), np.float32))
+        scores: Floats = self.scores_of(side, blank)[0]
+        return scores
 
     def calibrated(self, side: Side, rows: Rows, scores: Floats) -> Floats:
-        """Relevance of scores (queries × any). NONE: a query that the index doesn't know."""
+        """See `Predictor`. NONE: a query that the index doesn't know."""
         known = self.known[_QUERIES[side]]
         return self.model.relevance(side, np.where(rows == NONE, NONE, known[rows]), scores)
 
-    def scores(self, side: Side, profiles: Matrix) -> Floats:
-        """Profiles × candidates, all finite."""
+    def pairs(self, users: Rows, items: Rows) -> Floats:
+        """See `Predictor`."""
+        asked, places = np.unique(users, return_inverse=True)
+        scores = np.empty(len(users), np.float32)
+        order = np.argsort(places, kind="stable")
+        ends = np.searchsorted(places[order], np.arange(BLOCK, len(asked) + BLOCK, BLOCK))
+        for block, part in enumerate(np.split(order, ends[:-1])):
+            profiles = self.profiles("items", asked[block * BLOCK : (block + 1) * BLOCK])
+            scores[part] = self._paired(profiles, places[part] - block * BLOCK, items[part])
+        return self.calibrated("items", users, scores[:, None])[:, 0]
+
+    def _paired(self, profiles: Matrix, places: Rows, items: Rows) -> Floats:
+        index = self.model.index("items")
+        if index is None:
+            scores: Floats = self.scores_of("items", profiles)[places, items]
+            return scores
+        found, queries = self.vectors["items"], index.queries(profiles)
+        taste: Floats = np.einsum("nd,nd->n", queries[places], found.vectors[items])
+        return taste + found.bias[items]
+
+    def scores_of(self, side: Side, profiles: Matrix, some: Rows | None = None) -> Floats:
+        """Profiles × candidates, or some of the candidates; all finite."""
         index = self.model.index(side)
+        chosen = slice(None) if some is None else some
         if index is not None:
             found = self.vectors[side]
-            return np.asarray(index.queries(profiles) @ found.vectors.T + found.bias, np.float32)
+            vectors, bias = found.vectors[chosen], found.bias[chosen]
+            return np.asarray(index.queries(profiles) @ vectors.T + bias, np.float32)
         scores = self.model.directions[side].ranker.scores(profiles)
         least = np.where(np.isfinite(scores), scores, np.inf).min(axis=1, keepdims=True)
-        rows = self.known[side]
+        rows = self.known[side][chosen]
         placed = np.where(rows == NONE, -np.inf, scores[:, rows])
         return np.where(np.isfinite(placed), placed, least).astype(np.float32)
 
@@ -218,11 +225,19 @@ class Unfitted:
         self._sizes = {"users": len(catalogue.user_ids), "items": len(catalogue.item_ids)}
         self.user_tastes = np.zeros((len(catalogue.user_ids), 0), np.float32)
 
-    def relevance(self, side: Side, rows: Rows) -> Floats:
-        """0: queries × candidates."""
-        return np.zeros((len(rows), self._sizes[side]), np.float32)
+    def scores(self, side: Side, rows: Rows, some: Rows | None = None) -> Floats:
+        """0."""
+        return np.zeros((len(rows), self._sizes[side] if some is None else len(some)), np.float32)
 
-    popularity = relevance
+    relevance = scores
+
+    def popularity(self, side: Side) -> Floats:
+        """0."""
+        return np.zeros(self._sizes[side], np.float32)
+
+    def calibrated(self, side: Side, rows: Rows, scores: Floats) -> Floats:
+        """The scores."""
+        return scores
 
     def pairs(self, users: Rows, items: Rows) -> Floats:
         """0."""

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
-from sqlalchemy import TextClause
+from sqlalchemy import Row, TextClause
 
 from services.candidate.attributes import read_item, read_user
-from services.candidate.catalogue_store import QUERIES
+from services.candidate.catalogue_store import QUERIES, RelationKind
 from services.candidate.expressions import ColumnsBuilder, TypedValue
 from services.candidate.index.entities import Entities, Placement, merge_entities
 from services.candidate.index.tables import (
@@ -23,6 +23,7 @@ from services.candidate.index.tables import (
     no_interactions,
 )
 from services.candidate.models import Interactions
+from services.candidate.sources.relations import Ties
 from services.runtime.database import UnitOfWork
 
 BEGINNING = "3:3:"
@@ -78,6 +79,7 @@ async def read_changes(
             known.item_live, np.array([fact[1] for fact in changed.facts], np.bool_)
         ),
         interactions,
+        await _ties(work, known, since),
     )
     return tables, placed_users, placed_items
 
@@ -130,6 +132,25 @@ async def _gone_users(work: UnitOfWork, known: Tables, since: Mapping[str, str])
         return frozenset()
     left = {row.user_id for row in await work.rows(QUERIES.all_user_ids)}
     return frozenset(known.users.rows.keys() - left)
+
+
+async def _ties(
+    work: UnitOfWork, known: Tables, since: Mapping[str, str]
+) -> Mapping[RelationKind, Ties]:
+    (row,) = await work.rows(QUERIES.ties_changed_since, since)
+    if not row[0]:
+        return known.ties
+    rows = await work.rows(QUERIES.load_relations)
+    return {kind: _of_kind(rows, kind) for kind in RelationKind}
+
+
+def _of_kind(rows: Sequence[Row[Any]], kind: RelationKind) -> Ties:
+    kept = [row for row in rows if row.kind == kind]
+    return (
+        [row.user_id for row in kept],
+        [row.target_id for row in kept],
+        [row.strength for row in kept],
+    )
 
 
 async def _interactions(

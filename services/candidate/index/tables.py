@@ -1,17 +1,24 @@
 """All that the user index knows of users, items and interactions, as it was read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from services.candidate.catalogue_store import RelationKind
 from services.candidate.expressions import Columns
 from services.candidate.index.entities import Entities, Placement
 from services.candidate.models import Interactions
-from services.candidate.sources import Catalogue
-from services.candidate.sources.arrays import NONE, Mask, Times, sparse
+from services.candidate.sources import Catalogue, Relations
+from services.candidate.sources.arrays import NONE, Mask, Times
+from services.candidate.sources.catalogue import NEVER
+from services.candidate.sources.relations import NO_TIES, Ties
 
 NOBODY = Entities([], Columns(0, {}, {}, {}))
+
+NO_RELATIONS: Mapping[RelationKind, Ties] = dict.fromkeys(RelationKind, NO_TIES)
+CREATOR = "creator"
+"""Attribute of an item that names whose followers are told of it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -25,6 +32,7 @@ class Tables:
     item_live: Mask
     """By row; False for items that must not be recommended any more."""
     interactions: Interactions
+    ties: Mapping[RelationKind, Ties]
 
     @classmethod
     def empty(cls) -> "Tables":
@@ -35,6 +43,7 @@ class Tables:
             np.zeros(0, "datetime64[us]"),
             np.zeros(0, np.bool_),
             no_interactions([], []),
+            NO_RELATIONS,
         )
 
     @classmethod
@@ -44,21 +53,35 @@ class Tables:
             Entities(ids, Columns(len(ids), {}, {}, {}))
             for ids in (interactions.user_ids, interactions.item_ids)
         )
-        return cls(users, items, created, live, interactions)
+        return cls(users, items, created, live, interactions, NO_RELATIONS)
 
     def catalogue(self) -> Catalogue:
         """What the sources ask."""
         pairs = self.interactions
-        shape = (len(self.users.ids), len(self.items.ids))
-        catalogue = Catalogue(
+        assert pairs.times is not None
+        catalogue = Catalogue.build(
             self.users.ids,
             self.items.ids,
-            sparse(pairs.weights, pairs.users, pairs.items, shape),
-            self.item_created,
-            self.item_live,
+            pairs.users,
+            pairs.items,
+            pairs.weights,
+            item_created=self.item_created,
+            item_live=self.item_live,
+            interaction_times=NEVER + (pairs.times * 1e6).astype("timedelta64[us]"),
         )
         catalogue.__dict__.update(user_rows=self.users.rows, item_rows=self.items.rows)
         return catalogue
+
+    def relations(self, catalogue: Catalogue) -> Relations:
+        """Whom users follow, their friends, and who made the items."""
+        rows = np.arange(len(self.items.ids))
+        creators = self.items.columns.lists(rows).get(CREATOR, [None] * len(rows))
+        return Relations.build(
+            catalogue,
+            self.ties[RelationKind.FOLLOWS],
+            self.ties[RelationKind.FRIEND],
+            [name if isinstance(name, str) else "" for name in creators],
+        )
 
 
 def no_interactions(user_ids: Sequence[str], item_ids: Sequence[str]) -> Interactions:

@@ -18,6 +18,7 @@ them. Rows are positions in `catalogue.user_ids` and `catalogue.item_ids`.
 
 from services.candidate.sources.catalogue import Catalogue
 from services.candidate.sources.registry import SOURCES, SourceInputs, make_sources
+from services.candidate.sources.relations import Relations
 from services.candidate.sources.source import (
     Predictor,
     Proposals,
@@ -33,6 +34,7 @@ __all__ = [
     "Predictor",
     "Proposals",
     "Ranking",
+    "Relations",
     "Source",
     "SourceCount",
     "SourceInputs",

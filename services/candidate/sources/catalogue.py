@@ -28,6 +28,9 @@ class Catalogue:
     """When each item came to be, UTC in microseconds."""
     item_live: Mask
     """False for items that must not be recommended any more."""
+    latest: Times
+    """When each stored pair of `weights` interacted last, aligned with its data; NEVER: not
+    known."""
 
     @classmethod
     def build(
@@ -38,13 +41,15 @@ class Catalogue:
         interaction_items: Sequence[str] | Rows,
         interaction_weights: Sequence[float] | npt.NDArray[np.floating],
         *,
-        item_created: Sequence[datetime] | None = None,
+        item_created: Sequence[datetime] | Times | None = None,
         item_live: Sequence[bool] | Mask | None = None,
+        interaction_times: Times | None = None,
     ) -> Self:
         """Build from interactions by id, or by row where arrays are given.
 
-        `item_created` are aware times; without it no item is fresh. Raises ValueError for an id
-        that is not in the lists, an id listed twice, or a weight that is not finite.
+        `item_created` are aware times, or UTC as an array; without it no item is fresh.
+        `interaction_times` are UTC; without them no interaction is recent. Raises ValueError for an
+        id that is not in the lists, an id listed twice, or a weight that is not finite.
         """
         users = _rows("user", user_ids, interaction_users)
         items = _rows("item", item_ids, interaction_items)
@@ -60,6 +65,7 @@ class Catalogue:
             item_live=np.ones(len(item_ids), np.bool_)
             if item_live is None
             else np.asarray(item_live, dtype=np.bool_),
+            latest=_latest(users * len(item_ids) + items, interaction_times),
         )
 
     @cached_property
@@ -71,6 +77,14 @@ class Catalogue:
     def item_rows(self) -> Mapping[str, int]:
         """Row by item id."""
         return {name: row for row, name in enumerate(self.item_ids)}
+
+    @cached_property
+    def last_interaction(self) -> Times:
+        """When each user interacted last; NEVER where that is not known."""
+        last = np.full(len(self.user_ids), NEVER)
+        owners = np.repeat(np.arange(len(self.user_ids)), np.diff(self.weights.indptr))
+        np.maximum.at(last, owners, self.latest)
+        return last
 
     @cached_property
     def by_item(self) -> Matrix:
@@ -135,7 +149,19 @@ def _rows(kind: str, ids: Sequence[str], given: Sequence[str] | Rows) -> Rows:
         raise ValueError(f"an interaction names the unknown {kind} {error.args[0]!r}") from None
 
 
-def _times(moments: Sequence[datetime] | None, count: int) -> Times:
+def _latest(pairs: Rows, times: Times | None) -> Times:
+    """The latest time of each pair (user row × items + item row), in the order of the pairs."""
+    if times is None:
+        return np.full(len(np.unique(pairs)), NEVER)
+    order = np.lexsort((times, pairs))
+    last = np.append(np.diff(pairs[order]) != 0, True)[: len(order)]
+    latest: Times = times.astype("datetime64[us]")[order[last]]
+    return latest
+
+
+def _times(moments: Sequence[datetime] | Times | None, count: int) -> Times:
     if moments is None:
         return np.full(count, NEVER)
+    if isinstance(moments, np.ndarray):
+        return moments
     return np.array([utc_microseconds(moment) for moment in moments], "datetime64[us]")

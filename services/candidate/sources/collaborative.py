@@ -2,21 +2,23 @@
 
 import numpy as np
 
-from services.candidate.sources.arrays import Mask, Matrix, Rows, top_k
+from services.candidate.sources.arrays import Floats, Mask, Matrix, Rows
 from services.candidate.sources.catalogue import Catalogue
-from services.candidate.sources.masks import hide
 from services.candidate.sources.source import Predictor, Ranking
+from services.candidate.sources.tables import ItemTable
 
 
 class Collaborative:
     """Collaborative filtering: items by predicted relevance. Asked for users who like something."""
 
     name = "collaborative"
+    reason = "SIMILAR_TASTE"
 
     def __init__(self, catalogue: Catalogue, predictor: Predictor) -> None:
         self._catalogue = catalogue
         self._predictor = predictor
-        self._left_out = ~(catalogue.item_live & (catalogue.item_likes > 0))
+        items = np.flatnonzero(catalogue.item_live & (catalogue.item_likes > 0))
+        self._table = ItemTable(items, len(catalogue.item_ids))
 
     def worth_asking(self, users: Rows) -> Mask:
         """Users with at least one liked item."""
@@ -24,7 +26,11 @@ class Collaborative:
 
     def candidates(self, users: Rows, count: int, blocked: Matrix | None = None) -> Ranking:
         """Live items that someone likes, by predicted relevance."""
-        scores = self._predictor.relevance("items", users)
-        scores[:, self._left_out] = -np.inf
-        hide(scores, self._catalogue.weights[users], blocked)
-        return Ranking(*top_k(scores, count))
+
+        def score(block: Rows) -> Floats:
+            return self._predictor.scores("items", block, self._table.items)
+
+        known = self._catalogue.weights[users]
+        ranking = self._table.ranking(users, count, score, known, blocked)
+        relevance = self._predictor.calibrated("items", users, ranking.scores)
+        return Ranking(ranking.items, relevance)

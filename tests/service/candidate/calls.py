@@ -11,9 +11,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 from heliograph.candidate.v1alpha1 import (
-    campaigns_pb2,
     candidate_pb2_grpc,
     catalogue_pb2,
+    generating_pb2,
     pool_pb2,
     publishing_pb2,
 )
@@ -59,6 +59,26 @@ def interaction(
     )
 
 
+def follows(
+    user: str, target: str, strength: float = 0.0, *, removed: bool = False
+) -> catalogue_pb2.Relation:
+    return catalogue_pb2.Relation(
+        user_id=user,
+        kind=catalogue_pb2.RELATION_KIND_FOLLOWS,
+        target_id=target,
+        strength=strength,
+        removed=removed,
+    )
+
+
+def friend(
+    user: str, target: str, strength: float = 0.0, *, removed: bool = False
+) -> catalogue_pb2.Relation:
+    made = follows(user, target, strength, removed=removed)
+    made.kind = catalogue_pb2.RELATION_KIND_FRIEND
+    return made
+
+
 class Candidate:
     """One candidate service, called as its users do."""
 
@@ -89,6 +109,12 @@ class Candidate:
         request = catalogue_pb2.RecordInteractionsRequest(interactions=interactions)
         return await self.stub.RecordInteractions(iter([request]))
 
+    async def relations(
+        self, *relations: catalogue_pb2.Relation
+    ) -> catalogue_pb2.RecordRelationsResponse:
+        request = catalogue_pb2.RecordRelationsRequest(relations=relations)
+        return await self.stub.RecordRelations(iter([request]))
+
     async def publish(self, *events: event_pb2.Event) -> publishing_pb2.PublishEventsResponse:
         return await self.stub.PublishEvents(publishing_pb2.PublishEventsRequest(events=events))
 
@@ -115,8 +141,8 @@ class Candidate:
         request = pool_pb2.LeaseReadyRequest(owner=owner, limit=limit)
         return [event.event_id for event in (await self.stub.LeaseReady(request)).events]
 
-    async def generate(self, **fields: Any) -> list[campaigns_pb2.GenerateDailyResponse]:
-        request = campaigns_pb2.GenerateDailyRequest(**fields)
+    async def generate(self, **fields: Any) -> list[generating_pb2.GenerateDailyResponse]:
+        request = generating_pb2.GenerateDailyRequest(**fields)
         return [progress async for progress in self.stub.GenerateDaily(request)]
 
     async def changes(self, cursor: str = "") -> list[catalogue_pb2.WatchItemsResponse]:

@@ -9,14 +9,19 @@ import grpc
 import pytest
 from heliograph.candidate.v1alpha1 import catalogue_pb2, publishing_pb2, recommending_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
+from sqlalchemy import text
 
 from services.runtime.clock import at
+from services.runtime.database import Database
+from tests.conftest import OpenDatabase
 from tests.service.candidate.calls import (
     IMMEDIATE,
     NOW,
     Candidate,
     event,
     event_type,
+    follows,
+    friend,
     interaction,
     reasons,
     stamp,
@@ -150,6 +155,76 @@ async def test_erasing_a_user_leaves_nothing(candidate: Candidate) -> None:
 async def test_erasing_an_unknown_user_is_no_error(candidate: Candidate) -> None:
     answer = await candidate.stub.EraseUser(catalogue_pb2.EraseUserRequest(user_id="nobody"))
     assert answer.removed_count == 0
+
+
+async def test_relations_are_stored_once_and_removed(
+    candidate: Candidate, open_database: OpenDatabase
+) -> None:
+    """Of several with one key the last counts, and a friendship is one from either side."""
+    await candidate.prepare(["anna", "bert", "carl"])
+    answer = await candidate.relations(
+        follows("anna", "studio", 0.5),
+        follows("anna", "studio", 0.25),
+        friend("bert", "anna"),
+        friend("anna", "bert", 0.5),
+        follows("carl", "anna"),
+        follows("carl", "bert"),
+        follows("carl", "bert", removed=True),
+    )
+    assert (answer.accepted_count, answer.rejected_count) == (7, 0)
+    database = open_database("candidate")
+    assert await stored_relations(database) == [
+        ("anna", 1, "studio", 0.25),
+        ("anna", 2, "bert", 0.5),
+        ("carl", 1, "anna", 1.0),
+    ]
+    again = await candidate.relations(
+        friend("bert", "anna", removed=True), follows("nobody", "x", removed=True)
+    )
+    assert again.accepted_count == 2
+    assert len(await stored_relations(database)) == 2
+
+
+async def test_bad_relations_are_rejected_alone(
+    candidate: Candidate, open_database: OpenDatabase
+) -> None:
+    await candidate.prepare(["anna", "bert"])
+    answer = await candidate.relations(
+        follows("nobody", "bert"),
+        friend("anna", "nobody"),
+        follows("anna", "anna"),
+        follows("anna", "bert", 1.5),
+        follows("anna", "bert", 5e-324),
+        catalogue_pb2.Relation(user_id="anna", target_id="bert"),
+        follows("anna", "nobody"),
+    )
+    assert answer.accepted_count == 1
+    assert reasons(answer.rejections) == {
+        0: "UNKNOWN_USER",
+        1: "UNKNOWN_USER",
+        **dict.fromkeys(range(2, 6), "INVALID_FIELD"),
+    }
+    assert answer.rejections[1].fields[0].field == "target_id"
+    assert await stored_relations(open_database("candidate")) == [("anna", 1, "nobody", 1.0)]
+
+
+async def test_erasing_a_user_ends_ties_in_both_directions(
+    candidate: Candidate, open_database: OpenDatabase
+) -> None:
+    await candidate.prepare(["anna", "bert", "carl"])
+    await candidate.relations(
+        follows("anna", "bert"), follows("carl", "anna"), friend("carl", "anna"),
+        friend("bert", "carl"),
+    )  # fmt: skip
+    answer = await candidate.stub.EraseUser(catalogue_pb2.EraseUserRequest(user_id="anna"))
+    assert answer.removed_count == 4  # three ties and the user
+    assert await stored_relations(open_database("candidate")) == [("bert", 2, "carl", 1.0)]
+
+
+async def stored_relations(database: Database) -> list[tuple[object, ...]]:
+    query = text("SELECT user_id, kind, target_id, strength FROM relations ORDER BY 1, 2, 3")
+    async with database.read() as work:
+        return [tuple(row) for row in await work.rows(query)]
 
 
 async def test_an_empty_stream_is_no_error(candidate: Candidate) -> None:

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from heliograph.candidate.v1alpha1 import campaigns_pb2, recommending_pb2
+from heliograph.candidate.v1alpha1 import campaigns_pb2, generating_pb2, recommending_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
 
 from services.candidate.sources.popular import Popular
@@ -270,7 +270,7 @@ async def test_min_relevance_out_of_range(world: Candidate, value: float) -> Non
     assert fields_of(failure.value) == ["parameters.min_relevance"]
 
 
-def accepted(progress: Sequence[campaigns_pb2.GenerateDailyResponse]) -> int:
+def accepted(progress: Sequence[generating_pb2.GenerateDailyResponse]) -> int:
     return sum(source.accepted_count for source in progress[-1].sources)
 
 

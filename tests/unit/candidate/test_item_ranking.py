@@ -22,10 +22,18 @@ INTEREST = np.array([[0.9, 0.8, 0.4, 0.2, 0.9], [0.2, 0.4, 0.8, 0.9, 0.9], [0.9]
 class Told:
     """Interest as the table says."""
 
-    def relevance(self, side: Side, rows: Rows) -> Floats:
-        return (INTEREST if side == "items" else INTEREST.T)[rows]
+    def scores(self, side: Side, rows: Rows, some: Rows | None = None) -> Floats:
+        table = (INTEREST if side == "items" else INTEREST.T)[rows]
+        return table if some is None else table[:, some]
 
-    popularity = relevance
+    relevance = scores
+
+    def popularity(self, side: Side) -> Floats:
+        means: Floats = INTEREST.mean(axis=0 if side == "items" else 1)
+        return means
+
+    def calibrated(self, side: Side, rows: Rows, scores: Floats) -> Floats:
+        return scores
 
     def pairs(self, users: Rows, items: Rows) -> Floats:
         found: Floats = INTEREST[users, items]

@@ -73,7 +73,8 @@ def test_of_whom_nothing_is_known_popularity_and_activity_speak(
 ) -> None:
     items = recommend.items_for_user(catalogue, prediction, 7, include_interacted=False)
     live = np.arange(30) != 3
-    popularity = prediction.popularity("items", np.array([7]))[0]
+    scores = prediction.popularity("items")[None, :]
+    popularity = prediction.calibrated("items", np.array([7]), scores)[0]
     np.testing.assert_allclose(items[live], popularity[live], rtol=1e-5)
     assert len(set(popularity.tolist())) > 1
     alike = recommend.users_like_user(catalogue, prediction.user_tastes, 7)

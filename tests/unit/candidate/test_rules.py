@@ -11,8 +11,8 @@ from services.candidate.admission import admit
 from services.candidate.aggregation import Waiting, merge, plan_merges
 from services.candidate.cursors import Position, read_cursor
 from services.candidate.events import Draft, Event, Refusal, Route, TypeRules, event_id_of
-from services.candidate.generation import shard_of
 from services.candidate.messages import decode_event, encode_event
+from services.candidate.orders import shard_of
 from services.candidate.settings import CandidateSettings
 from services.runtime.errors import InvalidArgument
 

@@ -1,5 +1,6 @@
 """Sources and factors: planted structure, exactness against brute force, what is left out."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -13,6 +14,7 @@ from services.candidate.sources import (
     SOURCES,
     Catalogue,
     Predictor,
+    Relations,
     SourceInputs,
     make_sources,
     propose,
@@ -36,7 +38,19 @@ def planted(users: int = 60, items: int = 40, seed: int = 1) -> Catalogue:
         columns,
         random.uniform(0.5, 2.0, len(rows)),
         item_created=[NOW - timedelta(days=column) for column in range(items)],
+        interaction_times=np.datetime64(NOW.replace(tzinfo=None), "us")
+        - random.integers(1, 10 * 86400, len(rows)) * np.timedelta64(1, "s"),
     )
+
+
+def tied(catalogue: Catalogue) -> Relations:
+    """Everyone follows the makers of half the items, and the next three users are friends."""
+    users = list(catalogue.user_ids)
+    follows = [(user, team, 0.8) for user in users for team in ("t0", "t1")]
+    friends = [(user, users[n + step], 0.5) for n, user in enumerate(users[:-3]) for step in (1, 3)]
+    columns = [tuple(zip(*ties, strict=True)) for ties in (follows, friends)]
+    creators = [f"t{row % 4}" for row in range(len(catalogue.item_ids))]
+    return Relations.build(catalogue, columns[0], columns[1], creators)
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +105,10 @@ def test_best_is_a_total_order(scores: np.ndarray, count: int) -> None:
 def test_source_is_exact_and_leaves_out(
     name: str, catalogue: Catalogue, predictor: Predictor
 ) -> None:
-    (source,) = make_sources(SourceInputs(catalogue, predictor, NOW), [name])
+    inputs = SourceInputs(catalogue, predictor, NOW, relations=tied(catalogue))
+    (source,) = make_sources(inputs, [name])
     users = np.array([3, 8, 21])
+    assert source.worth_asking(users).all()
     everything = source.candidates(users, len(catalogue.item_ids))
     blocked = _blocked(everything.items[:, 0], len(catalogue.item_ids))
     ranking = source.candidates(users, 4, blocked)
@@ -130,7 +146,7 @@ def test_fresh_proposes_only_the_window(catalogue: Catalogue, predictor: Predict
 def test_deleted_items_are_never_proposed(predictor: Predictor) -> None:
     whole = planted()
     live = np.arange(len(whole.item_ids)) % 3 != 0
-    catalogue = Catalogue(whole.user_ids, whole.item_ids, whole.weights, whole.item_created, live)
+    catalogue = replace(whole, item_live=live)
     made = propose(make_sources(SourceInputs(catalogue, predictor, NOW)), np.arange(60), 40)
     assert live[made.items].all()
 

@@ -17,7 +17,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message as Proto
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.candidate.v1alpha1 import campaigns_pb2, candidate_pb2_grpc, catalogue_pb2
+from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2, generating_pb2
 from heliograph.pacer.v1alpha1 import pacer_pb2, pacer_pb2_grpc
 from heliograph.policy.v1alpha1 import (
     control_pb2,
@@ -102,10 +102,10 @@ class Candidate(candidate_pb2_grpc.CandidateServiceServicer):
     async def GenerateDaily(self, request: Any, context: Any) -> Any:
         self.recorded.note(request, context)
         for done in (False, True):
-            source = campaigns_pb2.SourceProgress(
+            source = generating_pb2.SourceProgress(
                 source="popular", proposed_count=9, accepted_count=7 if done else 3, dropped_count=2
             )
-            yield campaigns_pb2.GenerateDailyResponse(sources=[source], done=done)
+            yield generating_pb2.GenerateDailyResponse(sources=[source], done=done)
 
 
 class Policy(policy_pb2_grpc.PolicyServiceServicer):
