@@ -1,10 +1,10 @@
 """The event pool and the ready queue in Postgres. All functions work inside a unit of work."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Row
 
@@ -54,6 +54,8 @@ class NewEvent:
     event: Event
     route: Route
     digest: bytes
+    body: bytes
+    """Its stored form."""
     merged_into: str = ""
     ready_time: datetime | None = None
     """When a digest is ready; None: it isn't one that is held."""
@@ -66,6 +68,10 @@ class NewEvent:
     def waits(self) -> bool:
         """Whether it is a waiting event of its own."""
         return not self.merged_into and not self.suppressed
+
+    def changed(self, event: Event) -> Self:
+        """The same with other content."""
+        return replace(self, event=event, body=encode_event(event))
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +278,7 @@ def _row(entry: NewEvent, now: datetime) -> tuple[object, ...]:
         event.event_type,
         int(entry.route),
         entry.digest,
-        encode_event(event),
+        entry.body,
         literals.texts(event.item_ids),
         event.source,
         event.campaign_id,

@@ -81,6 +81,8 @@ class Draft:
     event_type: str
     digest: bytes
     """Of the whole offered content: a replay has the same one."""
+    body: bytes = b""
+    """Serialised as offered; empty where there is no such form."""
     item_ids: tuple[str, ...] = ()
     payload: Mapping[str, str] = field(default_factory=dict)
     create_time: datetime | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -58,11 +59,13 @@ def read_draft(event: event_pb2.Event) -> Draft:
     """An offered event. Raises Refused. Fields that are output only are ignored."""
     event.ClearField("merged_count")
     event.ClearField("actor_count")
+    body = event.SerializeToString(deterministic=True)
     return Draft(
         user_id=event.user_id,
         event_id=event.event_id,
         event_type=event.event_type,
-        digest=digest_of(event.SerializeToString(deterministic=True)),
+        digest=digest_of(body),
+        body=body,
         item_ids=tuple(event.item_ids),
         payload=dict(event.payload),
         create_time=_optional_time(event, "create_time"),
@@ -106,6 +109,35 @@ def write_event(event: Event) -> event_pb2.Event:
 def encode_event(event: Event) -> bytes:
     """Stored form of an event; its sketch of actors is stored beside."""
     return write_event(event).SerializeToString(deterministic=True)
+
+
+def encode_admitted(draft: Draft, event: Event) -> bytes:
+    """`encode_event` of an event as it was admitted from a draft, without taking it to pieces.
+
+    What serialised messages say one after the other, their concatenation says: the defaults are
+    appended to the draft's own form.
+    """
+    if not draft.body or draft.deliver_time != event.deliver_time:
+        return encode_event(event)
+    return draft.body + _defaults(
+        None if draft.create_time else event.create_time,
+        None if draft.expire_time else event.expire_time,
+        "" if draft.source else event.source,
+        event.actor_count if draft.actor_ids else 0,
+    )
+
+
+@lru_cache(maxsize=256)
+def _defaults(
+    create_time: datetime | None, expire_time: datetime | None, source: str, actor_count: int
+) -> bytes:
+    return event_pb2.Event(
+        create_time=None if create_time is None else write_time(create_time),
+        expire_time=None if expire_time is None else write_time(expire_time),
+        source=source,
+        merged_count=1,
+        actor_count=actor_count,
+    ).SerializeToString(deterministic=True)
 
 
 def decode_event(body: bytes, actor_sketch: bytes = b"") -> Event:

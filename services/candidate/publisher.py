@@ -1,5 +1,6 @@
 """Accepts events: the only way into the pool and the ready queue."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from services.candidate.event_types import EventTypes
 from services.candidate.events import Draft, End, Event, Refusal, Route, TypeRules
 from services.candidate.index import UserIndex
 from services.candidate.item_ranking import rank_items
+from services.candidate.messages import encode_admitted
 from services.candidate.repeats import Content, repetition
 from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
@@ -64,27 +66,39 @@ class Publisher:
             "candidate", "events_repeated", "", "Suppressed repetitions, by reason.", ["reason"]
         )
 
-    async def publish(self, drafts: Sequence[Draft], now: datetime) -> Published:
-        """Accept a batch; all that is accepted is committed when this returns."""
+    async def publish(
+        self, drafts: Sequence[Draft], now: datetime, locked: asyncio.Event | None = None
+    ) -> Published:
+        """Accept a batch; all that is accepted is committed when this returns.
+
+        `locked` is set as soon as the batch's users are locked: a batch that is begun then comes
+        after this one wherever both have to do with a user, and beside it elsewhere.
+        """
         if not drafts:
             return Published()
         async with self._database.unit_of_work() as work:
-            published = await self.publish_in(work, drafts, now)
+            published = await self.publish_in(work, drafts, now, locked)
             await work.commit()
         return published
 
     async def publish_in(
-        self, work: UnitOfWork, drafts: Sequence[Draft], now: datetime
+        self,
+        work: UnitOfWork,
+        drafts: Sequence[Draft],
+        now: datetime,
+        locked: asyncio.Event | None = None,
     ) -> Published:
         """The same inside a unit of work that the caller commits."""
         published = Published()
         rules = await self._types.rules(work, {draft.event_type for draft in drafts})
         users = await event_store.lock_users(work, (draft.user_id for draft in drafts))
+        if locked is not None:
+            locked.set()
         accepted = await self._judge(work, drafts, users, rules, published, now)
         if accepted:
             accepted = self._ranked(accepted)
             plan = await self._plan(work, accepted, rules, now)
-            planned = [_planned(entry, plan) for entry in accepted]
+            planned = _planned(accepted, plan)
             new = await self._suppressed(work, planned, rules, now)
             await event_store.insert(work, new, now)
             await self._grow(work, new, plan)
@@ -125,7 +139,8 @@ class Publisher:
                 if not isinstance(judged, Refusal):
                     seen[draft.key] = draft.digest
                     published.added[draft.key] = place
-                    accepted.append(NewEvent(judged, rules[draft.event_type].route, draft.digest))
+                    route, body = rules[draft.event_type].route, encode_admitted(draft, judged)
+                    accepted.append(NewEvent(judged, route, draft.digest, body))
                     continue
                 refusal = judged
             published.refusals[place] = refusal
@@ -146,8 +161,9 @@ class Publisher:
         found = rank_items(state.catalogue, state.prediction, about)
         for place, event, items in zip(places, events, found, strict=True):
             score = event.source_score or items.score
-            better = replace(event, item_ids=items.item_ids, source_score=score)
-            ranked[place] = replace(accepted[place], event=better)
+            if items.item_ids != event.item_ids or score != event.source_score:
+                better = replace(event, item_ids=items.item_ids, source_score=score)
+                ranked[place] = accepted[place].changed(better)
         return ranked
 
     async def _fill_pools(
@@ -225,14 +241,19 @@ class Publisher:
             self._repeats.labels(reason).inc(count)
 
 
-def _planned(entry: NewEvent, plan: MergePlan) -> NewEvent:
-    key = entry.event.user_id, entry.event.event_id
-    return replace(
-        entry,
-        event=plan.grown.get(key, entry.event),
-        merged_into=plan.merged_into.get(key, ""),
-        ready_time=plan.ready_times.get(key),
-    )
+def _planned(accepted: Sequence[NewEvent], plan: MergePlan) -> list[NewEvent]:
+    planned = list(accepted)
+    touched = plan.grown.keys() | plan.merged_into.keys() | plan.ready_times.keys()
+    for place, entry in enumerate(accepted):
+        key = entry.event.user_id, entry.event.event_id
+        if key in touched:
+            grown = entry.changed(plan.grown[key]) if key in plan.grown else entry
+            planned[place] = replace(
+                grown,
+                merged_into=plan.merged_into.get(key, ""),
+                ready_time=plan.ready_times.get(key),
+            )
+    return planned
 
 
 def _gains_by_ranking(event: Event) -> bool:

@@ -166,7 +166,7 @@ class UnitOfWork:
         self, query: Executable, params: Mapping[str, Any] | None = None
     ) -> list[Row[Any]]:
         """Run a query and fetch all its rows."""
-        return list(await self.execute(query, params))
+        return list((await self.execute(query, params)).fetchall())
 
     async def stream(
         self, query: Executable, params: Mapping[str, Any], count: int

@@ -1,13 +1,15 @@
 """Event types and the ways in for events."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
 
 from heliograph.candidate.v1alpha1 import catalogue_pb2, publishing_pb2
-from heliograph.type.v1alpha1 import event_pb2
 
 from services.candidate.events import Draft
 from services.candidate.handlers.batches import Batch, Tally, judge
 from services.candidate.handlers.parts import Calls, Context
+from services.candidate.handlers.pipeline import Pipeline
 from services.candidate.messages import read_draft
 from services.runtime import paging
 
@@ -42,7 +44,7 @@ class PublishingCalls(Calls):
     async def PublishEvents(
         self, request: publishing_pb2.PublishEventsRequest, context: Context
     ) -> publishing_pb2.PublishEventsResponse:
-        batch = await self._publish(request.events, 0)
+        batch = await self._publish(judge(request.events, read_draft))
         return publishing_pb2.PublishEventsResponse(
             accepted_count=batch.accepted, rejections=batch.rejections
         )
@@ -52,20 +54,28 @@ class PublishingCalls(Calls):
         request_iterator: AsyncIterator[publishing_pb2.PublishEventStreamRequest],
         context: Context,
     ) -> publishing_pb2.PublishEventStreamResponse:
-        tally = Tally()
-        async for request in request_iterator:
-            batch = await self._publish(request.events, tally.offset)
-            tally.add(batch.accepted, batch.rejections)
+        tally, offset = Tally(), 0
+        async with Pipeline[Batch[Draft]]() as pipeline:
+            async for request in request_iterator:
+                drafts = judge(request.events, read_draft, offset)
+                offset += len(request.events)
+                committed = await pipeline.put(partial(self._publish, drafts))
+                if committed is not None:
+                    tally.add(committed.accepted, committed.rejections)
+            if (last := await pipeline.last()) is not None:
+                tally.add(last.accepted, last.rejections)
         return publishing_pb2.PublishEventStreamResponse(
             accepted_count=tally.accepted,
             rejected_count=tally.rejected,
             rejections=tally.rejections,
         )
 
-    async def _publish(self, events: Sequence[event_pb2.Event], offset: int) -> Batch[Draft]:
-        batch = judge(events, read_draft, offset)
+    async def _publish(
+        self, batch: Batch[Draft], locked: asyncio.Event | None = None
+    ) -> Batch[Draft]:
+        """Store what is well-formed of a batch, and reject the rest."""
         now = self.parts.clock.now()
-        published = await self.parts.publisher.publish(batch.values, now)
+        published = await self.parts.publisher.publish(batch.values, now, locked)
         batch.refuse(published.refusals)
         return batch
 
