@@ -98,8 +98,8 @@ FROM unnest(CAST(:user_ids AS text[]), CAST(:bounds AS integer[])) AS new(user_i
 WHERE users.user_id = new.user_id
 
 -- name: evict_events
--- Bring the pools of these users down to their size: least promising first, then soonest expiry.
--- What has expired already goes before all others, and is recorded as expired.
+-- Bring the pools of these users down to their size: what has expired first (recorded as expired),
+-- then the least promising, then the soonest expiry. Held digests are events as all others.
 WITH places AS (
     SELECT user_id, event_id, expire_time <= :now AS expired,
         row_number() OVER (
@@ -114,7 +114,7 @@ UPDATE events SET end_kind = CASE WHEN places.expired THEN 3 ELSE 4 END, end_tim
 FROM places
 WHERE places.place > :pool_size AND events.user_id = places.user_id
     AND events.event_id = places.event_id AND events.end_kind IS NULL
-RETURNING events.user_id, events.event_id
+RETURNING events.user_id, events.event_id, events.end_kind
 
 -- name: read_pool
 -- Waiting, unexpired events, most promising first; digests only when they are ready.

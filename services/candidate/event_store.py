@@ -177,14 +177,15 @@ async def grow(
 
 async def bound_pools(
     work: UnitOfWork, bounds: Mapping[str, int], pool_size: int, now: datetime
-) -> set[EventKey]:
-    """Keep locked users' pools within their size; returns the events that had to leave.
+) -> dict[EventKey, End]:
+    """Keep locked users' pools within their size; returns the events that had to leave, evicted or,
+    where they had expired, as that.
 
     `bounds` are the most events that may wait in each pool. Ends don't lower the stored bound, so
     only where it passes the size are events counted, and the bound made exact again.
     """
     stored = dict(bounds)
-    evicted: set[EventKey] = set()
+    evicted: dict[EventKey, End] = {}
     doubtful = [user for user, bound in bounds.items() if bound > pool_size]
     if doubtful:
         rows = await work.rows(QUERIES.count_pools, {"user_ids": doubtful})
@@ -193,7 +194,8 @@ async def bound_pools(
         overfull = [user for user, count in counts.items() if count > pool_size]
         if overfull:
             params = {"user_ids": overfull, "pool_size": pool_size, "now": now}
-            evicted = set(_pairs(await work.rows(QUERIES.evict_events, params)))
+            rows = await work.rows(QUERIES.evict_events, params)
+            evicted = {(row.user_id, row.event_id): End(row.end_kind) for row in rows}
     params = {
         "user_ids": literals.texts(stored),
         "bounds": literals.numbers(stored.values()),

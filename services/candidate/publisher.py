@@ -28,8 +28,8 @@ class Published:
     """By position in the batch; all others are accepted."""
     added: dict[EventKey, int] = field(default_factory=dict)
     """Events that are new, with their position; replays are not among them."""
-    evicted: set[EventKey] = field(default_factory=set)
-    """Events that had to leave full pools; new ones may be among them."""
+    evicted: dict[EventKey, End] = field(default_factory=dict)
+    """Events that had to leave full pools, with their end; new ones may be among them."""
     merged: int = 0
     """New events that were merged into others."""
     suppressed: Counter[str] = field(default_factory=Counter)
@@ -172,12 +172,12 @@ class Publisher:
         new: Sequence[NewEvent],
         users: Mapping[str, int],
         now: datetime,
-    ) -> set[EventKey]:
+    ) -> dict[EventKey, End]:
         arrived = Counter(
             entry.event.user_id for entry in new if entry.route is Route.RANKED and entry.waits
         )
         if not arrived:
-            return set()
+            return {}
         bounds = {user: users[user] + count for user, count in arrived.items()}
         return await event_store.bound_pools(work, bounds, self._pool_size, now)
 
@@ -235,7 +235,8 @@ class Publisher:
         for refusal in published.refusals.values():
             self._refused.labels(refusal.reason).inc()
         self._ended.labels(End.MERGED.name).inc(published.merged)
-        self._ended.labels(End.EVICTED.name).inc(len(published.evicted))
+        for end, count in Counter(published.evicted.values()).items():
+            self._ended.labels(end.name).inc(count)
         self._ended.labels(End.SUPPRESSED.name).inc(published.suppressed.total())
         for reason, count in published.suppressed.items():
             self._repeats.labels(reason).inc(count)

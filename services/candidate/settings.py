@@ -24,7 +24,8 @@ class CandidateSettings(ServiceSettings):
     """Type of the events that GenerateDaily makes. It has to be registered with PutEventType before
     the first run, with the ranked route; GenerateDaily answers FAILED_PRECONDITION until then."""
     pool_size: int = Field(default=200, ge=1, le=512)
-    """Waiting events a user's pool holds; beyond it the least promising are evicted."""
+    """Waiting events a user's pool holds, held digests included; beyond it leave what has expired,
+    then the least promising (`source_score`), then the soonest to expire."""
     repeat_horizon: timedelta = Field(default=30 * DAY, gt=timedelta(0))
     """For how long after it was accepted an event keeps GenerateDaily from proposing one of its
     items to the same user again."""

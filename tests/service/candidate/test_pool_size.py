@@ -1,0 +1,119 @@
+"""How large pools and their tables may get: the order of eviction, and space that is used again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from services.candidate.events import Draft, End
+from services.candidate.settings import CandidateSettings
+from services.candidate.upkeep import Upkeep
+from tests.conftest import OpenDatabase
+from tests.service.candidate.calls import NOW
+from tests.service.candidate.test_digests import digest_type
+from tests.service.candidate.test_invariants import POOL_SIZE, Engines, draft
+
+HOUR = timedelta(hours=1)
+USERS = [f"u{number}" for number in range(30)]
+EXAMPLES = count()
+EVENTS = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(1, 4), st.booleans()), min_size=1, max_size=9
+)
+
+
+@pytest.fixture
+async def engines(open_database: OpenDatabase) -> Engines:
+    made = Engines(open_database("candidate"))
+    await made.prepare(USERS)
+    await made.types.put(digest_type(maximum_wait=HOUR / 2), "", NOW)
+    return made
+
+
+def offered(user: str, name: str, score: int, hours: int, held: bool) -> Draft:
+    kind = "like" if held else "news"
+    expiry = NOW + hours * HOUR
+    made = replace(draft(user, name, kind=kind), source_score=score / 4, expire_time=expiry)
+    return replace(made, aggregation_key=name) if held else made
+
+
+def left_first(one: Draft, hours: int) -> tuple[bool, float, float, str]:
+    """Sorts those that leave last first."""
+    assert one.expire_time is not None
+    expiry = one.expire_time
+    return expiry <= NOW + hours * HOUR, -one.source_score, -expiry.timestamp(), one.event_id
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(first=EVENTS, second=EVENTS, hours=st.integers(0, 3))
+async def test_the_order_of_eviction(
+    engines: Engines,
+    first: list[tuple[int, int, bool]],
+    second: list[tuple[int, int, bool]],
+    hours: int,
+) -> None:
+    """Expired, then least promising, then soonest expiry; all recorded as what they are."""
+    user = f"user{next(EXAMPLES)}"
+    await engines.prepare([user])
+    ends: dict[str, End] = {}
+    waiting: list[Draft] = []
+    for batch, later, events in (("a", 0, first), ("b", hours, second)):
+        drafts = [offered(user, f"{batch}{n}", *event) for n, event in enumerate(events)]
+        now = NOW + later * HOUR
+        published = await engines.publisher.publish(drafts, now)
+        new = [d for place, d in enumerate(drafts) if place not in published.refusals]
+        if not new:
+            continue
+        order = sorted([*waiting, *new], key=lambda one, later=later: left_first(one, later))
+        for one in order[POOL_SIZE:]:
+            assert one.expire_time is not None
+            ends[one.event_id] = End.EXPIRED if one.expire_time <= now else End.EVICTED
+        waiting = order[:POOL_SIZE]
+    stored = {name: end for (_, name), end in (await engines.stored([user])).items()}
+    assert {name for name, end in stored.items() if end is None} == {d.event_id for d in waiting}
+    assert {name: end for name, end in stored.items() if end is not None} == ends
+
+
+async def test_tables_stop_growing_when_events_come_and_go(
+    engines: Engines, database_url: str
+) -> None:
+    """Published, expired and deleted over and over, with the vacuum that the tables ask for."""
+    kept = CandidateSettings(retention=HOUR, repeat_horizon=HOUR)
+    upkeep = Upkeep(engines.database, kept)
+    sizes = []
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as admin:
+        for cycle in range(6):
+            now = NOW + cycle * timedelta(days=10)
+            for kind in ("news", "code"):
+                offers = [draft(user, f"{cycle}-{kind}-{n}", kind=kind)
+                          for user in USERS for n in range(20)]  # fmt: skip
+                await engines.publisher.publish(offers, now)
+            await engines.pool.expire(500, now + timedelta(days=4))
+            await upkeep.run(now + timedelta(days=9))
+            await admin.execute("VACUUM")
+            cursor = await admin.execute(
+                "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' "
+                "AND relnamespace = 'candidate'::regnamespace"
+            )
+            (size,) = await cursor.fetchone() or (0,)
+            sizes.append(int(size))
+    assert not await engines.stored(USERS)
+    assert max(sizes[2:]) <= 1.1 * sizes[1], sizes
+
+
+async def test_tables_that_churn_are_vacuumed_early(engines: Engines) -> None:
+    query = text(
+        "SELECT count(*) FROM pg_class WHERE relname ~ '^(events_[0-9]+|arrivals|ready)$' "
+        "AND relkind = 'r' AND 'autovacuum_vacuum_scale_factor=0.02' = ANY(reloptions)"
+    )
+    async with engines.database.read() as work:
+        ((tables,),) = await work.rows(query)
+    assert tables == 18
