@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -286,17 +287,22 @@ def _row(entry: NewEvent, now: datetime) -> tuple[object, ...]:
         event.campaign_id,
         event.aggregation_key,
         event.source_score,
-        event.expire_time.isoformat(),
-        now.isoformat(),
+        _text(event.expire_time),
+        _text(now),
         end,
-        None if end is None else now.isoformat(),
+        None if end is None else _text(now),
         entry.merged_into,
         entry.ready_time is not None and entry.ready_time > now,
-        entry.ready_time.isoformat() if entry.ready_time else None,
+        _text(entry.ready_time) if entry.ready_time else None,
         pack(event.actor_sketch),
         entry.suppressed,
         entry.content.packed() if entry.content else None,
     )
+
+
+@lru_cache(maxsize=1024)
+def _text(moment: datetime) -> str:
+    return moment.isoformat()
 
 
 def _end_of(entry: NewEvent) -> int | None:

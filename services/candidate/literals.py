@@ -9,13 +9,16 @@ from datetime import datetime
 
 
 def texts(values: Iterable[str]) -> str:
-    """Literal of texts without NUL characters, as a text array or an array of anything whose text
-    form they are."""
-    quoted = (
-        value.replace("\\", "\\\\").replace('"', '\\"') if '"' in value or "\\" in value else value
-        for value in values
-    )
-    return "{" + ",".join([f'"{value}"' for value in quoted]) + "}"
+    """Literal of texts, as a text array or an array of anything whose text form they are. Raises
+    ValueError for a text with a NUL character."""
+    listed = list(values)
+    if not listed:
+        return "{}"
+    joined = "\0".join(listed)
+    if joined.count("\0") >= len(listed):
+        raise ValueError("a text contains a NUL character")
+    escaped = joined.replace("\\", "\\\\").replace('"', '\\"')
+    return '{"' + escaped.replace("\0", '","') + '"}'
 
 
 def numbers(values: Iterable[float]) -> str:

@@ -124,7 +124,8 @@ class Publisher:
         deleted = await catalogue_store.deleted_items(work, items)
         accepted = []
         for place, draft in enumerate(drafts):
-            known = seen.get(draft.key)
+            key = draft.key
+            known = seen.get(key)
             if known is not None and known == draft.digest:
                 continue
             refusal = _wrong_key(draft, users, known)
@@ -137,8 +138,8 @@ class Publisher:
                     deleted_items=deleted,
                 )
                 if not isinstance(judged, Refusal):
-                    seen[draft.key] = draft.digest
-                    published.added[draft.key] = place
+                    seen[key] = draft.digest
+                    published.added[key] = place
                     route, body = rules[draft.event_type].route, encode_admitted(draft, judged)
                     accepted.append(NewEvent(judged, route, draft.digest, body))
                     continue
