@@ -1,123 +1,150 @@
-"""Answers to recommendation questions: scores from the user index, chosen, ordered and paged."""
+"""Answers to recommendation questions: relevance, judged, chosen, a page at a time."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TypeVar
+from hashlib import blake2b
 
 import numpy as np
 
-from services.candidate import recommend
-from services.candidate.expressions import (
-    BoosterProgram,
-    Columns,
-    ExpressionError,
-    FilterProgram,
-    Schema,
-    compile_booster,
-    compile_filter,
-)
+from services.candidate import scoring
+from services.candidate.choosing import choose
+from services.candidate.criteria import Criteria, CriteriaReader, wrong_expression
+from services.candidate.expressions import ExpressionError, compile_filter
 from services.candidate.index import IndexState, UserIndex
 from services.candidate.pool import unknown_user
-from services.candidate.sources.arrays import Floats, Rows, best
-from services.runtime.clock import Clock
-from services.runtime.errors import FailedPrecondition, FieldError, InvalidArgument, NotFound
+from services.candidate.questions import Audience, Choice, Direction, Estimate, Page, Subject
+from services.candidate.scoring import Scored, Table
+from services.candidate.sources.arrays import Floats, Rows
+from services.runtime.errors import FailedPrecondition, NotFound
 
-Program = TypeVar("Program")
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """How to choose."""
-
-    count: int = 100
-    min_relevance: float = 0.0
-    include_interacted: bool = False
-    filter: str = ""
-    """CEL over the attributes of the users who are to be found; empty: all of them."""
-    booster: str = ""
-    """CEL; empty: 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the next page begins: after this score and user."""
-
-    score: float
-    user_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Audience:
-    """Users or items, best first."""
-
-    ids: Sequence[str]
-    scores: Sequence[float]
-    counts: Sequence[int]
-    """Interactions of each."""
-    warm: bool
-    """Rests on interactions, not only on popularity or activity."""
-    subject_count: int = 0
-    """Interactions of the item or user asked about; users known, for a group."""
-    more: bool = False
+MOST_ASKED = 10_000
+"""Users of a group who are asked at most."""
+BINS = 10
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Wish:
-    """A compiled filter and booster, at one moment."""
+class Question:
+    """A question that is understood: what remains is to compute."""
 
-    columns: Columns
-    now: datetime
-    filter: FilterProgram | None
-    booster: BoosterProgram | None
-
-    def apply(self, scores: Floats, min_relevance: float) -> None:
-        """Leave out, by −inf, what is below the least relevance or does not match; boost the
-        rest."""
-        rows = np.flatnonzero(scores >= max(min_relevance, 0.0))
-        if self.filter is not None:
-            rows = rows[self.filter.evaluate(self.columns, self.now, rows).matches]
-        kept = scores[rows]
-        if self.booster is not None:
-            kept *= self.booster.evaluate(self.columns, self.now, rows).factors
-        scores.fill(-np.inf)
-        scores[rows] = kept
+    subject: Subject
+    table: Table
+    score: Callable[[], Scored]
+    criteria: Criteria
 
 
 class Audiences:
     """Asks the user index. What it doesn't know yet makes it look for changes once."""
 
-    def __init__(self, index: UserIndex, clock: Clock) -> None:
+    def __init__(self, index: UserIndex, criteria: CriteriaReader) -> None:
         self._index = index
-        self._clock = clock
+        self._criteria = criteria
 
-    async def users_for_item(
-        self, item_id: str, choice: Choice, after: Place | None = None
+    async def users_for_item(self, item_id: str, choice: Choice, page: Page) -> Audience:
+        """Users for a stored item. Raises NotFound, and FailedPrecondition for a deleted one."""
+        return await _answer(await self._item_question(item_id, choice, page), choice, page)
+
+    async def users_for_new_item(self, item_id: str, choice: Choice, page: Page) -> Audience:
+        """Users for an item that is not stored, of this id."""
+        question = await self._new_item_question(item_id, choice, page)
+        return await _answer(question, choice, page)
+
+    async def estimate(self, item_id: str, *, stored: bool, choice: Choice, page: Page) -> Estimate:
+        """How many users an item may interest. Raises as `users_for_item`."""
+        ask = self._item_question if stored else self._new_item_question
+        question = await ask(item_id, choice, page)
+        return await asyncio.to_thread(_estimated, question)
+
+    async def items_for_user(self, user_id: str, choice: Choice, page: Page) -> Audience:
+        """Items for a user. Raises NotFound."""
+        state, row = await self._user(user_id)
+        subject = Subject(Direction.ITEMS_TO_USER, user_id)
+
+        def score() -> Scored:
+            return scoring.items_for_user(state, row, include_interacted=choice.include_interacted)
+
+        table = scoring.item_table(state)
+        criteria = await self._criteria.read(state, subject, table, choice, page)
+        return await _answer(Question(subject, table, score, criteria), choice, page)
+
+    async def users_like_user(
+        self, user_id: str, choice: Choice, page: Page, *, reciprocal: bool
     ) -> Audience:
-        """Users for an item. Raises NotFound, and FailedPrecondition for a deleted item."""
+        """Users alike to a user. Raises NotFound."""
+        state, row = await self._user(user_id)
+        subject = Subject(Direction.USERS_TO_USER, user_id)
+        table = scoring.user_table(state)
+
+        def score() -> Scored:
+            # All of them where more than relevance chooses among them.
+            most = choice.count if criteria.only_relevance else len(table.ids)
+            return scoring.users_like_user(state, row, most=most if reciprocal else None)
+
+        criteria = await self._criteria.read(state, subject, table, choice, page)
+        return await _answer(Question(subject, table, score, criteria), choice, page)
+
+    async def items_for_segment(
+        self, user_ids: Sequence[str], segment_filter: str, choice: Choice, page: Page
+    ) -> Audience:
+        """Items for the users named, or those that match. Raises NotFound when none of the users is
+        known, FailedPrecondition when none matches."""
+        if user_ids:
+            state, rows = await self._users(user_ids)
+        else:
+            state = self._index.state
+            rows = await self._matching(state, segment_filter, page)
+        name = segment_filter or "\0".join(sorted(set(user_ids)))
+        subject = Subject(Direction.ITEMS_TO_SEGMENT, blake2b(name.encode()).hexdigest()[:32])
+        places = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ASKED)).astype(np.int64)
+
+        def score() -> Scored:
+            return scoring.items_for_segment(
+                state, rows[places], len(rows), include_interacted=choice.include_interacted
+            )
+
+        table = scoring.item_table(state)
+        criteria = await self._criteria.read(state, subject, table, choice, page)
+        return await _answer(Question(subject, table, score, criteria), choice, page)
+
+    async def _item_question(self, item_id: str, choice: Choice, page: Page) -> Question:
         state = await self._state_with(lambda state: item_id in state.catalogue.item_rows)
         row = state.catalogue.item_rows.get(item_id)
         if row is None:
             raise NotFound(f"item {item_id!r} is unknown", reason="UNKNOWN_ITEM")
         if not state.catalogue.item_live[row]:
             raise FailedPrecondition(f"item {item_id!r} is deleted", reason="ITEM_DELETED")
-        wish = self._wish(state, choice)
-        return await asyncio.to_thread(_users_for_item, state, row, choice, wish, after)
+        subject = Subject(Direction.USERS_TO_ITEM, item_id)
 
-    async def items_for_user(self, user_id: str, choice: Choice) -> Audience:
-        """Items for a user. Raises NotFound."""
-        state, row = await self._user(user_id)
-        return await asyncio.to_thread(_items_for_user, state, row, choice)
+        def score() -> Scored:
+            return scoring.users_for_item(state, row, include_interacted=choice.include_interacted)
 
-    async def users_like_user(self, user_id: str, choice: Choice, *, reciprocal: bool) -> Audience:
-        """Users alike to a user. Raises NotFound."""
-        state, row = await self._user(user_id)
-        wish = self._wish(state, choice)
-        return await asyncio.to_thread(_users_like_user, state, row, choice, wish, reciprocal)
+        table = scoring.user_table(state)
+        criteria = await self._criteria.read(state, subject, table, choice, page)
+        return Question(subject, table, score, criteria)
 
-    async def items_for_segment(self, user_ids: Sequence[str], choice: Choice) -> Audience:
-        """Items for a group. Raises NotFound when none of the users is known."""
+    async def _new_item_question(self, item_id: str, choice: Choice, page: Page) -> Question:
+        state = self._index.state
+        subject = Subject(Direction.USERS_TO_ITEM, item_id)
+        table = scoring.user_table(state)
+
+        def score() -> Scored:
+            return scoring.users_for_new_item(state)
+
+        criteria = await self._criteria.read(state, subject, table, choice, page)
+        return Question(subject, table, score, criteria)
+
+    async def _matching(self, state: IndexState, text: str, page: Page) -> Rows:
+        try:
+            program = compile_filter(text, state.user_columns.schema)
+        except ExpressionError as error:
+            raise wrong_expression("segment_filter", str(error)) from error
+        found = await asyncio.to_thread(program.evaluate, state.user_columns, page.moment)
+        if not found.matches.any():
+            message = "no user matches segment_filter"
+            raise FailedPrecondition(message, reason="EMPTY_SEGMENT")
+        return np.flatnonzero(found.matches)
+
+    async def _users(self, user_ids: Sequence[str]) -> tuple[IndexState, Rows]:
         state = await self._state_with(
             lambda state: all(name in state.catalogue.user_rows for name in user_ids)
         )
@@ -125,17 +152,7 @@ class Audiences:
         rows = np.array(sorted({known[name] for name in user_ids if name in known}), np.int64)
         if not len(rows):
             raise NotFound("none of the users is known", reason="UNKNOWN_USER")
-        return await asyncio.to_thread(_items_for_segment, state, rows, choice)
-
-    def _wish(self, state: IndexState, choice: Choice) -> Wish:
-        """Raises InvalidArgument with the field and the position of what is wrong."""
-        schema = state.columns.schema
-        return Wish(
-            state.columns,
-            self._clock.now(),
-            _compiled("filter", choice.filter, compile_filter, schema),
-            _compiled("booster", choice.booster, compile_booster, schema),
-        )
+        return state, rows
 
     async def _user(self, user_id: str) -> tuple[IndexState, int]:
         state = await self._state_with(lambda state: user_id in state.catalogue.user_rows)
@@ -149,121 +166,45 @@ class Audiences:
         return state if holds(state) else await self._index.refresh()
 
 
-def _compiled(
-    name: str, text: str, compile_text: Callable[[str, Schema], Program], schema: Schema
-) -> Program | None:
-    if not text:
-        return None
-    try:
-        return compile_text(text, schema)
-    except ExpressionError as error:
-        fields = [FieldError(f"parameters.{name}", str(error))]
-        raise InvalidArgument(str(error), reason="EXPRESSION", fields=fields) from error
+async def _answer(question: Question, choice: Choice, page: Page) -> Audience:
+    return await asyncio.to_thread(_answered, question, choice, page)
 
 
-def _users_for_item(
-    state: IndexState, item: int, choice: Choice, wish: Wish, after: Place | None
-) -> Audience:
-    catalogue, predictor = state.catalogue, state.prediction
-    scores = recommend.users_for_item(
-        catalogue, predictor, item, include_interacted=choice.include_interacted
+def _answered(question: Question, choice: Choice, page: Page) -> Audience:
+    scored = question.score()
+    judged = question.criteria.judge.judge(scored.relevance)
+    table = question.table
+    chosen = choose(
+        judged.scores, table.ids, choice.count, after=page.after, spread=question.criteria.spread
     )
-    wish.apply(scores, choice.min_relevance)
-    if after is not None:
-        _hide_before(scores, catalogue.user_ids, after)
-    rows, more = _chosen(scores, choice.count)
-    return _audience(
-        catalogue.user_ids,
-        scores,
-        rows,
-        catalogue.user_counts,
-        warm=bool(catalogue.item_likes[item]),
-        subject_count=int(catalogue.item_counts[item]),
-        more=more,
-    )
-
-
-def _items_for_user(state: IndexState, user: int, choice: Choice) -> Audience:
-    catalogue, predictor = state.catalogue, state.prediction
-    scores = recommend.items_for_user(
-        catalogue, predictor, user, include_interacted=choice.include_interacted
-    )
-    scores[scores < choice.min_relevance] = -np.inf
-    rows, _ = _chosen(scores, choice.count)
-    return _audience(
-        catalogue.item_ids,
-        scores,
-        rows,
-        catalogue.item_counts,
-        warm=bool(catalogue.user_likes[user]),
-        subject_count=int(catalogue.user_counts[user]),
-    )
-
-
-def _users_like_user(
-    state: IndexState, user: int, choice: Choice, wish: Wish, reciprocal: bool
-) -> Audience:
-    catalogue, predictor = state.catalogue, state.prediction
-    warm = bool(catalogue.user_likes[user])
-    tastes = predictor.user_tastes
-    scores = recommend.users_like_user(catalogue, tastes, user)
-    if reciprocal and tastes[user].any():
-        # All of them where a filter or a booster chooses among them.
-        count = len(scores) if wish.filter or wish.booster else choice.count
-        scores = recommend.reciprocal(catalogue, tastes, user, scores, count)
-    wish.apply(scores, choice.min_relevance)
-    rows, _ = _chosen(scores, choice.count)
-    return _audience(catalogue.user_ids, scores, rows, catalogue.user_counts, warm=warm)
-
-
-def _items_for_segment(state: IndexState, users: Rows, choice: Choice) -> Audience:
-    catalogue, predictor = state.catalogue, state.prediction
-    scores = recommend.items_for_segment(
-        catalogue, predictor, users, include_interacted=choice.include_interacted
-    )
-    scores[scores < choice.min_relevance] = -np.inf
-    rows, _ = _chosen(scores, choice.count)
-    return _audience(
-        catalogue.item_ids,
-        scores,
-        rows,
-        catalogue.item_counts,
-        warm=bool(catalogue.user_likes[users].any()),
-        subject_count=len(users),
-    )
-
-
-def _hide_before(scores: Floats, user_ids: Sequence[str], after: Place) -> None:
-    """Hide what earlier pages had: better scores, and equal ones up to the user, in the order of
-    ids, which is that of the rows."""
-    score = np.float32(after.score)
-    scores[scores > score] = -np.inf
-    for row in np.flatnonzero(scores == score).tolist():
-        if user_ids[row] <= after.user_id:
-            scores[row] = -np.inf
-
-
-def _chosen(scores: Floats, count: int) -> tuple[Rows, bool]:
-    """Rows of the best, and whether there are more."""
-    rows = best(scores, count + 1)
-    return rows[:count], len(rows) > count
-
-
-def _audience(
-    ids: Sequence[str],
-    scores: Floats,
-    rows: Rows,
-    counts: Rows,
-    *,
-    warm: bool,
-    subject_count: int = 0,
-    more: bool = False,
-) -> Audience:
     return Audience(
-        ids=[ids[row] for row in rows],
-        scores=scores[rows].tolist(),
-        counts=counts[rows].tolist(),
-        warm=warm,
-        subject_count=subject_count,
-        more=more,
+        subject=question.subject,
+        ids=[table.ids[row] for row in chosen.rows],
+        scores=chosen.scores.tolist(),
+        relevance=scored.relevance[chosen.rows].tolist(),
+        counts=table.counts[chosen.rows].tolist(),
+        warm=scored.warm,
+        subject_count=scored.subject_count,
+        group_size=scored.group_size,
+        more=chosen.more,
+        omissions=judged.omissions if scored.complete else {},
+        budget=question.criteria.budget,
+    )
+
+
+def _estimated(question: Question) -> Estimate:
+    scored = question.score()
+    judged = question.criteria.judge.judge(scored.relevance)
+    relevance: Floats = scored.relevance[~np.isneginf(judged.scores)]
+    counts, _ = np.histogram(relevance, BINS, (0.0, 1.0))
+    deciles = np.quantile(relevance, np.arange(1, 10) / 10).tolist() if len(relevance) else []
+    return Estimate(
+        user_count=len(relevance),
+        expected_interactions=float(relevance.sum(dtype=np.float64)),
+        histogram=counts.tolist(),
+        deciles=deciles,
+        warm=scored.warm,
+        subject_count=scored.subject_count,
+        omissions=judged.omissions,
+        budget=question.criteria.budget,
     )

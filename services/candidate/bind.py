@@ -3,18 +3,25 @@
 from datetime import datetime, timedelta
 
 from heliograph.candidate.v1alpha1 import candidate_pb2_grpc
+from heliograph.policy.v1alpha1 import policy_pb2_grpc
 
 from services.candidate import campaigns
 from services.candidate.audiences import Audiences
+from services.candidate.budget import Budgets
 from services.candidate.campaigns import Campaigns
 from services.candidate.catalogue import CatalogueWriter
+from services.candidate.criteria import CriteriaReader
 from services.candidate.event_types import EventTypes
+from services.candidate.exposure import Exposures
 from services.candidate.generation import GenerationOptions, Generator
 from services.candidate.handlers import CandidateHandler
 from services.candidate.handlers.parts import Parts
 from services.candidate.index import IndexOptions, UserIndex
+from services.candidate.limits import Quotas
 from services.candidate.pool import Pool
 from services.candidate.publisher import Publisher
+from services.candidate.rotation import Recommendations
+from services.candidate.scenarios import Scenarios
 from services.candidate.settings import CandidateSettings
 from services.candidate.sources.availability import AvailabilityOptions
 from services.candidate.upkeep import Upkeep
@@ -22,6 +29,9 @@ from services.runtime import Host
 from services.runtime.errors import Aborted
 
 CAMPAIGN_PATIENCE = timedelta(minutes=1)
+BUDGET_INTERVAL = timedelta(seconds=10)
+"""How often budgets that are in use are looked at; they are read again when half as old as they may
+get."""
 
 
 async def bind(host: Host) -> None:
@@ -31,12 +41,19 @@ async def bind(host: Host) -> None:
     options = IndexOptions(settings.refit_interval, settings.fit_seed, settings.fit_threads)
     index = UserIndex(host.database, host.clock, options)
     await index.fitted()
-    parts = _parts(host, settings, index)
+    policy = policy_pb2_grpc.PolicyServiceStub(host.peers.channel("policy"))
+    budgets = Budgets(host.database, policy, host.clock, host.log, settings.pool_size)
+    parts = _parts(host, settings, index, budgets)
     _schedule(host, settings, index, parts)
+
+    async def keep_budgets(now: datetime) -> None:
+        await budgets.keep_fresh(index.state.catalogue, now)
+
+    host.periodic("read_budgets", BUDGET_INTERVAL, keep_budgets)
     host.add(candidate_pb2_grpc.add_CandidateServiceServicer_to_server, CandidateHandler(parts))
 
 
-def _parts(host: Host, settings: CandidateSettings, index: UserIndex) -> Parts:
+def _parts(host: Host, settings: CandidateSettings, index: UserIndex, budgets: Budgets) -> Parts:
     types = EventTypes(host.database)
     publisher = Publisher(
         host.database,
@@ -57,6 +74,7 @@ def _parts(host: Host, settings: CandidateSettings, index: UserIndex) -> Parts:
             settings.exploration_share,
         ),
     )
+    recommendations = Recommendations(host.database)
     return Parts(
         database=host.database,
         clock=host.clock,
@@ -64,8 +82,12 @@ def _parts(host: Host, settings: CandidateSettings, index: UserIndex) -> Parts:
         publisher=publisher,
         catalogue=CatalogueWriter(host.database, settings.clock_tolerance),
         pool=Pool(host.database, index),
-        audiences=Audiences(index, host.clock),
+        audiences=Audiences(index, CriteriaReader(recommendations, budgets, host.clock)),
+        recommendations=recommendations,
+        scenarios=Scenarios(host.database),
+        exposures=Exposures(host.database),
         campaigns=Campaigns(host.database, types, publisher),
+        quotas=Quotas(host.database),
         generator=Generator(host.database, host.clock, index, types, publisher, options, host.log),
         watch_interval=settings.watch_interval,
     )
@@ -104,6 +126,7 @@ def _map_constraints(host: Host) -> None:
             "ready_queued_once": repeat,
             "event_type_named_once": repeat,
             "request_answered_once": repeat,
+            "scenario_named_once": repeat,
             "campaign_requested_once": repeat,
             "generated_once": repeat,
             "relation_stored_once": repeat,

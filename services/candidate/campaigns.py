@@ -3,24 +3,30 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from heliograph.candidate.v1alpha1 import campaigns_pb2
+from heliograph.candidate.v1alpha1 import campaigns_pb2, recommending_pb2
 from sqlalchemy import Row
 
-from services.candidate import requests, withdrawals
-from services.candidate.audiences import Audience
+from services.candidate import limits, requests, withdrawals
 from services.candidate.event_types import EventTypes
 from services.candidate.events import Draft, event_id_of
 from services.candidate.generation_store import QUERIES
+from services.candidate.limits import Admitted, Spread
 from services.candidate.messages import digest_of
 from services.candidate.publisher import Publisher
-from services.runtime.database import Database
-from services.runtime.errors import AlreadyExists, FailedPrecondition, NotFound
+from services.candidate.questions import Audience, Omission
+from services.runtime.database import Database, UnitOfWork
+from services.runtime.errors import (
+    AlreadyExists,
+    DomainError,
+    FailedPrecondition,
+    NotFound,
+    ResourceExhausted,
+)
 
 METHOD = "LaunchCampaign"
 BATCH = 1000
 RUNNING = campaigns_pb2.CAMPAIGN_STATE_RUNNING
 LAUNCHED = campaigns_pb2.CAMPAIGN_STATE_LAUNCHED
-CANCELLED = campaigns_pb2.CAMPAIGN_STATE_CANCELLED
 SOURCE = "campaign"
 
 
@@ -30,7 +36,18 @@ class Launch:
 
     request_id: str
     campaign: campaigns_pb2.Campaign
+    """With the omissions and budgets of its audience."""
     digest: bytes
+    """Of the campaign as it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a launch would do now."""
+
+    event_count: int
+    expected_interactions: float
+    omitted: dict[Omission, int]
 
 
 class Campaigns:
@@ -38,7 +55,8 @@ class Campaigns:
 
     The audience is stored at launch. Its events are made in batches with ids that follow from the
     campaign, so a launch that was cut off goes on, at the next call or by a periodic task, and
-    makes nothing twice.
+    makes nothing twice. Each batch commits with its events, its place in the audience, and what it
+    takes of spread caps and quotas.
     """
 
     def __init__(self, database: Database, types: EventTypes, publisher: Publisher) -> None:
@@ -61,13 +79,27 @@ class Campaigns:
             raise requests.reused()
         return await self._finish(launch, rows[0].campaign_id, now)
 
+    async def forecast(
+        self, campaign: campaigns_pb2.Campaign, audience: Audience, now: datetime
+    ) -> Forecast:
+        """What a launch would do now."""
+        async with self._database.read() as work:
+            team = await self._team(work, campaign)
+            found = await limits.admitted(work, audience.ids, _spread(campaign), team, now)
+        expected = sum(audience.relevance[place] for place in found.places)
+        return Forecast(len(found.places), expected, found.omitted)
+
     async def launch(
         self, launch: Launch, audience: Audience, now: datetime
     ) -> campaigns_pb2.Campaign:
         """Store the campaign and make its events. Raises AlreadyExists for a campaign id in use,
-        FailedPrecondition for an empty audience."""
+        FailedPrecondition for an empty audience or a spread cap that is reached, ResourceExhausted
+        for a team's quota that is used up."""
         if not audience.ids:
             raise FailedPrecondition("the audience is empty", reason="EMPTY_AUDIENCE")
+        forecast = await self.forecast(launch.campaign, audience, now)
+        if not forecast.event_count:
+            raise _no_events(forecast)
         campaign_id = launch.campaign.campaign_id
         async with self._database.unit_of_work() as work:
             params = {
@@ -82,7 +114,7 @@ class Campaigns:
             members = {
                 "campaign_id": campaign_id,
                 "user_ids": list(audience.ids),
-                "scores": list(audience.scores),
+                "scores": list(audience.relevance),
             }
             await work.execute(QUERIES.insert_members, members)
             await work.commit()
@@ -127,19 +159,47 @@ class Campaigns:
                 "count": BATCH,
             }
             members = await work.rows(QUERIES.next_members, params)
-            campaign = campaigns_pb2.Campaign.FromString(stored.body)
-            drafts = [_draft(campaign, row.user_id, row.score) for row in members]
-            published = await self._publisher.publish_in(work, drafts, now)
             more = len(members) == BATCH
             progress = {
                 "campaign_id": campaign_id,
                 "position": members[-1].position + 1 if members else stored.next_position,
-                "events": len(published.added),
                 "state": RUNNING if more else LAUNCHED,
             }
-            await work.execute(QUERIES.advance_campaign, progress)
+            campaign = campaigns_pb2.Campaign.FromString(stored.body)
+            made = await self._make(work, campaign, members, now)
+            await work.execute(QUERIES.advance_campaign, progress | made)
             await work.commit()
         return more
+
+    async def _make(
+        self,
+        work: UnitOfWork,
+        campaign: campaigns_pb2.Campaign,
+        members: list[Row[tuple[object, ...]]],
+        now: datetime,
+    ) -> dict[str, float]:
+        """Make the events of those members who are within the limits; what to add to the
+        campaign's counts."""
+        team = await self._team(work, campaign)
+        await limits.lock(work, campaign.item_id, team)
+        users = [row.user_id for row in members]
+        found: Admitted = await limits.admitted(work, users, _spread(campaign), team, now)
+        chosen = [members[place] for place in found.places]
+        drafts = [_draft(campaign, row.user_id, row.score) for row in chosen]
+        published = await self._publisher.publish_in(work, drafts, now)
+        await limits.use(work, team, len(published.added), now)
+        return {
+            "events": len(published.added),
+            "expected": sum(drafts[place].source_score for place in published.added.values()),
+            "spread_omitted": found.omitted.get(Omission.SPREAD_CAP, 0),
+            "quota_omitted": found.omitted.get(Omission.TEAM_QUOTA, 0),
+            "refused": len(drafts) - len(published.added),
+        }
+
+    async def _team(self, work: UnitOfWork, campaign: campaigns_pb2.Campaign) -> str:
+        if campaign.team:
+            return campaign.team
+        return (await self._types.of(work, [campaign.event_type]))[campaign.event_type].owner
 
     async def get(self, campaign_id: str) -> campaigns_pb2.Campaign:
         """A campaign with its progress. Raises NotFound."""
@@ -152,7 +212,8 @@ class Campaigns:
         NotFound."""
         async with self._database.unit_of_work() as work:
             params = {"campaign_id": campaign_id}
-            _stored(campaign_id, await work.rows(QUERIES.lock_campaign, params))
+            if not await work.rows(QUERIES.lock_campaign, params):
+                raise _unknown(campaign_id)
             await work.execute(QUERIES.cancel_campaign, params)
             cancelled = await withdrawals.withdraw(
                 work, campaign_ids=[campaign_id], reason="CAMPAIGN_CANCELLED", now=now
@@ -166,14 +227,39 @@ def campaign_exists() -> AlreadyExists:
     return AlreadyExists("there is a campaign of this id already", reason="CAMPAIGN_EXISTS")
 
 
+def _unknown(campaign_id: str) -> NotFound:
+    return NotFound(f"there is no campaign {campaign_id!r}", reason="UNKNOWN_CAMPAIGN")
+
+
+def _no_events(forecast: Forecast) -> DomainError:
+    if Omission.TEAM_QUOTA in forecast.omitted:
+        return ResourceExhausted("the team's quota of today is used up", reason="TEAM_QUOTA")
+    return FailedPrecondition("the item's spread cap is reached", reason="SPREAD_CAP")
+
+
+def _spread(campaign: campaigns_pb2.Campaign) -> Spread | None:
+    if not campaign.HasField("spread_cap"):
+        return None
+    cap = campaign.spread_cap
+    return Spread(campaign.item_id, cap.user_count, cap.window.ToTimedelta())
+
+
 def _stored(campaign_id: str, rows: list[Row[tuple[object, ...]]]) -> campaigns_pb2.Campaign:
     if not rows:
-        raise NotFound(f"there is no campaign {campaign_id!r}", reason="UNKNOWN_CAMPAIGN")
+        raise _unknown(campaign_id)
     row = rows[0]
     campaign = campaigns_pb2.Campaign.FromString(row.body)
     campaign.state = row.state
     campaign.audience_size = row.audience_size
     campaign.event_count = row.event_count
+    campaign.expected_interaction_count = row.expected
+    for omission, count in (
+        (recommending_pb2.OMISSION_SPREAD_CAP, row.spread_omitted),
+        (recommending_pb2.OMISSION_TEAM_QUOTA, row.quota_omitted),
+        (recommending_pb2.OMISSION_REFUSED, row.refused),
+    ):
+        if count:
+            campaign.omissions.add(omission=omission, count=count)
     return campaign
 
 

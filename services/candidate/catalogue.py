@@ -20,6 +20,7 @@ from services.candidate.events import Refusal
 from services.candidate.generation_store import QUERIES as WORK
 from services.candidate.messages import stored_event_type, stored_item
 from services.candidate.pool import check_position
+from services.candidate.rotation import QUERIES as GIVEN
 from services.runtime.database import Database
 
 CHANGES_AT_A_TIME = 500
@@ -32,6 +33,8 @@ REMOVALS = (
     QUERIES.delete_user_relations,
     WORK.delete_user_memberships,
     WORK.delete_user_generated,
+    GIVEN.delete_user_recommendations,
+    GIVEN.leave_recommendations,
     QUERIES.delete_user,
 )
 

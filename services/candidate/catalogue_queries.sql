@@ -81,9 +81,10 @@ SELECT item_id, body FROM items WHERE item_id = ANY(CAST(:item_ids AS text[]))
 
 -- name: insert_interactions
 -- Store interactions; the same user, item and time is stored once.
-INSERT INTO interactions (user_id, item_id, interact_time, weight, kind)
+INSERT INTO interactions (user_id, item_id, interact_time, weight, kind, recommendation_id)
 SELECT * FROM unnest(CAST(:user_ids AS text[]), CAST(:item_ids AS text[]),
-    CAST(:times AS timestamptz[]), CAST(:weights AS real[]), CAST(:kinds AS text[]))
+    CAST(:times AS timestamptz[]), CAST(:weights AS real[]), CAST(:kinds AS text[]),
+    CAST(:recommendation_ids AS text[]))
 ON CONFLICT (user_id, item_id, interact_time) DO NOTHING
 
 -- name: get_user_bodies
@@ -121,8 +122,10 @@ SELECT EXISTS (
 )
 
 -- name: changed_users
--- Users that a snapshot did not see as they are.
-SELECT user_id, body, NOT pg_visible_in_snapshot(born, CAST(:snapshot AS pg_snapshot)) FROM users
+-- Users that a snapshot did not see as they are, with microseconds since 1970.
+SELECT user_id, body, NOT pg_visible_in_snapshot(born, CAST(:snapshot AS pg_snapshot)),
+    CAST(extract(epoch FROM create_time) * 1000000 AS bigint)
+FROM users
 WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
     AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
 

@@ -35,6 +35,8 @@ class Interaction:
     interact_time: datetime
     weight: float
     kind: str
+    recommendation_id: str = ""
+    """The recommendation that it follows; empty: none."""
 
 
 class RelationKind(IntEnum):
@@ -82,6 +84,7 @@ async def insert_interactions(work: UnitOfWork, interactions: Sequence[Interacti
         "times": literals.times(entry.interact_time for entry in interactions),
         "weights": literals.numbers(entry.weight for entry in interactions),
         "kinds": literals.texts(entry.kind for entry in interactions),
+        "recommendation_ids": literals.texts(entry.recommendation_id for entry in interactions),
     }
     await work.execute(QUERIES.insert_interactions, params)
 

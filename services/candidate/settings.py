@@ -33,6 +33,9 @@ class CandidateSettings(ServiceSettings):
     """How long an ended event is kept after its end: the horizon in which its id is known."""
     arrival_retention: timedelta = Field(default=7 * DAY, gt=timedelta(0))
     """How long ReadArrivals can look back."""
+    recommendation_retention: timedelta = Field(default=30 * DAY, ge=30 * DAY)
+    """How long the answers of recommendations are kept under their ids; at least as long as
+    rotation can look back."""
     clock_tolerance: timedelta = Field(default=300 * SECOND, ge=timedelta(0))
     """How far in the future a publisher's create_time or interact_time may lie."""
     expiry_interval: timedelta = Field(default=60 * SECOND, gt=timedelta(0))

@@ -7,6 +7,7 @@ from sqlalchemy import TextClause
 from services.candidate.admission import LONGEST_LIFE
 from services.candidate.event_store import QUERIES as EVENTS
 from services.candidate.generation_store import QUERIES as WORK
+from services.candidate.rotation import QUERIES as GIVEN
 from services.candidate.settings import CandidateSettings
 from services.runtime.database import Database
 
@@ -23,16 +24,20 @@ class Upkeep:
         self._batch = settings.cleanup_batch
         self._retention = settings.retention
         self._arrivals = settings.arrival_retention
+        self._recommendations = settings.recommendation_retention
 
     async def run(self, now: datetime) -> None:
-        """Delete events that ended, and answers given, before the retention; old arrivals; old
-        withdrawals; marks of daily runs a week after their day; the runs after the retention."""
+        """Delete events that ended, and answers given, before the retention; old arrivals,
+        withdrawals and recommendations; marks of daily runs, and what teams used, a week after
+        their day; the runs after the retention."""
         await self._delete(EVENTS.delete_ended_events, now - self._retention)
         await self._delete(EVENTS.delete_old_withdrawals, now - KEEP_WITHDRAWALS)
         await self._delete(EVENTS.delete_old_requests, now - self._retention)
         await self._delete(EVENTS.delete_old_arrivals, now - self._arrivals)
+        await self._delete(GIVEN.delete_old_recommendations, now - self._recommendations)
         await self._delete(WORK.delete_old_generated, now - KEEP_MARKS)
         await self._delete(WORK.delete_old_runs, now - self._retention)
+        await self._delete(WORK.delete_old_usage, now - KEEP_MARKS)
         async with self._database.unit_of_work() as work:
             await work.execute(EVENTS.delete_old_erasures, {"before": now - self._retention})
             await work.commit()

@@ -2,7 +2,8 @@
 
 -- name: get_campaign
 -- One campaign.
-SELECT campaign_id, digest, body, state, audience_size, event_count, next_position
+SELECT campaign_id, digest, body, state, audience_size, event_count, next_position, expected,
+    spread_omitted, quota_omitted, refused
 FROM campaigns WHERE campaign_id = :campaign_id
 
 -- name: lock_campaign
@@ -33,7 +34,9 @@ WHERE campaign_id = :campaign_id AND position >= :position ORDER BY position LIM
 
 -- name: advance_campaign
 -- Record how far a campaign has come.
-UPDATE campaigns SET next_position = :position, event_count = event_count + :events, state = :state
+UPDATE campaigns SET next_position = :position, event_count = event_count + :events, state = :state,
+    expected = expected + :expected, spread_omitted = spread_omitted + :spread_omitted,
+    quota_omitted = quota_omitted + :quota_omitted, refused = refused + :refused
 WHERE campaign_id = :campaign_id
 
 -- name: cancel_campaign
@@ -43,6 +46,52 @@ UPDATE campaigns SET state = 3 WHERE campaign_id = :campaign_id
 -- name: running_campaigns
 -- Campaigns that were launched before a time and still make events.
 SELECT campaign_id FROM campaigns WHERE state = 1 AND launch_time <= :before ORDER BY launch_time
+
+-- name: lock_item
+-- Let batches of campaigns about one item wait for each other.
+SELECT pg_advisory_xact_lock(hashtextextended('campaign about ' || :item_id, 0))
+
+-- name: told_users
+-- How many users campaigns have told of an item since a time, and which of these users are among
+-- them. What ended without a send doesn't count.
+SELECT count(DISTINCT user_id) AS total, coalesce(array_agg(DISTINCT user_id)
+    FILTER (WHERE user_id = ANY(CAST(:user_ids AS text[]))), '{}') AS again
+FROM events
+WHERE item_ids[1] = :item_id AND campaign_id <> '' AND accept_time > :since
+    AND (end_kind IS NULL OR end_kind IN (1, 2))
+
+-- name: team_quota
+-- The limit of a team, and what it has used on a day.
+SELECT events_per_day, coalesce(team_usage.events, 0) AS used FROM team_quotas
+LEFT JOIN team_usage ON team_usage.team = team_quotas.team AND team_usage.day = :day
+WHERE team_quotas.team = :team
+
+-- name: lock_team
+-- Let batches of one team's campaigns wait for each other.
+SELECT pg_advisory_xact_lock(hashtextextended('campaigns of ' || :team, 0))
+
+-- name: use_quota
+-- Count events that a team's campaigns make.
+INSERT INTO team_usage (team, day, events) VALUES (:team, :day, :events)
+ON CONFLICT (team, day) DO UPDATE SET events = team_usage.events + excluded.events
+
+-- name: put_team_quota
+-- Set the limit of a team.
+INSERT INTO team_quotas (team, events_per_day) VALUES (:team, :events_per_day)
+ON CONFLICT (team) DO UPDATE SET events_per_day = excluded.events_per_day
+
+-- name: list_team_quotas
+-- Limits by team with what is used on a day, after a team.
+SELECT team_quotas.team, events_per_day, coalesce(team_usage.events, 0) AS used FROM team_quotas
+LEFT JOIN team_usage ON team_usage.team = team_quotas.team AND team_usage.day = :day
+WHERE team_quotas.team > :after ORDER BY team_quotas.team LIMIT :count
+
+-- name: delete_old_usage
+-- Bounded deletion of what teams used on past days.
+DELETE FROM team_usage USING (
+    SELECT team, day FROM team_usage WHERE day < :before ORDER BY day LIMIT :count
+) AS old
+WHERE team_usage.team = old.team AND team_usage.day = old.day
 
 -- name: delete_user_memberships
 -- Remove a user from all audiences.

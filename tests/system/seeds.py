@@ -54,11 +54,20 @@ BY_NAME: dict[str, Any] = {
     "expire_time": NOON + timedelta(hours=2), "once": True,
 }  # fmt: skip
 BY_MESSAGE: dict[str, dict[str, Any]] = {
-    "RecommendationParameters": dict.fromkeys(
-        # Most aren't offered yet, and so few users would not be relevant enough.
-        ("filter", "booster", "scenario", "rotation_rate", "rotation_time", "min_relevance")
-    ),
-    "RecommendUsersToItemRequest": {"respect_budget": None, "diversity_attribute": None},
+    "RecommendationParameters": {
+        "filter": "true",
+        "booster": "2.0",
+        "scenario": None,
+        "scenario_values": None,
+        # So few users would not be relevant enough, and have no attributes; items no budgets.
+        "min_relevance": None,
+        "diversity_attribute": None,
+        "respect_budget": None,
+    },
+    "RecommendItemsToSegmentRequest": {"segment_filter": None},
+    "Scenario": {"name": FRESH},
+    "SpreadCap": {"user_count": 1_000_000},
+    "TeamQuota": {"team": "fuzz"},
     "EventType": {"name": TYPE, "version": 0, "route": event_pb2.ROUTE_RANKED},
     "Aggregation": {"maximum_wait": timedelta(minutes=1), "minimum_count": 2},
     "GetEventTypeRequest": {"name": TYPE},

@@ -27,7 +27,8 @@ def service_descriptor(name: str) -> Any:
 METHODS = [(name, method) for name in SERVICE_NAMES for method in service_descriptor(name).methods]
 # These answer an empty request: it asks for everything, or for nothing in particular.
 EMPTY_IS_VALID = {
-    "ListEventTypes", "ReadArrivals", "WatchItems", "ListModels", "ReadFeed",
+    "ListEventTypes", "ReadArrivals", "WatchItems", "ListModels", "ReadFeed", "ListScenarios",
+    "ListTeamQuotas", "ReportExposure",
     "GetThresholds", "WatchVolume", "ListObjectives", "ListExperiments", "ListPauses",
     "StreamSendability", "ProcessUsers", "GetBacklog",
 }  # fmt: skip

@@ -38,6 +38,7 @@ class ColumnsBuilder:
         doubles as soon as a double comes."""
         self._types = dict(schema.types)
         self._grows = grows
+        self._owner = schema.owner
         self._parts: dict[str, dict[AttributeType, _Part]] = {name: {} for name in self._types}
         self._size = 0
 
@@ -75,6 +76,7 @@ class ColumnsBuilder:
             MappingProxyType(types),
             MappingProxyType(columns),
             MappingProxyType(mistyped),
+            self._owner,
         )
 
     def _type(

@@ -11,7 +11,7 @@ from heliograph.cel.v1alpha1 import checked_pb2
 from services.candidate.expressions.errors import ExpressionError, error_at
 from services.candidate.expressions.schema import AttributeType, Schema
 from services.candidate.expressions.syntax import Syntax, read_syntax
-from services.candidate.expressions.tokens import OWNER, PRESENCE, prepare
+from services.candidate.expressions.tokens import prepare
 
 NOW = "now"
 _TYPES = {
@@ -42,34 +42,34 @@ def check(text: str, schema: Schema) -> Syntax:
     try:
         compiled = environment.compile(prepared.text)
     except RuntimeError as error:
-        raise _translated(text, prepared.text, str(error)) from None
+        raise _translated(text, prepared.text, str(error), schema.owner) from None
     envelope = any_pb2.Any.FromString(compiled.serialize())
     return read_syntax(checked_pb2.CheckedExpr.FromString(envelope.value), text)
 
 
 def _variables(names: Iterable[str], schema: Schema) -> dict[str, cel.Type]:
-    values = {f"{OWNER}.{name}": _TYPES[schema.types[name]] for name in names}
-    presences = {f"{PRESENCE}.{name}": cel.Type.BOOL for name in names}
+    values = {f"{schema.owner}.{name}": _TYPES[schema.types[name]] for name in names}
+    presences = {f"{schema.presence}.{name}": cel.Type.BOOL for name in names}
     return {**values, **presences, NOW: cel.Type.TIMESTAMP}
 
 
-def _translated(text: str, prepared: str, message: str) -> ExpressionError:
+def _translated(text: str, prepared: str, message: str, owner: str) -> ExpressionError:
     """The first error that the library tells, with its position in the original text."""
     for line, column, told in _ERROR.findall(message):
         if int(line) > 0 and int(column) > 0:
             starts = [0, *(found.end() for found in re.finditer(r"\n", prepared))]
             offset = starts[min(int(line), len(starts)) - 1] + int(column) - 1
-            return error_at(text, offset, _in_words(told))
+            return error_at(text, offset, _in_words(told, owner))
     if "recursion" in message:
         return error_at(text, 0, "the expression is nested too deeply: at most 32 levels")
     return error_at(text, 0, "the expression can't be read")
 
 
-def _in_words(told: str) -> str:
+def _in_words(told: str, owner: str) -> str:
     for found, replacement in _WORDS.items():
         told = told.replace(found, replacement)
-    if f"undeclared reference to '{OWNER}'" in told:
-        return f"attributes are written {OWNER}.NAME"
+    if f"undeclared reference to '{owner}'" in told:
+        return f"attributes are written {owner}.NAME"
     if "no matching overload" in told and "int" in told and "double" in told:
         return f"{told}; whole numbers and doubles don't mix: write 30.0, or convert by double()"
     return told

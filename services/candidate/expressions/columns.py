@@ -74,7 +74,7 @@ Column = PlainColumn | TextColumn | CollectionColumn
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Columns:
-    """A table of users. Immutable; made by `ColumnsBuilder`."""
+    """A table of users or items. Immutable; made by `ColumnsBuilder`."""
 
     size: int
     """Number of rows."""
@@ -84,6 +84,8 @@ class Columns:
     """Column by attribute."""
     mistyped: Mapping[str, int]
     """Values by attribute that were left out because they weren't of its type."""
+    owner: str = "user"
+    """What expressions call a row."""
 
     @property
     def schema(self) -> Schema:
@@ -93,7 +95,7 @@ class Columns:
             for name, column in self.columns.items()
             if isinstance(column, CollectionColumn)
         }
-        return Schema(self.types, MappingProxyType(longest))
+        return Schema(self.types, MappingProxyType(longest), self.owner)
 
     def lists(self, rows: NDArray[np.int64]) -> dict[str, list[Any]]:
         """The values of some rows by attribute: numbers (times and spans in microseconds), truths,

@@ -18,7 +18,6 @@ from services.candidate.expressions.syntax import (
     Select,
     Syntax,
 )
-from services.candidate.expressions.tokens import OWNER
 
 MAX_COST = 2000
 """Greatest cost per row. A unit takes one to five nanoseconds, so a filter over a million users
@@ -31,7 +30,9 @@ def require_affordable(tree: Syntax, text: str, schema: Schema) -> int:
     """The cost per row; ExpressionError if it is more than `MAX_COST`."""
     cost = _Estimate(schema, {}).cost(tree)
     if cost > MAX_COST:
-        message = f"the expression costs up to {cost} operations per user; at most {MAX_COST}"
+        message = (
+            f"the expression costs up to {cost} operations per {schema.owner}; at most {MAX_COST}"
+        )
         raise error_at(text, tree.offset, f"{message} are allowed")
     return cost
 
@@ -76,8 +77,8 @@ class _Estimate:
                 return len(elements)
             case MapLiteral(entries=entries):
                 return len(entries)
-            case Name(name=name) if name.startswith(f"{OWNER}."):
-                attribute = name.removeprefix(f"{OWNER}.")
+            case Name(name=name) if name.startswith(f"{self.schema.owner}."):
+                attribute = name.removeprefix(f"{self.schema.owner}.")
                 kind = self.schema.types.get(attribute)
                 return self.schema.longest_of(attribute) if kind and kind.is_collection else 0
             case Invocation(function="_+_", arguments=arguments):

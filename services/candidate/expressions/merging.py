@@ -49,7 +49,11 @@ def merge_columns(base: Columns, newer: Columns, rows: Rows) -> Columns:
         for name in {*base.mistyped, *newer.mistyped}
     }
     return Columns(
-        len(rows), MappingProxyType(types), MappingProxyType(columns), MappingProxyType(mistyped)
+        len(rows),
+        MappingProxyType(types),
+        MappingProxyType(columns),
+        MappingProxyType(mistyped),
+        base.owner,
     )
 
 

@@ -29,14 +29,21 @@ class AttributeType(Enum):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Schema:
-    """The attributes that users may have."""
+    """The attributes that users (or items) may have."""
 
     types: Mapping[str, AttributeType]
     """Type by attribute name."""
     longest: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Greatest length in use of a list or map attribute; one that isn't named counts as
     `LONGEST_COLLECTION`. The cost of an expression is estimated with it."""
+    owner: str = "user"
+    """What expressions call a row: attributes are written `owner.NAME`."""
 
     def longest_of(self, name: str) -> int:
         """Greatest length to reckon with of the list or map attribute `name`."""
         return self.longest.get(name, LONGEST_COLLECTION)
+
+    @property
+    def presence(self) -> str:
+        """What variables begin with that stand for `has(owner.NAME)`."""
+        return f"has_{self.owner}"

@@ -15,8 +15,6 @@ from services.candidate.expressions.schema import Schema
 
 MAX_LENGTH = 4096
 """Greatest length of an expression in code points."""
-OWNER = "user"
-PRESENCE = f"has_{OWNER}"
 
 _TOKEN = re.compile(
     r"""
@@ -81,8 +79,14 @@ def prepare(text: str, schema: Schema) -> Prepared:
         if not token.is_name or (index and tokens[index - 1].text == "."):
             continue
         if token.text == "has" and _follow(tokens, index, "(("):
-            raise error_at(text, token.start, f"write has({OWNER}.NAME), with single parentheses")
-        if token.text != OWNER or not _follow(tokens, index, ".") or len(tokens) <= index + 2:
+            raise error_at(
+                text, token.start, f"write has({schema.owner}.NAME), with single parentheses"
+            )
+        if (
+            token.text != schema.owner
+            or not _follow(tokens, index, ".")
+            or len(tokens) <= index + 2
+        ):
             continue
         name = tokens[index + 2]
         if not name.is_name:
@@ -91,7 +95,10 @@ def prepare(text: str, schema: Schema) -> Prepared:
         named.add(name.name)
         if _is_presence(tokens, index):
             start, end = tokens[index - 2].start, tokens[index + 3].end
-            parts += [text[copied:start], _padded(f"{PRESENCE}.{name.text}", text[start:end])]
+            parts += [
+                text[copied:start],
+                _padded(f"{schema.presence}.{name.text}", text[start:end]),
+            ]
             copied = end
     return Prepared("".join([*parts, text[copied:]]), frozenset(named))
 
@@ -110,7 +117,7 @@ def _follow(tokens: list[Token], index: int, signs: str) -> bool:
 
 
 def _is_presence(tokens: list[Token], index: int) -> bool:
-    """Whether the `user` at `index` stands in `has(user.NAME)`."""
+    """Whether the owner at `index` stands in `has(owner.NAME)`."""
     return (
         index >= 2
         and tokens[index - 2].text == "has"
@@ -129,5 +136,6 @@ def _require_known(text: str, name: Token, schema: Schema) -> None:
     if name.name in schema.types:
         return
     near = difflib.get_close_matches(name.name, schema.types, n=3)
-    hint = f"; did you mean {' or '.join(f'{OWNER}.{known}' for known in near)}?" if near else ""
-    raise error_at(text, name.start, f'no user has an attribute "{name.name}"{hint}')
+    written = " or ".join(f"{schema.owner}.{known}" for known in near)
+    hint = f"; did you mean {written}?" if near else ""
+    raise error_at(text, name.start, f'no {schema.owner} has an attribute "{name.name}"{hint}')

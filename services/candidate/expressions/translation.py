@@ -29,7 +29,6 @@ from services.candidate.expressions.syntax import (
     Select,
     Syntax,
 )
-from services.candidate.expressions.tokens import OWNER, PRESENCE
 
 _LITERAL_TYPES = {
     bool: AttributeType.BOOL,
@@ -99,9 +98,9 @@ class Translator:
             return self._bound[tree.name]
         if tree.name == NOW:
             return self._nodes.now()
-        if owner == PRESENCE:
+        if owner == self._schema.presence:
             return self._nodes.presence(attribute)
-        if owner != OWNER:
+        if owner != self._schema.owner:
             raise self._refused(tree, f"{tree.name} can't be used as a value")
         kind = self._schema.types[attribute]
         if kind.is_collection:

@@ -8,12 +8,14 @@ from services.candidate.handlers.generating import GeneratingCalls
 from services.candidate.handlers.pool import PoolCalls
 from services.candidate.handlers.publishing import PublishingCalls
 from services.candidate.handlers.recommending import RecommendingCalls
+from services.candidate.handlers.scenarios import ScenarioCalls
 
 
 class CandidateHandler(
     PublishingCalls,
     CatalogueCalls,
     RecommendingCalls,
+    ScenarioCalls,
     CampaignCalls,
     GeneratingCalls,
     PoolCalls,

@@ -131,6 +131,7 @@ def _interaction(interaction: event_pb2.Interaction) -> Interaction:
         interact_time=read_time(interaction.interact_time, "interact_time"),
         weight=interaction.weight or 1.0,
         kind=require_plain(interaction.kind or "view", "kind"),
+        recommendation_id=interaction.recommendation_id,
     )
 
 

@@ -10,9 +10,13 @@ from services.candidate.audiences import Audiences
 from services.candidate.campaigns import Campaigns
 from services.candidate.catalogue import CatalogueWriter
 from services.candidate.event_types import EventTypes
+from services.candidate.exposure import Exposures
 from services.candidate.generation import Generator
+from services.candidate.limits import Quotas
 from services.candidate.pool import Pool
 from services.candidate.publisher import Publisher
+from services.candidate.rotation import Recommendations
+from services.candidate.scenarios import Scenarios
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 
@@ -30,7 +34,11 @@ class Parts:
     catalogue: CatalogueWriter
     pool: Pool
     audiences: Audiences
+    recommendations: Recommendations
+    scenarios: Scenarios
+    exposures: Exposures
     campaigns: Campaigns
+    quotas: Quotas
     generator: Generator
     watch_interval: timedelta
 

@@ -1,183 +1,170 @@
 """Recommendations in both directions."""
 
-from collections.abc import Collection, Sequence
-from secrets import token_hex
-
 from heliograph.candidate.v1alpha1 import recommending_pb2
-from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
+from heliograph.type.v1alpha1 import event_pb2
 
-from services.candidate.audiences import Audience, Choice, Place
 from services.candidate.catalogue_store import QUERIES
+from services.candidate.exposure import DEFAULT_DAYS
+from services.candidate.handlers.answers import (
+    write_basis,
+    write_budget,
+    write_exposure,
+    write_items,
+    write_omissions,
+    write_users,
+)
+from services.candidate.handlers.choices import (
+    first_page,
+    next_page_token,
+    read_choice,
+    read_item_choice,
+    read_page,
+)
 from services.candidate.handlers.parts import Calls, Context
-from services.candidate.messages import digest_of
-from services.runtime import paging
-from services.runtime.errors import FieldError, InvalidArgument, Unimplemented
+from services.candidate.questions import Audience, Direction, Page, Place
+from services.candidate.rotation import Given
+from services.candidate.scenarios import Applied
 
-DEFAULT_COUNT = 100
-LATER = ("scenario", "rotation_rate", "rotation_time")
-"""Parameters that are not offered yet."""
-OF_ITEMS_LATER = (*LATER, "filter", "booster")
-"""The same where items are recommended."""
+Parameters = recommending_pb2.RecommendationParameters
 
 
 class RecommendingCalls(Calls):
-    """The four Recommend… calls."""
+    """The four Recommend… calls, EstimateAudience and ReportExposure."""
 
     async def RecommendUsersToItem(
         self, request: recommending_pb2.RecommendUsersToItemRequest, context: Context
     ) -> recommending_pb2.RecommendUsersToItemResponse:
-        choice = read_choice(request.parameters, _later_fields(request))
-        binding = _binding(request)
-        named, place = _read_place(request.page_token, binding)
-        audience = await self.parts.audiences.users_for_item(request.item_id, choice, place)
-        name = named or token_hex(12)
+        now = self.parts.clock.now()
+        page = read_page(request, now)
+        stored = request.WhichOneof("subject") == "item_id"
+        name = request.item_id if stored else request.item.item_id
+        applied = await self._applied(request.parameters, Direction.USERS_TO_ITEM, name)
+        audiences = self.parts.audiences
+        ask = audiences.users_for_item if stored else audiences.users_for_new_item
+        audience = await ask(name, read_choice(applied), page)
+        await self._record(audience, applied, page)
         token = ""
         if audience.more:
-            score = float(audience.scores[-1]).hex()
-            token = paging.encode([binding, name, score, audience.ids[-1]])
+            last = Place(float(audience.scores[-1]), audience.ids[-1])
+            token = next_page_token(request, page, last)
         return recommending_pb2.RecommendUsersToItemResponse(
-            recommendation_id=name,
-            users=await self._users(audience, request.parameters.returned_attributes),
-            basis=_basis(audience),
+            recommendation_id=page.recommendation_id,
+            users=await self._users(audience, applied.parameters),
+            basis=write_basis(audience.warm),
             interaction_count=audience.subject_count,
             next_page_token=token,
+            omissions=write_omissions(audience.omissions),
+            budget=write_budget(audience.budget),
+            exposure=write_exposure(await self.parts.exposures.report(DEFAULT_DAYS, now)),
         )
 
     async def RecommendUsersToUser(
         self, request: recommending_pb2.RecommendUsersToUserRequest, context: Context
     ) -> recommending_pb2.RecommendUsersToUserResponse:
-        choice = read_choice(request.parameters)
+        page = first_page(self.parts.clock.now())
+        applied = await self._applied(request.parameters, Direction.USERS_TO_USER, request.user_id)
         audience = await self.parts.audiences.users_like_user(
-            request.user_id, choice, reciprocal=request.reciprocal
+            request.user_id, read_choice(applied), page, reciprocal=request.reciprocal
         )
+        await self._record(audience, applied, page)
         return recommending_pb2.RecommendUsersToUserResponse(
-            recommendation_id=token_hex(12),
-            users=await self._users(audience, request.parameters.returned_attributes),
-            basis=_basis(audience),
+            recommendation_id=page.recommendation_id,
+            users=await self._users(audience, applied.parameters),
+            basis=write_basis(audience.warm),
+            interaction_count=audience.subject_count,
+            omissions=write_omissions(audience.omissions),
+            budget=write_budget(audience.budget),
         )
 
     async def RecommendItemsToUser(
         self, request: recommending_pb2.RecommendItemsToUserRequest, context: Context
     ) -> recommending_pb2.RecommendItemsToUserResponse:
-        choice = read_choice(request.parameters, later=OF_ITEMS_LATER)
-        answer = await self.parts.audiences.items_for_user(request.user_id, choice)
+        page = first_page(self.parts.clock.now())
+        applied = await self._applied(request.parameters, Direction.ITEMS_TO_USER, request.user_id)
+        answer = await self.parts.audiences.items_for_user(
+            request.user_id, read_item_choice(applied), page
+        )
+        await self._record(answer, applied, page)
         return recommending_pb2.RecommendItemsToUserResponse(
-            recommendation_id=token_hex(12),
-            items=_items(answer),
-            basis=_basis(answer),
+            recommendation_id=page.recommendation_id,
+            items=await self._items(answer, applied.parameters),
+            basis=write_basis(answer.warm),
             interaction_count=answer.subject_count,
+            omissions=write_omissions(answer.omissions),
         )
 
     async def RecommendItemsToSegment(
         self, request: recommending_pb2.RecommendItemsToSegmentRequest, context: Context
     ) -> recommending_pb2.RecommendItemsToSegmentResponse:
-        choice = read_choice(request.parameters, later=OF_ITEMS_LATER)
-        answer = await self.parts.audiences.items_for_segment(request.user_ids, choice)
+        page = first_page(self.parts.clock.now())
+        applied = await self._applied(request.parameters, Direction.ITEMS_TO_SEGMENT, "")
+        answer = await self.parts.audiences.items_for_segment(
+            request.user_ids, request.segment_filter, read_item_choice(applied), page
+        )
+        await self._record(answer, applied, page)
         return recommending_pb2.RecommendItemsToSegmentResponse(
-            recommendation_id=token_hex(12),
-            items=_items(answer),
-            basis=_basis(answer),
-            user_count=answer.subject_count,
+            recommendation_id=page.recommendation_id,
+            items=await self._items(answer, applied.parameters),
+            basis=write_basis(answer.warm),
+            user_count=answer.group_size,
+            interaction_count=answer.subject_count,
+            omissions=write_omissions(answer.omissions),
         )
 
+    async def EstimateAudience(
+        self, request: recommending_pb2.EstimateAudienceRequest, context: Context
+    ) -> recommending_pb2.EstimateAudienceResponse:
+        stored = request.WhichOneof("subject") == "item_id"
+        name = request.item_id if stored else request.item.item_id
+        applied = await self._applied(request.parameters, Direction.USERS_TO_ITEM, name)
+        page = first_page(self.parts.clock.now())
+        estimate = await self.parts.audiences.estimate(
+            name, stored=stored, choice=read_choice(applied), page=page
+        )
+        return recommending_pb2.EstimateAudienceResponse(
+            user_count=estimate.user_count,
+            expected_interaction_count=estimate.expected_interactions,
+            relevance_histogram=estimate.histogram,
+            relevance_deciles=estimate.deciles,
+            basis=write_basis(estimate.warm),
+            interaction_count=estimate.subject_count,
+            omissions=write_omissions(estimate.omissions),
+            budget=write_budget(estimate.budget),
+        )
+
+    async def ReportExposure(
+        self, request: recommending_pb2.ReportExposureRequest, context: Context
+    ) -> recommending_pb2.ReportExposureResponse:
+        days = request.days or DEFAULT_DAYS
+        exposure = await self.parts.exposures.report(days, self.parts.clock.now())
+        return recommending_pb2.ReportExposureResponse(exposure=write_exposure(exposure))
+
+    async def _applied(self, given: Parameters, direction: Direction, subject: str) -> Applied:
+        return await self.parts.scenarios.applied(given, direction, subject)
+
+    async def _record(self, audience: Audience, applied: Applied, page: Page) -> None:
+        now, scenario = self.parts.clock.now(), applied.parameters.scenario
+        given = Given(page, audience.subject, scenario, now, audience.ids)
+        await self.parts.recommendations.record(given)
+
     async def _users(
-        self, audience: Audience, names: Collection[str]
+        self, audience: Audience, parameters: Parameters
     ) -> list[recommending_pb2.ScoredUser]:
+        names = parameters.returned_attributes
         stored: dict[str, event_pb2.User] = {}
         if names and audience.ids:
             async with self.parts.database.read() as work:
                 rows = await work.rows(QUERIES.get_user_bodies, {"user_ids": list(audience.ids)})
             stored = {row.user_id: event_pb2.User.FromString(row.body) for row in rows}
-        return [
-            recommending_pb2.ScoredUser(
-                user_id=name,
-                score=score,
-                interaction_count=count,
-                attributes=_attributes(stored.get(name), names),
-            )
-            for name, score, count in zip(
-                audience.ids, audience.scores, audience.counts, strict=True
-            )
-        ]
+        return write_users(audience, stored, names)
 
-
-def read_choice(
-    parameters: recommending_pb2.RecommendationParameters,
-    others: Sequence[FieldError] = (),
-    *,
-    later: Sequence[str] = LATER,
-) -> Choice:
-    """How to choose. Raises Unimplemented, by field, for what is given of `later`, which is not
-    offered yet, and for the `others`."""
-    fields = [*others]
-    for name in later:
-        given = (
-            parameters.HasField("rotation_time")
-            if name == "rotation_time"
-            else bool(getattr(parameters, name))
-        )
-        if given:
-            fields.append(FieldError(f"parameters.{name}", "is not offered yet"))
-    if fields:
-        names = ", ".join(field.path for field in fields)
-        raise Unimplemented(f"not offered yet: {names}", reason="NOT_OFFERED", fields=fields)
-    return Choice(
-        count=parameters.count or DEFAULT_COUNT,
-        min_relevance=parameters.min_relevance,
-        include_interacted=parameters.include_interacted,
-        filter=parameters.filter,
-        booster=parameters.booster,
-    )
-
-
-def _later_fields(request: recommending_pb2.RecommendUsersToItemRequest) -> list[FieldError]:
-    given = {
-        "respect_budget": request.respect_budget,
-        "diversity_attribute": bool(request.diversity_attribute),
-    }
-    return [FieldError(name, "is not offered yet") for name, is_given in given.items() if is_given]
-
-
-def _binding(request: recommending_pb2.RecommendUsersToItemRequest) -> str:
-    """Digest of the question apart from its page token and page size."""
-    question = recommending_pb2.RecommendUsersToItemRequest()
-    question.CopyFrom(request)
-    question.ClearField("page_token")
-    question.parameters.ClearField("count")
-    return digest_of(question.SerializeToString(deterministic=True)).hex()[:16]
-
-
-def _read_place(token: str, binding: str) -> tuple[str, Place | None]:
-    position = paging.decode(token, [str, str, str, str])
-    if position is None:
-        return "", None
-    asked, name, score, user_id = map(str, position)
-    try:
-        place = Place(float.fromhex(score), user_id)
-    except (ValueError, OverflowError):
-        place = None
-    if place is None or asked != binding:
-        problem = "is not a next_page_token of this question"
-        raise InvalidArgument(f"page_token {problem}", fields=[FieldError("page_token", problem)])
-    return name, place
-
-
-def _basis(audience: Audience) -> recommending_pb2.Basis.ValueType:
-    return (
-        recommending_pb2.BASIS_INTERACTIONS if audience.warm else recommending_pb2.BASIS_COLD_START
-    )
-
-
-def _items(answer: Audience) -> list[recommending_pb2.ScoredItem]:
-    return [
-        recommending_pb2.ScoredItem(item_id=name, score=score, interaction_count=count)
-        for name, score, count in zip(answer.ids, answer.scores, answer.counts, strict=True)
-    ]
-
-
-def _attributes(
-    user: event_pb2.User | None, names: Collection[str]
-) -> dict[str, attribute_pb2.AttributeValue]:
-    if user is None:
-        return {}
-    return {name: user.attributes[name] for name in names if name in user.attributes}
+    async def _items(
+        self, audience: Audience, parameters: Parameters
+    ) -> list[recommending_pb2.ScoredItem]:
+        names = parameters.returned_attributes
+        stored: dict[str, event_pb2.Item] = {}
+        if names and audience.ids:
+            async with self.parts.database.read() as work:
+                rows = await work.rows(QUERIES.get_item_bodies, {"item_ids": list(audience.ids)})
+            stored = {row.item_id: event_pb2.Item.FromString(row.body) for row in rows}
+        return write_items(audience, stored, names)

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from services.candidate.attributes import with_facts
 from services.candidate.expressions import Columns
 from services.candidate.index import reading
 from services.candidate.index.entities import Placement
@@ -52,14 +53,13 @@ class IndexState:
     prediction: Prediction | Unfitted
     fit: Fit | None
     """None as long as nothing is liked."""
+    user_columns: Columns
+    """The users' attributes and facts."""
+    item_columns: Columns
+    """The items' attributes and facts."""
     snapshot: str
     """The Postgres snapshot that it was read in."""
     load_time: datetime
-
-    @property
-    def columns(self) -> Columns:
-        """The users' attributes."""
-        return self.tables.users.columns
 
 
 class UserIndex:
@@ -146,7 +146,7 @@ class UserIndex:
 
     async def _next(self, state: IndexState | None) -> IndexState:
         known, since = Tables.empty(), reading.BEGINNING
-        if state is not None and not state.columns.outgrown:
+        if state is not None and not state.tables.outgrown:
             known, since = state.tables, state.snapshot
         async with self._database.read(timeout=LOAD_TIMEOUT) as work:
             snapshot = await reading.current_snapshot(work)
@@ -162,7 +162,20 @@ class UserIndex:
                 else:
                     prediction = Prediction.of(state.prediction.model, tables, catalogue)
             fitted = None if state is None else state.fit
-            relations, now = tables.relations(catalogue), self._clock.now()
-            return IndexState(tables, catalogue, relations, prediction, fitted, snapshot, now)
+            return IndexState(
+                tables=tables,
+                catalogue=catalogue,
+                relations=tables.relations(catalogue),
+                prediction=prediction,
+                fit=fitted,
+                user_columns=with_facts(
+                    tables.users.columns, tables.user_created, catalogue.user_counts
+                ),
+                item_columns=with_facts(
+                    tables.items.columns, tables.item_created, catalogue.item_counts
+                ),
+                snapshot=snapshot,
+                load_time=self._clock.now(),
+            )
 
         return await asyncio.to_thread(build)

@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
@@ -59,10 +60,10 @@ async def read_changes(
     users and items are now."""
     since = {"snapshot": snapshot}
     gone = await _gone_users(work, known, since)
-    users, placed_users, _ = await _entities(
+    users, placed_users, changed_users = await _entities(
         work, QUERIES.changed_users, since, known.users, read_user, gone
     )
-    items, placed_items, changed = await _entities(
+    items, placed_items, changed_items = await _entities(
         work, QUERIES.changed_items_since, since, known.items, read_item
     )
     newer = await _interactions(work, since, users, items)
@@ -72,12 +73,9 @@ async def read_changes(
     tables = Tables(
         users,
         items,
-        placed_items.merge(
-            known.item_created, np.array([fact[0] for fact in changed.facts], "datetime64[us]")
-        ),
-        placed_items.merge(
-            known.item_live, np.array([fact[1] for fact in changed.facts], np.bool_)
-        ),
+        placed_users.merge(known.user_created, changed_users.fact(0, "datetime64[us]")),
+        placed_items.merge(known.item_created, changed_items.fact(0, "datetime64[us]")),
+        placed_items.merge(known.item_live, changed_items.fact(1, np.bool_)),
         interactions,
         await _ties(work, known, since),
     )
@@ -95,6 +93,10 @@ class _Changed:
     """Those that were stored for the first time, or again after a removal."""
     facts: list[Sequence[Any]] = field(default_factory=list)
     """What else is read of each."""
+
+    def fact(self, place: int, kind: npt.DTypeLike) -> npt.NDArray[Any]:
+        """One of the facts, of each."""
+        return np.array([facts[place] for facts in self.facts], kind)
 
     def take(self, rows: Sequence[Sequence[Any]]) -> None:
         for name, body, new, *facts in rows:

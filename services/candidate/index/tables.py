@@ -14,7 +14,8 @@ from services.candidate.sources.arrays import NONE, Mask, Times
 from services.candidate.sources.catalogue import NEVER
 from services.candidate.sources.relations import NO_TIES, Ties
 
-NOBODY = Entities([], Columns(0, {}, {}, {}))
+NOBODY = Entities([], Columns(0, {}, {}, {}, "user"))
+NO_ITEMS = Entities([], Columns(0, {}, {}, {}, "item"))
 
 NO_RELATIONS: Mapping[RelationKind, Ties] = dict.fromkeys(RelationKind, NO_TIES)
 CREATOR = "creator"
@@ -27,8 +28,9 @@ class Tables:
 
     users: Entities
     items: Entities
-    item_created: Times
+    user_created: Times
     """By row, UTC in microseconds."""
+    item_created: Times
     item_live: Mask
     """By row; False for items that must not be recommended any more."""
     interactions: Interactions
@@ -37,10 +39,12 @@ class Tables:
     @classmethod
     def empty(cls) -> "Tables":
         """Nothing is known."""
+        nothing = np.zeros(0, "datetime64[us]")
         return cls(
             NOBODY,
-            NOBODY,
-            np.zeros(0, "datetime64[us]"),
+            NO_ITEMS,
+            nothing,
+            nothing,
             np.zeros(0, np.bool_),
             no_interactions([], []),
             NO_RELATIONS,
@@ -50,10 +54,16 @@ class Tables:
     def of(cls, interactions: Interactions, created: Times, live: Mask) -> "Tables":
         """From interactions alone; nobody has attributes."""
         users, items = (
-            Entities(ids, Columns(len(ids), {}, {}, {}))
-            for ids in (interactions.user_ids, interactions.item_ids)
+            Entities(ids, Columns(len(ids), {}, {}, {}, owner))
+            for owner, ids in (("user", interactions.user_ids), ("item", interactions.item_ids))
         )
-        return cls(users, items, created, live, interactions, NO_RELATIONS)
+        never = np.full(len(users.ids), NEVER)
+        return cls(users, items, never, created, live, interactions, NO_RELATIONS)
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether attributes may have other types by now: see `Columns.outgrown`."""
+        return self.users.columns.outgrown or self.items.columns.outgrown
 
     def catalogue(self) -> Catalogue:
         """What the sources ask."""

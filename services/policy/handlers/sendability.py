@@ -1,7 +1,6 @@
 """StreamSendability."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +69,15 @@ def _chunk(
     left = apply_rules(batch).removed_by == KEPT
     bits = np.where(left, 1 << batch.column, 0).reshape(-1, len(CHANNELS)).sum(axis=1)
     bits[[user.membership.holdout for user in batch.users]] = 0
+    caps = [caps_of(user.membership, around.caps) for user in batch.users]
+    left_today = (
+        remaining(cap, recent(user.fatigue.sends, around.now))
+        for user, cap in zip(batch.users, caps, strict=True)
+    )
     return sendability_pb2.StreamSendabilityResponse(
         user_ids=names,
         sendable_channels=bits.astype(np.uint8).tobytes(),
-        remaining_today=bytes(_remaining(user, around.now, around) for user in batch.users),
+        remaining_today=bytes(min(MOST_SENDS, left) for left in left_today),
+        daily_caps=bytes(min(MOST_SENDS, cap.per_day) for cap in caps),
         report_time=timestamp(around.now),
     )
-
-
-def _remaining(user: User, now: datetime, around: Surroundings) -> int:
-    caps = caps_of(user.membership, around.caps)
-    return min(MOST_SENDS, remaining(caps, recent(user.fatigue.sends, now)))

@@ -23,6 +23,9 @@ NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
 RANKED = event_pb2.ROUTE_RANKED
 IMMEDIATE = event_pb2.ROUTE_IMMEDIATE
 SCHEDULED = event_pb2.ROUTE_SCHEDULED
+USERS = [f"u{number:02}" for number in range(20)]
+ITEMS = [f"i{number:02}" for number in range(12)]
+"""Of the fixture `world`."""
 
 
 def stamp(moment: datetime) -> Timestamp:

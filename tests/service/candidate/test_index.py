@@ -143,10 +143,10 @@ async def test_an_attribute_that_changes_its_type_is_noticed(open_database: Open
     text.attributes["level"].string_value = "three"
     names = ["a", "b"]
     await writer.put_users([Record(n, number.SerializeToString(), None) for n in names], NOW)
-    types = [(await index.refresh()).columns.types["level"]]
+    types = [(await index.refresh()).user_columns.types["level"]]
     for time in range(3):
         again = [Record(n, text.SerializeToString(), NOW + timedelta(days=time)) for n in names]
         await writer.put_users(again, NOW)
-        types.append((await index.refresh()).columns.types["level"])
+        types.append((await index.refresh()).user_columns.types["level"])
     assert types[0] is AttributeType.INT
     assert types[-1] is AttributeType.STRING

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from services.candidate import catalogue_store
-from services.candidate.audiences import Audience
 from services.candidate.campaigns import BATCH, Campaigns, Launch
 from services.candidate.catalogue_store import Record
 from services.candidate.event_store import Ending
@@ -23,6 +22,7 @@ from services.candidate.events import Draft, End, Route
 from services.candidate.index import IndexOptions, UserIndex
 from services.candidate.pool import RANKED, Pool
 from services.candidate.publisher import Publisher
+from services.candidate.questions import Audience, Direction, Subject
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 from services.runtime.errors import Aborted
@@ -196,7 +196,15 @@ async def test_a_campaign_that_was_cut_off_goes_on(
             raise Aborted("the process was killed")
         return await publish_in(*args)  # type: ignore[arg-type]
 
-    audience = Audience(users, [0.5] * len(users), [0] * len(users), warm=True)
+    audience = Audience(
+        subject=Subject(Direction.USERS_TO_ITEM, "i"),
+        ids=users,
+        scores=[1.0] * len(users),
+        relevance=[0.5] * len(users),
+        counts=[0] * len(users),
+        warm=True,
+        subject_count=0,
+    )
     monkeypatch.setattr(engines.publisher, "publish_in", cut_off)
     with pytest.raises(Aborted):
         await campaigns.launch(launch, audience, NOW)

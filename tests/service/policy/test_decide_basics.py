@@ -345,13 +345,17 @@ async def test_decisions_are_listed_newest_first_by_pages(policy: Policy) -> Non
 async def test_sendability_follows_the_rules_of_a_decision(policy: Policy) -> None:
     await policy.upsert(recipient("bea", opt_ins=(EMAIL,)), recipient("cid", opt_ins=()))
     await decide(policy, slot(event("a")))
-    found: dict[str, tuple[int, int]] = {}
+    found: dict[str, tuple[int, int, int]] = {}
     with at(NOW):
         async for chunk in policy.stub.StreamSendability(
             sendability_pb2.StreamSendabilityRequest(chunk_size=2)
         ):
             columns = zip(
-                chunk.user_ids, chunk.sendable_channels, chunk.remaining_today, strict=True
+                chunk.user_ids,
+                chunk.sendable_channels,
+                chunk.remaining_today,
+                chunk.daily_caps,
+                strict=True,
             )
-            found |= {user: (channels, left) for user, channels, left in columns}
-    assert found == {"ann": (0, 2), "bea": (2, 3), "cid": (0, 3)}
+            found |= {user: (channels, left, cap) for user, channels, left, cap in columns}
+    assert found == {"ann": (0, 2, 3), "bea": (2, 3, 3), "cid": (0, 3, 3)}

@@ -1,0 +1,79 @@
+"""From relevance to scores: who is left out, and the factors of the others. Columnar."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from services.candidate.budget import BudgetColumns
+from services.candidate.expressions import BoosterProgram, Columns, FilterProgram
+from services.candidate.questions import BudgetUse, Omission
+from services.candidate.rotation import Recent
+from services.candidate.sources.arrays import Floats, Rows
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Judged:
+    """What came of the judgement."""
+
+    scores: Floats
+    """Relevance times all factors but that of diversity, at least 0; −inf for who is left out."""
+    omissions: Mapping[Omission, int]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Judge:
+    """All that scores depend on besides relevance."""
+
+    columns: Columns
+    moment: datetime
+    min_relevance: float
+    filter: FilterProgram | None
+    booster: BoosterProgram | None
+    recent: Recent | None
+    """What was recently returned; None: no rotation."""
+    budgets: BudgetColumns | None
+    """None: not asked for, or unknown."""
+    budget_use: BudgetUse
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether scores are as relevance is, and nothing is left out but by relevance."""
+        parts = (self.filter, self.booster, self.recent, self.budgets)
+        return all(part is None for part in parts)
+
+    def judge(self, relevance: Floats) -> Judged:
+        """Scores of all rows from their relevance, which stays as it is."""
+        omissions: Counter[Omission] = Counter()
+        rows = np.flatnonzero(relevance >= 0.0)
+        omissions[Omission.INELIGIBLE] = len(relevance) - len(rows)
+        rows = self._left(rows, relevance, omissions)
+        scores = np.full(len(relevance), -np.inf, np.float32)
+        scores[rows] = self._factored(rows, relevance[rows])
+        if self.recent is not None:
+            self.recent.apply(scores)
+        return Judged(scores, {reason: count for reason, count in omissions.items() if count})
+
+    def _left(self, rows: Rows, relevance: Floats, omissions: Counter[Omission]) -> Rows:
+        kept = rows[relevance[rows] >= self.min_relevance]
+        omissions[Omission.MIN_RELEVANCE] = len(rows) - len(kept)
+        if self.filter is not None:
+            matches = self.filter.evaluate(self.columns, self.moment, kept).matches
+            omissions[Omission.FILTER] = len(kept) - int(np.count_nonzero(matches))
+            kept = kept[matches]
+        if self.budgets is not None and self.budget_use is BudgetUse.EXCLUDE:
+            for reason, mask in self.budgets.obstacles():
+                blocked = mask[kept]
+                omissions[reason] = int(np.count_nonzero(blocked))
+                kept = kept[~blocked]
+        return kept
+
+    def _factored(self, rows: Rows, scores: Floats) -> Floats:
+        """In place."""
+        if self.booster is not None:
+            scores *= self.booster.evaluate(self.columns, self.moment, rows).factors
+        if self.budgets is not None and self.budget_use is BudgetUse.DISCOUNT:
+            scores *= self.budgets.discounts(rows)
+        return scores

@@ -1,0 +1,70 @@
+-- Statements on recommendations that were given, scenarios and exposure.
+
+-- name: insert_recommendations
+-- Store pages of answers; a page that was given again is stored once.
+INSERT INTO recommendations (recommendation_id, page, direction, subject, scenario, answer_time,
+    returned)
+SELECT recommendation_id, page, direction, subject, scenario, answer_time,
+    CAST(returned AS text[])
+FROM unnest(CAST(:recommendation_ids AS text[]), CAST(:pages AS integer[]),
+    CAST(:directions AS smallint[]), CAST(:subjects AS text[]), CAST(:scenarios AS text[]),
+    CAST(:times AS timestamptz[]), CAST(:returned AS text[]))
+    AS new(recommendation_id, page, direction, subject, scenario, answer_time, returned)
+ON CONFLICT (recommendation_id, page) DO NOTHING
+
+-- name: recently_returned
+-- What other answers to a question returned in a time, and when last.
+SELECT id, max(answer_time) AS last_time
+FROM recommendations CROSS JOIN unnest(returned) AS entry(id)
+WHERE subject = :subject AND direction = :direction AND scenario = :scenario
+    AND answer_time > :since AND answer_time <= :until
+    AND recommendation_id <> :recommendation_id
+GROUP BY id
+
+-- name: delete_old_recommendations
+-- Bounded deletion of answers given long ago.
+DELETE FROM recommendations USING (
+    SELECT recommendation_id, page FROM recommendations WHERE answer_time < :before
+    ORDER BY answer_time LIMIT :count
+) AS old
+WHERE recommendations.recommendation_id = old.recommendation_id
+    AND recommendations.page = old.page
+
+-- name: delete_user_recommendations
+-- Remove the answers about a user.
+DELETE FROM recommendations WHERE subject = :user_id AND direction IN (2, 3)
+
+-- name: leave_recommendations
+-- Remove a user from the answers of others.
+UPDATE recommendations SET returned = array_remove(returned, :user_id)
+WHERE direction IN (1, 2) AND returned @> ARRAY[CAST(:user_id AS text)]
+
+-- name: get_scenario
+-- One stored scenario.
+SELECT body FROM scenarios WHERE name = :name
+
+-- name: put_scenario
+-- Store a scenario, or change it.
+INSERT INTO scenarios (name, body) VALUES (:name, :body)
+ON CONFLICT (name) DO UPDATE SET body = excluded.body
+
+-- name: list_scenarios
+-- Stored scenarios by name, after a name.
+SELECT name, body FROM scenarios WHERE name > :after ORDER BY name LIMIT :count
+
+-- name: sends_per_user
+-- How many users got how many sends in a time.
+SELECT sends, count(*) AS users FROM (
+    SELECT user_id, count(*) AS sends FROM events
+    WHERE end_kind = 1 AND end_time > :since AND end_time <= :until GROUP BY user_id
+) AS reached
+GROUP BY sends
+
+-- name: count_users
+-- How many users there are.
+SELECT count(*) AS users FROM users
+
+-- name: pool_bounds
+-- How many events at most wait in each user's pool, for users with any, after a user.
+SELECT user_id, pool_bound FROM users WHERE pool_bound > 0 AND user_id > :after
+ORDER BY user_id LIMIT :count
