@@ -138,7 +138,9 @@ async def test_a_spread_cap_bounds_the_users_told_of_an_item(world: Candidate) -
 
 
 async def test_a_spread_cap_that_is_reached_refuses_the_launch(world: Candidate) -> None:
-    await launched(world, "first", item_id="i02")
+    active = launch("first", campaign_id="first")
+    active.campaign.audience.filter = "user.interaction_count > 0"
+    await world.stub.LaunchCampaign(active)
     others = Parameters(count=5, filter="user.interaction_count == 0")
     request = launch("second", campaign_id="second", spread_cap=cap(5))
     request.campaign.audience.CopyFrom(others)
