@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.candidate import retrieval
@@ -61,8 +61,12 @@ def same(found: Best, wanted: Best) -> None:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "BLOCK", 16)
     monkeypatch.setattr(retrieval, "BATCH_BLOCK", 16)
+    monkeypatch.setattr(retrieval, "JUDGED_AT_ONCE", 32)
+    monkeypatch.setattr(retrieval, "JUDGED_FIRST", 3)
+    monkeypatch.setattr(retrieval, "WIDENED", 64)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 150), st.integers(1, 40), st.integers(0, 1000))
 def test_equal_scores_included_it_is_what_sorting_finds(rows: int, count: int, seed: int) -> None:
     vectors = table(rows, seed, coarse=True)  # small whole numbers: sums are exact in any order
@@ -75,6 +79,7 @@ def test_equal_scores_included_it_is_what_sorting_finds(rows: int, count: int, s
     same(found[1], expected(bias - vectors @ query, count))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 150), st.integers(1, 40), st.integers(0, 1000), st.floats(0, 1))
 def test_filter_and_booster_change_what_is_best(
     rows: int, count: int, seed: int, share: float
@@ -101,7 +106,7 @@ def test_a_filter_is_asked_about_few_rows_only() -> None:
     vectors = table(10_000, 1, coarse=False)
     judge = Counting(np.ones(10_000, bool), np.ones(10_000, np.float32))
     top(Float32(vectors), np.ones(DIMENSIONS, np.float32), 5, judge=judge)
-    assert sum(asked) < 200
+    assert sum(asked) < 300
 
 
 @pytest.mark.parametrize(("form", "least"), [(Float16.of, 0.98), (Int8.of, 0.9)])
@@ -111,6 +116,27 @@ def test_narrow_forms_find_nearly_the_same(form: Callable[[Floats], Table], leas
     exact = set(top(Float32(vectors), query, 50).rows.tolist())
     narrow = set(top(form(vectors), query, 50).rows.tolist())
     assert len(exact & narrow) >= least * 50
+
+
+@settings(deadline=None)
+@given(st.integers(-9, 9), st.integers(0, 100))
+def test_scores_of_float16_are_those_of_the_widened_vectors(exponent: int, seed: int) -> None:
+    """Greatest, least and subnormal values included, whatever the size of the query's."""
+    random = np.random.default_rng(seed)
+    vectors = random.integers(0, 2**16, (50, DIMENSIONS)).astype(np.uint16).view(np.float16)
+    vectors = np.where(np.isfinite(vectors), vectors, np.float16(0))
+    query = np.ldexp(random.standard_normal(DIMENSIONS), 10 * exponent).astype(np.float32)
+    wide = vectors.astype(np.float64)
+    rounding = np.abs(wide) @ np.abs(query.astype(np.float64)) * 2.0**-20
+    found = Float16(vectors).scores(query, 3, 50)
+    assert (np.abs(found - (wide @ query)[3:]) <= rounding[3:]).all()
+    many = Float16(vectors).scores(np.stack([query, -query]), 3, 50)
+    np.testing.assert_allclose(many, np.stack([found, -found]), atol=float(rounding.max()))
+
+
+def test_float16_refuses_what_it_cannot_hold() -> None:
+    with pytest.raises(ValueError, match="65,504"):
+        Float16.of(np.full((1, DIMENSIONS), 1e6, np.float32))
 
 
 def test_zero_vectors_survive_int8() -> None:
