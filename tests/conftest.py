@@ -152,6 +152,8 @@ def _starter(
             "HELIOGRAPH_ENVIRONMENT": "test",
             "HELIOGRAPH_SIMULATION": str(simulation).lower(),
             "HELIOGRAPH_STATE_DIR": str(folder),
+            # No text model: only its own tests read it, which takes each service a while.
+            "HELIOGRAPH_MODEL_DIR": str(folder / "models"),
         }
         if not addresses:
             given["HELIOGRAPH_DATABASE_URL"] = database_url()

@@ -1,7 +1,9 @@
 """Attributes of users and items, and facts about them, as columns for filters and boosters."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from heliograph.type.v1alpha1 import event_pb2
@@ -33,6 +35,12 @@ def read_item(body: bytes) -> dict[str, TypedValue]:
     if item.item_type:
         attributes.setdefault(ITEM_TYPE, typed_value(item.item_type))
     return attributes
+
+
+def listed(attributes: Mapping[str, TypedValue]) -> dict[str, list[Any]]:
+    """The attributes of one, as `Columns.lists` gives those of many."""
+    raws = {name: value.raw for name, value in attributes.items()}
+    return {name: [list(raw) if isinstance(raw, dict) else raw] for name, raw in raws.items()}
 
 
 def with_facts(columns: Columns, created: Times, counts: Rows) -> Columns:

@@ -13,7 +13,15 @@ from services.candidate.criteria import Criteria, CriteriaReader, wrong_expressi
 from services.candidate.expressions import ExpressionError, compile_filter
 from services.candidate.index import IndexState, UserIndex
 from services.candidate.pool import unknown_user
-from services.candidate.questions import Audience, Choice, Direction, Estimate, Page, Subject
+from services.candidate.questions import (
+    Audience,
+    Choice,
+    Direction,
+    Estimate,
+    NewItem,
+    Page,
+    Subject,
+)
 from services.candidate.scoring import Scored, Table
 from services.candidate.sources.arrays import Floats, Rows
 from services.runtime.errors import FailedPrecondition, NotFound
@@ -44,15 +52,18 @@ class Audiences:
         """Users for a stored item. Raises NotFound, and FailedPrecondition for a deleted one."""
         return await _answer(await self._item_question(item_id, choice, page), choice, page)
 
-    async def users_for_new_item(self, item_id: str, choice: Choice, page: Page) -> Audience:
-        """Users for an item that is not stored, of this id."""
-        question = await self._new_item_question(item_id, choice, page)
-        return await _answer(question, choice, page)
+    async def users_for_new_item(self, item: NewItem, choice: Choice, page: Page) -> Audience:
+        """Users for an item that is not stored."""
+        return await _answer(await self._new_item_question(item, choice, page), choice, page)
 
-    async def estimate(self, item_id: str, *, stored: bool, choice: Choice, page: Page) -> Estimate:
-        """How many users an item may interest. Raises as `users_for_item`."""
-        ask = self._item_question if stored else self._new_item_question
-        question = await ask(item_id, choice, page)
+    async def estimate(self, item_id: str, choice: Choice, page: Page) -> Estimate:
+        """How many users a stored item may interest. Raises as `users_for_item`."""
+        question = await self._item_question(item_id, choice, page)
+        return await asyncio.to_thread(_estimated, question)
+
+    async def estimate_new(self, item: NewItem, choice: Choice, page: Page) -> Estimate:
+        """How many users an item that is not stored may interest."""
+        question = await self._new_item_question(item, choice, page)
         return await asyncio.to_thread(_estimated, question)
 
     async def items_for_user(self, user_id: str, choice: Choice, page: Page) -> Audience:
@@ -122,13 +133,13 @@ class Audiences:
         criteria = await self._criteria.read(state, subject, table, choice, page)
         return Question(subject, table, score, criteria)
 
-    async def _new_item_question(self, item_id: str, choice: Choice, page: Page) -> Question:
-        state = self._index.state
-        subject = Subject(Direction.USERS_TO_ITEM, item_id)
+    async def _new_item_question(self, item: NewItem, choice: Choice, page: Page) -> Question:
+        state = await self._state_with(lambda state: state.fit is not None)
+        subject = Subject(Direction.USERS_TO_ITEM, item.item_id)
         table = scoring.user_table(state)
 
         def score() -> Scored:
-            return scoring.users_for_new_item(state)
+            return scoring.users_for_new_item(state, item)
 
         criteria = await self._criteria.read(state, subject, table, choice, page)
         return Question(subject, table, score, criteria)

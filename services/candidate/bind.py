@@ -1,5 +1,6 @@
 """Wires candidate's parts together."""
 
+import asyncio
 from datetime import datetime, timedelta
 
 from heliograph.candidate.v1alpha1 import candidate_pb2_grpc
@@ -24,6 +25,9 @@ from services.candidate.rotation import Recommendations
 from services.candidate.scenarios import Scenarios
 from services.candidate.settings import CandidateSettings
 from services.candidate.sources.availability import AvailabilityOptions
+from services.candidate.text.encoder import TextEncoder
+from services.candidate.text.item_vectors import ItemVectors
+from services.candidate.text.weights import model_folder
 from services.candidate.upkeep import Upkeep
 from services.runtime import Host
 from services.runtime.errors import Aborted
@@ -49,6 +53,12 @@ async def bind(host: Host) -> None:
     async def keep_budgets(now: datetime) -> None:
         await budgets.keep_fresh(index.state.catalogue, now)
 
+    async def embed() -> None:
+        while True:
+            await parts.item_vectors.run()
+            await asyncio.sleep(settings.embed_interval.total_seconds())
+
+    host.background("embed_items", embed)
     host.periodic("read_budgets", BUDGET_INTERVAL, keep_budgets)
     host.add(candidate_pb2_grpc.add_CandidateServiceServicer_to_server, CandidateHandler(parts))
 
@@ -75,6 +85,10 @@ def _parts(host: Host, settings: CandidateSettings, index: UserIndex, budgets: B
         ),
     )
     recommendations = Recommendations(host.database)
+
+    def open_encoder() -> TextEncoder:
+        return TextEncoder(model_folder(host.settings.model_dir), threads=settings.text_threads)
+
     return Parts(
         database=host.database,
         clock=host.clock,
@@ -89,6 +103,7 @@ def _parts(host: Host, settings: CandidateSettings, index: UserIndex, budgets: B
         campaigns=Campaigns(host.database, types, publisher),
         quotas=Quotas(host.database),
         generator=Generator(host.database, host.clock, index, types, publisher, options, host.log),
+        item_vectors=ItemVectors(host.database, open_encoder, settings.embed_batch, host.log),
         watch_interval=settings.watch_interval,
     )
 

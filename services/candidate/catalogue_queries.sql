@@ -115,7 +115,7 @@ SELECT EXISTS (
     SELECT 1 FROM (
         SELECT xid FROM users UNION ALL SELECT xid FROM items
         UNION ALL SELECT xid FROM interactions UNION ALL SELECT xid FROM relations
-        UNION ALL SELECT xid FROM erasures
+        UNION ALL SELECT xid FROM item_vectors UNION ALL SELECT xid FROM erasures
     ) AS changes
     WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
         AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, IntEnum
+from typing import Any
+
+from services.candidate.sources.arrays import Floats
 
 
 class Direction(IntEnum):
@@ -35,6 +38,17 @@ class Omission(IntEnum):
     SPREAD_CAP = 7
     TEAM_QUOTA = 8
     REFUSED = 9
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class NewItem:
+    """An item that is not stored."""
+
+    item_id: str
+    attributes: Mapping[str, Sequence[Any]]
+    """By name, one value each, as `Columns.lists` gives them."""
+    text: Floats | None
+    """The vector of its text; None: there is no model."""
 
 
 @dataclass(frozen=True, slots=True)

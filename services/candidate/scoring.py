@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from services.candidate import recommend
 from services.candidate.expressions import Columns
 from services.candidate.index import IndexState
+from services.candidate.questions import NewItem
 from services.candidate.sources.arrays import Floats, Rows
 
 
@@ -54,9 +55,9 @@ def users_for_item(state: IndexState, item: int, *, include_interacted: bool) ->
     return Scored(scores, warm, int(state.catalogue.item_counts[item]))
 
 
-def users_for_new_item(state: IndexState) -> Scored:
-    """Users for an item that nobody has seen."""
-    return Scored(state.catalogue.activity.copy(), warm=False)
+def users_for_new_item(state: IndexState, item: NewItem) -> Scored:
+    """Users for an item that is not stored."""
+    return Scored(state.prediction.users_for_content(item.attributes, item.text), warm=False)
 
 
 def items_for_user(state: IndexState, user: int, *, include_interacted: bool) -> Scored:

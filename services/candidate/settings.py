@@ -48,6 +48,12 @@ class CandidateSettings(ServiceSettings):
     """Rows that one transaction of the expiry and cleanup tasks touches."""
     refresh_interval: timedelta = Field(default=60 * SECOND, gt=timedelta(0))
     """How often the user index looks for changed users, items and interactions."""
+    text_threads: int = Field(default=1, ge=1)
+    """Cores that the text model may use."""
+    embed_interval: timedelta = Field(default=5 * SECOND, gt=timedelta(0))
+    """How often items without a vector of their text are looked for, on the wall clock."""
+    embed_batch: int = Field(default=256, ge=1, le=100_000)
+    """Items that get a vector in one turn."""
     watch_interval: timedelta = Field(default=SECOND, gt=timedelta(0))
     """How often a following WatchItems stream looks for changes, on the wall clock."""
     fresh_window: timedelta = Field(default=14 * DAY, gt=timedelta(0))

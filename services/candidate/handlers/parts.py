@@ -17,6 +17,7 @@ from services.candidate.pool import Pool
 from services.candidate.publisher import Publisher
 from services.candidate.rotation import Recommendations
 from services.candidate.scenarios import Scenarios
+from services.candidate.text.item_vectors import ItemVectors
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 
@@ -40,6 +41,7 @@ class Parts:
     campaigns: Campaigns
     quotas: Quotas
     generator: Generator
+    item_vectors: ItemVectors
     watch_interval: timedelta
 
 

@@ -3,6 +3,7 @@
 from heliograph.candidate.v1alpha1 import recommending_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
+from services.candidate.attributes import listed, read_item
 from services.candidate.catalogue_store import QUERIES
 from services.candidate.exposure import DEFAULT_DAYS
 from services.candidate.handlers.answers import (
@@ -21,7 +22,7 @@ from services.candidate.handlers.choices import (
     read_page,
 )
 from services.candidate.handlers.parts import Calls, Context
-from services.candidate.questions import Audience, Direction, Page, Place
+from services.candidate.questions import Audience, Direction, NewItem, Page, Place
 from services.candidate.rotation import Given
 from services.candidate.scenarios import Applied
 
@@ -40,8 +41,12 @@ class RecommendingCalls(Calls):
         name = request.item_id if stored else request.item.item_id
         applied = await self._applied(request.parameters, Direction.USERS_TO_ITEM, name)
         audiences = self.parts.audiences
-        ask = audiences.users_for_item if stored else audiences.users_for_new_item
-        audience = await ask(name, read_choice(applied), page)
+        choice = read_choice(applied)
+        if stored:
+            audience = await audiences.users_for_item(name, choice, page)
+        else:
+            item = await self._new_item(request.item)
+            audience = await audiences.users_for_new_item(item, choice, page)
         await self._record(audience, applied, page)
         token = ""
         if audience.more:
@@ -118,9 +123,13 @@ class RecommendingCalls(Calls):
         name = request.item_id if stored else request.item.item_id
         applied = await self._applied(request.parameters, Direction.USERS_TO_ITEM, name)
         page = first_page(self.parts.clock.now())
-        estimate = await self.parts.audiences.estimate(
-            name, stored=stored, choice=read_choice(applied), page=page
-        )
+        audiences, choice = self.parts.audiences, read_choice(applied)
+        if stored:
+            estimate = await audiences.estimate(name, choice, page)
+        else:
+            estimate = await audiences.estimate_new(
+                await self._new_item(request.item), choice, page
+            )
         return recommending_pb2.EstimateAudienceResponse(
             user_count=estimate.user_count,
             expected_interaction_count=estimate.expected_interactions,
@@ -138,6 +147,10 @@ class RecommendingCalls(Calls):
         days = request.days or DEFAULT_DAYS
         exposure = await self.parts.exposures.report(days, self.parts.clock.now())
         return recommending_pb2.ReportExposureResponse(exposure=write_exposure(exposure))
+
+    async def _new_item(self, item: event_pb2.Item) -> NewItem:
+        attributes = listed(read_item(item.SerializeToString()))
+        return NewItem(item.item_id, attributes, await self.parts.item_vectors.embed(item))
 
     async def _applied(self, given: Parameters, direction: Direction, subject: str) -> Applied:
         return await self.parts.scenarios.applied(given, direction, subject)

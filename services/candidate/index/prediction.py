@@ -12,31 +12,24 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
-from services.candidate.index.entities import Entities, Placement
+from services.candidate.index.entities import Placement
+from services.candidate.index.placing import (
+    Contents,
+    Vectors,
+    carried,
+    contents_of,
+    rows_in,
+    vectors_of,
+    with_texts,
+)
 from services.candidate.index.tables import Tables
 from services.candidate.models import CandidateModel, Side
-from services.candidate.models.attributes import nearest
 from services.candidate.sources import Catalogue
 from services.candidate.sources.arrays import NONE, Floats, Matrix, Rows, sparse
 
-LENDERS = 4096
-"""Of whose vectors those without interactions borrow, at most."""
 BLOCK = 512
 SIDES: tuple[Side, Side] = ("items", "users")
 _QUERIES: Mapping[Side, Side] = {"items": "users", "users": "items"}
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Vectors:
-    """The candidates of a direction: the score of c for a query vector q is `vectors[c] · q +
-    bias[c]`."""
-
-    vectors: Floats
-    """Candidates × dimensions."""
-    bias: Floats
-    """Finite; of those without interactions the least of all."""
-    tastes: Floats
-    """Candidates × dimensions: the cosine of two says how alike they are. 0: nothing is known."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,7 +39,7 @@ class Prediction:
 
     model: CandidateModel
     catalogue: Catalogue
-    entities: Mapping[Side, Entities]
+    contents: Mapping[Side, Contents]
     known: Mapping[Side, Rows]
     """By row: the row in the model, or NONE."""
     vectors: Mapping[Side, Vectors]
@@ -55,29 +48,35 @@ class Prediction:
     @classmethod
     def of(cls, model: CandidateModel, tables: Tables, catalogue: Catalogue) -> "Prediction":
         """Place a model's users and items by their ids."""
-        entities: dict[Side, Entities] = {"users": tables.users, "items": tables.items}
-        known = {side: _placed(model, side, entities[side].ids) for side in SIDES}
+        contents = contents_of(tables)
+        known = {side: rows_in(model, side, contents[side].entities.ids) for side in SIDES}
+        model = with_texts(model, tables, known["items"])
         vectors = {
-            side: _vectors(model, side, entities[side], known[side])
+            side: vectors_of(model, side, contents[side], known[side])
             for side in SIDES
             if model.index(side) is not None
         }
-        return cls(model, catalogue, entities, known, vectors)
+        return cls(model, catalogue, contents, known, vectors)
 
     def moved(
         self, tables: Tables, catalogue: Catalogue, placed: Mapping[Side, Placement]
     ) -> "Prediction":
         """The same model for what the index knows after some changes."""
-        entities: dict[Side, Entities] = {"users": tables.users, "items": tables.items}
+        contents = contents_of(tables)
         known = {
             side: np.where(placed[side].before == NONE, NONE, self.known[side][placed[side].before])
             for side in SIDES
         }
+        model = self.model
         vectors = {
-            side: _carried(self.model, side, entities[side], placed[side], found)
+            side: carried(model, side, contents[side], placed[side], found)
             for side, found in self.vectors.items()
         }
-        return Prediction(self.model, catalogue, entities, known, vectors)
+        if tables.item_texts is not self.contents["items"].texts:
+            model = with_texts(model, tables, known["items"])
+            if "items" in vectors:
+                vectors["items"] = vectors_of(model, "items", contents["items"], known["items"])
+        return Prediction(model, catalogue, contents, known, vectors)
 
     @property
     def user_tastes(self) -> Floats:
@@ -143,16 +142,22 @@ class Prediction:
         cold = np.flatnonzero(np.diff(likes.indptr) == 0)
         if not len(cold):
             return likes
-        columns = self.entities[_QUERIES[side]].columns.lists(rows[cold])
-        lent = self.model.lent(side, columns, len(cold))
+        columns, texts = self.contents[_QUERIES[side]].of(rows[cold])
+        lent = self.model.lent(side, columns, len(cold), texts)
         order = np.arange(len(rows))
         order[cold] = len(rows) + np.arange(len(cold))
         found: Matrix = csr_array(vstack([likes, lent], format="csr"))[order]
         return found
 
-    def lent(self, side: Side, columns: Mapping[str, Sequence[Any]]) -> Matrix:
-        """The profile of one query that the index doesn't know, by its attributes."""
-        return self.model.lent(side, columns, 1)
+    def users_for_content(
+        self, columns: Mapping[str, Sequence[Any]], text: Floats | None
+    ) -> Floats:
+        """Relevance for every user of an item that the index doesn't know, by its attributes (one
+        value each) and the vector of its text."""
+        profile = self.model.lent("users", columns, 1, None if text is None else text[None, :])
+        scores = self.scores_of("users", profile)
+        found: Floats = self.calibrated("users", np.array([NONE]), scores)[0]
+        return found
 
     def _likes(self, side: Side, rows: Rows) -> Matrix:
         table = self.catalogue.weights if side == "items" else self.catalogue.by_item
@@ -162,60 +167,6 @@ class Prediction:
         owners = np.repeat(np.arange(len(rows)), np.diff(part.indptr))
         shape = (len(rows), len(self.model.ids(side)))
         return sparse(np.ones(len(kept), np.float32), owners[kept], places[kept], shape)
-
-
-def _placed(model: CandidateModel, side: Side, ids: Sequence[str]) -> Rows:
-    if ids is model.ids(side):
-        return np.arange(len(ids))
-    rows = model.rows[side]
-    return np.fromiter((rows.get(name, NONE) for name in ids), np.int64, len(ids))
-
-
-def _vectors(model: CandidateModel, side: Side, entities: Entities, known: Rows) -> Vectors:
-    index = model.index(side)
-    assert index is not None
-    bias = np.where(known == NONE, -np.inf, index.bias[known]).astype(np.float32)
-    warm = np.isfinite(bias)
-    bias[~warm] = bias[warm].min(initial=0.0)
-    shape = (len(known), index.vectors.shape[1])
-    vectors, tastes = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    vectors[warm], tastes[warm] = index.vectors[known[warm]], index.inward[known[warm]]
-    found = Vectors(vectors, bias, tastes)
-    _borrow(model, side, entities, found, np.flatnonzero(~warm))
-    return found
-
-
-def _carried(
-    model: CandidateModel, side: Side, entities: Entities, placed: Placement, found: Vectors
-) -> Vectors:
-    new = np.flatnonzero(placed.before == NONE)
-    if not len(new) and len(placed.before) == placed.count:
-        return found
-    vectors, bias = found.vectors[placed.before], found.bias[placed.before]
-    tastes = found.tastes[placed.before]
-    vectors[new], tastes[new] = 0.0, 0.0
-    bias[new] = found.bias.min(initial=0.0)
-    carried = Vectors(vectors, bias, tastes)
-    _borrow(model, side, entities, carried, new)
-    return carried
-
-
-def _borrow(
-    model: CandidateModel, side: Side, entities: Entities, found: Vectors, cold: Rows
-) -> None:
-    """Give the `cold` rows the mean vectors of those alike."""
-    index, attributes = model.index(side), model.attributes.get(side)
-    if index is None or attributes is None:
-        return
-    warm = np.flatnonzero(np.isfinite(index.bias))
-    some = warm[:: max(-(-len(warm) // LENDERS), 1)]
-    lenders = attributes.rows(some)
-    for start in range(0, len(cold), BLOCK):
-        rows = cold[start : start + BLOCK]
-        asked = attributes.others(entities.columns.lists(rows), len(rows))
-        weights = nearest(asked.likeness(lenders))
-        found.vectors[rows] = weights @ index.vectors[some]
-        found.tastes[rows] = weights @ index.inward[some]
 
 
 class Unfitted:
@@ -238,6 +189,12 @@ class Unfitted:
     def calibrated(self, side: Side, rows: Rows, scores: Floats) -> Floats:
         """The scores."""
         return scores
+
+    def users_for_content(
+        self, columns: Mapping[str, Sequence[Any]], text: Floats | None
+    ) -> Floats:
+        """0."""
+        return np.zeros(self._sizes["users"], np.float32)
 
     def pairs(self, users: Rows, items: Rows) -> Floats:
         """0."""

@@ -25,6 +25,8 @@ from services.candidate.index.tables import (
 )
 from services.candidate.models import Interactions
 from services.candidate.sources.relations import Ties
+from services.candidate.text import DIMENSIONS
+from services.candidate.text.item_vectors import changed_vectors
 from services.runtime.database import UnitOfWork
 
 BEGINNING = "3:3:"
@@ -76,6 +78,7 @@ async def read_changes(
         placed_users.merge(known.user_created, changed_users.fact(0, "datetime64[us]")),
         placed_items.merge(known.item_created, changed_items.fact(0, "datetime64[us]")),
         placed_items.merge(known.item_live, changed_items.fact(1, np.bool_)),
+        await _texts(work, known, since, items, placed_items),
         interactions,
         await _ties(work, known, since),
     )
@@ -134,6 +137,22 @@ async def _gone_users(work: UnitOfWork, known: Tables, since: Mapping[str, str])
         return frozenset()
     left = {row.user_id for row in await work.rows(QUERIES.all_user_ids)}
     return frozenset(known.users.rows.keys() - left)
+
+
+async def _texts(
+    work: UnitOfWork,
+    known: Tables,
+    since: Mapping[str, str],
+    items: Entities,
+    placed: Placement,
+) -> npt.NDArray[np.float16]:
+    names, vectors = await changed_vectors(work, since["snapshot"])
+    if not names and placed.source is placed.before:
+        return known.item_texts
+    blank = np.zeros((int(placed.source.max(initial=-1)) + 1, DIMENSIONS), np.float16)
+    texts = placed.merge(known.item_texts, blank[: max(len(blank) - placed.count, 0)])
+    texts[[items.rows[name] for name in names]] = vectors
+    return texts
 
 
 async def _ties(

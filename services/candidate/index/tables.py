@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from services.candidate.catalogue_store import RelationKind
 from services.candidate.expressions import Columns
@@ -13,6 +14,7 @@ from services.candidate.sources import Catalogue, Relations
 from services.candidate.sources.arrays import NONE, Mask, Times
 from services.candidate.sources.catalogue import NEVER
 from services.candidate.sources.relations import NO_TIES, Ties
+from services.candidate.text import DIMENSIONS
 
 NOBODY = Entities([], Columns(0, {}, {}, {}, "user"))
 NO_ITEMS = Entities([], Columns(0, {}, {}, {}, "item"))
@@ -33,6 +35,8 @@ class Tables:
     item_created: Times
     item_live: Mask
     """By row; False for items that must not be recommended any more."""
+    item_texts: npt.NDArray[np.float16]
+    """By row: vectors of the items' texts, of length 1; 0 where there is none yet."""
     interactions: Interactions
     ties: Mapping[RelationKind, Ties]
 
@@ -46,19 +50,21 @@ class Tables:
             nothing,
             nothing,
             np.zeros(0, np.bool_),
+            np.zeros((0, DIMENSIONS), np.float16),
             no_interactions([], []),
             NO_RELATIONS,
         )
 
     @classmethod
     def of(cls, interactions: Interactions, created: Times, live: Mask) -> "Tables":
-        """From interactions alone; nobody has attributes."""
+        """From interactions alone; nobody has attributes or texts."""
         users, items = (
             Entities(ids, Columns(len(ids), {}, {}, {}, owner))
             for owner, ids in (("user", interactions.user_ids), ("item", interactions.item_ids))
         )
         never = np.full(len(users.ids), NEVER)
-        return cls(users, items, never, created, live, interactions, NO_RELATIONS)
+        texts = np.zeros((len(items.ids), DIMENSIONS), np.float16)
+        return cls(users, items, never, created, live, texts, interactions, NO_RELATIONS)
 
     @property
     def outgrown(self) -> bool:

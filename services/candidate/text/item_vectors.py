@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 from heliograph.type.v1alpha1 import event_pb2
 from sqlalchemy import Row
 
@@ -57,6 +58,14 @@ class ItemVectors:
         self._made = metrics.counter(
             "candidate", "item_vectors", "", "Vectors made of items' texts."
         )
+
+    async def embed(self, item: event_pb2.Item) -> Floats | None:
+        """The vector [384] of an item that isn't stored; None without a model."""
+        encoder = await self._opened()
+        if encoder is None:
+            return None
+        vector: Floats = (await asyncio.to_thread(encoder.embed, [item_text(item)]))[0]
+        return vector
 
     async def run(self) -> None:
         """Make vectors of items that changed, in a thread."""
@@ -129,8 +138,11 @@ async def _put(work: UnitOfWork, rows: Sequence[Row[tuple[object, ...]]], vector
     await work.execute(QUERIES.put_vectors, params)
 
 
-async def load_vectors(work: UnitOfWork) -> tuple[list[str], Floats]:
-    """Ids of the items that have a vector, ascending, and their vectors [n, 384]."""
-    rows = await work.rows(QUERIES.load_vectors, {"model": MODEL})
+async def changed_vectors(
+    work: UnitOfWork, snapshot: str
+) -> tuple[list[str], npt.NDArray[np.float16]]:
+    """Items whose vectors a snapshot did not see, and the vectors [n, 384]."""
+    params = {"model": MODEL, "snapshot": snapshot}
+    rows = await work.rows(QUERIES.changed_vectors, params)
     flat = np.frombuffer(b"".join(row.vector for row in rows), STORED)
-    return [row.item_id for row in rows], flat.reshape(-1, DIMENSIONS).astype(np.float32)
+    return [row.item_id for row in rows], flat.reshape(-1, DIMENSIONS).astype(np.float16)

@@ -25,6 +25,8 @@ ORDER BY item_id
 ON CONFLICT (item_id) DO UPDATE SET content_version = excluded.content_version,
     model = excluded.model, vector = excluded.vector, xid = pg_current_xact_id()
 
--- name: load_vectors
--- All vectors of a model, in the order of the user index.
-SELECT item_id, vector FROM item_vectors WHERE model = :model ORDER BY item_id
+-- name: changed_vectors
+-- Vectors of a model that a snapshot did not see.
+SELECT item_id, vector FROM item_vectors
+WHERE model = :model AND xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
+    AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
