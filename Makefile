@@ -80,7 +80,12 @@ bench: $(VENV)/.dev protos ## Run the benches and rewrite the tables in docs/eva
 	@cd $(ROOT)
 	$(BIN)/python -m bench.replay --json out/replay.json
 	$(BIN)/python -m bench.volume --json out/volume.json
-	$(BIN)/python -m bench.tables out/replay.json out/volume.json
+	$(BIN)/python -m bench.item_ranking --json out/item_ranking.json
+	$(BIN)/python -m bench.inverse --json out/inverse.json --peers implicit faiss_flat
+	$(BIN)/python -m bench.publish --json out/publish.json
+	$(BIN)/python -m bench.text_vectors --json out/text_vectors.json
+	$(BIN)/python -m bench.candidate_quality --json out/candidate_quality.json
+	$(BIN)/python -m bench.tables out/*.json
 
 lock: $(VENV)/.dev ## Resolve the lock file anew from pyproject.toml
 	@cd $(ROOT) && $(BIN)/pip-compile --quiet --extra dev --extra train --strip-extras --no-annotate \

@@ -18,6 +18,7 @@ from services.candidate.generation import GenerationOptions, Generator
 from services.candidate.handlers import CandidateHandler
 from services.candidate.handlers.parts import Parts
 from services.candidate.index import IndexOptions, UserIndex
+from services.candidate.index.model_folder import ModelFolder
 from services.candidate.limits import Quotas
 from services.candidate.pool import Pool
 from services.candidate.publisher import Publisher
@@ -43,7 +44,9 @@ async def bind(host: Host) -> None:
     settings = CandidateSettings()
     _map_constraints(host)
     options = IndexOptions(settings.refit_interval, settings.fit_seed, settings.fit_threads)
-    index = UserIndex(host.database, host.clock, options)
+    path = settings.model_folder
+    folder = None if path is None else ModelFolder(path, host.log)
+    index = UserIndex(host.database, host.clock, options, folder)
     await index.fitted()
     policy = policy_pb2_grpc.PolicyServiceStub(host.peers.channel("policy"))
     budgets = Budgets(host.database, policy, host.clock, host.log, settings.pool_size)

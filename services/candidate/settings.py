@@ -1,6 +1,7 @@
 """Settings of candidate."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -70,6 +71,9 @@ class CandidateSettings(ServiceSettings):
     """After what time a run's counts have half their weight in what is expected of a source."""
     generate_chunk: int = Field(default=250, ge=1, le=10_000)
     """Users that GenerateDaily handles, and commits, at a time."""
+    model_folder: Path | None = None
+    """Folder of `heliograph candidate fit` to serve; looked at every `refresh_interval`. Unset, or
+    as long as it holds no good model: the index fits one itself."""
     refit_interval: timedelta = Field(default=DAY, gt=timedelta(0))
     """How old the model of collaborative filtering may become while there are new interactions. One
     whose interactions have grown by a fifth is fitted anew whatever its age."""

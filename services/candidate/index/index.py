@@ -9,9 +9,10 @@ from services.candidate.expressions import Columns
 from services.candidate.index import reading
 from services.candidate.index.entities import Placement
 from services.candidate.index.fitting import fit_model
+from services.candidate.index.model_folder import ModelFolder
 from services.candidate.index.prediction import Prediction, Unfitted
 from services.candidate.index.tables import Tables
-from services.candidate.models import Side
+from services.candidate.models import CandidateModel, Side
 from services.candidate.sources import Catalogue, Relations
 from services.runtime import metrics
 from services.runtime.clock import Clock
@@ -71,7 +72,16 @@ class UserIndex:
     newer than the model is taken for one without any when users are ranked.
     """
 
-    def __init__(self, database: Database, clock: Clock, options: IndexOptions) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        options: IndexOptions,
+        folder: ModelFolder | None = None,
+    ) -> None:
+        """`folder`: of a model to serve; None, or as long as it holds no good one: fit one."""
+        self._folder = folder
+        self._from_folder = False
         self._database = database
         self._clock = clock
         self._options = options
@@ -104,12 +114,13 @@ class UserIndex:
         """The state with everything that is committed and a model that is up to date."""
         async with self._fitting:
             state = await self._read()
-            if not self._outdated(state):
+            model = None if self._folder is None else await self._folder.newer()
+            if model is not None:
+                self._from_folder = True
+            elif self._from_folder or not self._outdated(state):
                 return state
-            started = self._clock.monotonic()
-            seed, threads = self._options.seed, self._options.threads
-            model = await asyncio.to_thread(fit_model, state.tables, seed=seed, threads=threads)
-            self._fit_seconds.observe(self._clock.monotonic() - started)
+            else:
+                model = await self._fit(state.tables)
             fitted = Fit(self._clock.now(), len(state.tables.interactions))
             async with self._reading:
                 last = self.state
@@ -118,6 +129,13 @@ class UserIndex:
                 )
                 self._state = replace(last, prediction=prediction, fit=fitted)
                 return self._state
+
+    async def _fit(self, tables: Tables) -> CandidateModel:
+        started = self._clock.monotonic()
+        seed, threads = self._options.seed, self._options.threads
+        model = await asyncio.to_thread(fit_model, tables, seed=seed, threads=threads)
+        self._fit_seconds.observe(self._clock.monotonic() - started)
+        return model
 
     def _outdated(self, state: IndexState) -> bool:
         if state.fit is None or self._outgrown(state):

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
+import structlog
 from heliograph.type.v1alpha1 import event_pb2
+from structlog.testing import capture_logs
 
 from services.candidate.catalogue import CatalogueWriter
 from services.candidate.catalogue_store import Interaction, Record
 from services.candidate.expressions import AttributeType, compile_filter
 from services.candidate.index import IndexOptions, UserIndex, reading
+from services.candidate.index.model_folder import ModelFolder
+from services.candidate.index.prediction import Prediction
 from services.candidate.index.tables import Tables
+from services.candidate.models import FitOptions, fit, load, save
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 from tests.conftest import OpenDatabase
@@ -150,3 +156,47 @@ async def test_an_attribute_that_changes_its_type_is_noticed(open_database: Open
         types.append((await index.refresh()).user_columns.types["level"])
     assert types[0] is AttributeType.INT
     assert types[-1] is AttributeType.STRING
+
+
+async def test_a_model_folder_is_served_and_a_harmed_one_is_refused(
+    open_database: OpenDatabase, tmp_path: Path
+) -> None:
+    database, random = open_database("candidate"), Random(2)
+    writer = CatalogueWriter(database, timedelta(days=30))
+    await writer.put_users([_user(name, random) for name in NAMES], NOW)
+    await writer.put_items([Record(name, b"", NOW) for name in ITEMS], NOW)
+    pairs = [
+        Interaction(user, item, NOW - timedelta(hours=random.randint(0, 999)), 1.0, "", "")
+        for user in NAMES
+        for item in random.sample(ITEMS, k=3)
+    ]
+    await writer.put_interactions(pairs, NOW)
+    tables, _ = await _read(database, Tables.empty(), reading.BEGINNING)
+    save(fit(tables.interactions, FitOptions(effort="full")), tmp_path)
+    folder = ModelFolder(tmp_path, structlog.get_logger())
+    options = IndexOptions(timedelta(days=1), 0, 1)
+    index = UserIndex(database, Clock(), options, folder)
+    first = (await index.fitted()).prediction
+    assert isinstance(first, Prediction)
+    rows = np.arange(len(NAMES))
+    expected = load(tmp_path).relevance(
+        "items", rows, next(load(tmp_path).scored("items", rows))[1]
+    )
+    found = first.relevance("items", rows)
+    known = np.isfinite(expected)
+    np.testing.assert_allclose(found[known], expected[known], rtol=1e-4)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-9])
+    with capture_logs() as logs:
+        again = (await index.fitted()).prediction
+        await index.fitted()
+    assert isinstance(again, Prediction)
+    assert again.model is first.model
+    assert [line["event"] for line in logs] == ["model_refused"]
+    await writer.put_users([_user("someone new", random)], NOW)
+    grown = (await index.fitted()).prediction
+    assert grown.relevance("users", np.array([0])).shape == (1, len(NAMES) + 1)
+    save(fit(tables.interactions, FitOptions(effort="quick")), tmp_path)
+    latest = (await index.fitted()).prediction
+    assert isinstance(latest, Prediction)
+    assert latest.model is not first.model
