@@ -79,11 +79,11 @@ def recipes_for(shape: tuple[int, int], forms: int) -> list[Recipe]:
 
 def quick_recipe() -> Recipe:
     """What the quick fit takes."""
-    return Recipe("lowpass", (QUICK_RANK, 0.5, 0.5, 1.0))
+    return Recipe("lowpass", (QUICK_RANK, 0.5, 0.5, 0.0))
 
 
 LINEAR_POWERS = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.0), (0.35, 0.65, 0.35), (0.7, 0.7, 0.4))
 SMALL_RANKS = (8, 24, 64)
 LARGE_RANKS = (64, 256)
-QUICK_RANK = 24
+QUICK_RANK = 64
 EASE_PENALTIES = (1.0, 4.0, 16.0)
