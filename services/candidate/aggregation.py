@@ -5,7 +5,7 @@ with the end MERGED. So what a decision under way has read keeps its name.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -111,8 +111,7 @@ def merge(kept: Event, newer: Event) -> Event:
     32, and the count of all), the better score and the later expiry, and the number of events that
     stand in it."""
     actors = _united(kept.actor_ids, newer.actor_ids)
-    return replace(
-        kept,
+    return kept._replace(
         merged_count=kept.merged_count + newer.merged_count,
         payload=newer.payload or kept.payload,
         item_ids=_united(newer.item_ids, kept.item_ids)[:MOST_ITEMS],

@@ -1,11 +1,11 @@
 """The event pool and the ready queue in Postgres. All functions work inside a unit of work."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Row
 
@@ -22,16 +22,16 @@ COLUMNS = (
     "user_id",
     "event_id",
     "event_type",
-    "route",
-    "digest",
-    "body",
-    "item_ids",
     "source",
     "campaign_id",
     "aggregation_key",
+    "item_ids",
+    "route",
     "source_score",
     "expire_time",
     "accept_time",
+    "digest",
+    "body",
     "end_kind",
     "end_time",
     "merged_into",
@@ -41,15 +41,14 @@ COLUMNS = (
     "end_reason",
     "content",
 )
-"""Of the table events, in the order of `_row`."""
+"""Of the table events, in the order of `_rows`."""
 NOT_RANKED = (Route.IMMEDIATE, Route.SCHEDULED)
 
 EventKey = tuple[str, str]
 """User and event."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """An accepted event on its way into the table."""
 
     event: Event
@@ -72,7 +71,12 @@ class NewEvent:
 
     def changed(self, event: Event) -> Self:
         """The same with other content."""
-        return replace(self, event=event, body=encode_event(event))
+        return self._replace(event=event, body=encode_event(event))
+
+
+_FATE = NewEvent._fields.index("merged_into")
+_PLAIN = tuple(NewEvent._field_defaults.values())
+_PLAIN_FATE = "\\N\t\\N\t\tf\t\\N\t\\\\x\t\t\\N"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,8 @@ async def insert(work: UnitOfWork, new: Sequence[NewEvent], now: datetime) -> No
 
     Their users are locked and their keys are known to be new, so a plain COPY will do.
     """
-    await work.copy("events", COLUMNS, (_row(entry, now) for entry in new))
+    if new:
+        await work.copy_text("events", COLUMNS, _rows(new, now))
     queued = [entry.event for entry in new if entry.route is not Route.RANKED]
     if queued:
         ready = keys_of([(event.user_id, event.event_id) for event in queued]) | {
@@ -273,36 +278,60 @@ def keys_of(keys: Iterable[EventKey]) -> dict[str, object]:
     }
 
 
-def _row(entry: NewEvent, now: datetime) -> tuple[object, ...]:
-    event, end = entry.event, _end_of(entry)
-    return (
-        event.user_id,
-        event.event_id,
-        event.event_type,
-        int(entry.route),
-        entry.digest,
-        entry.body,
-        literals.texts(event.item_ids),
-        event.source,
-        event.campaign_id,
-        event.aggregation_key,
-        event.source_score,
-        _text(event.expire_time),
-        _text(now),
-        end,
-        None if end is None else _text(now),
-        entry.merged_into,
-        entry.ready_time is not None and entry.ready_time > now,
-        _text(entry.ready_time) if entry.ready_time else None,
-        pack(event.actor_sketch),
-        entry.suppressed,
-        entry.content.packed() if entry.content else None,
+def _rows(new: Sequence[NewEvent], now: datetime) -> bytes:
+    """Events in COPY's text format."""
+    events = [entry.event for entry in new]
+    accepted = now.isoformat()
+    return literals.copied_rows(
+        [
+            literals.copied([event.user_id for event in events]),
+            literals.copied([event.event_id for event in events]),
+            literals.copied([event.event_type for event in events]),
+            literals.copied([event.source for event in events]),
+            literals.copied([event.campaign_id for event in events]),
+            literals.copied([event.aggregation_key for event in events]),
+            literals.copied([_array(event.item_ids) for event in events]),
+            [_ROUTES[entry.route] for entry in new],
+            [repr(event.source_score) for event in events],
+            [_text(event.expire_time) for event in events],
+            [accepted] * len(new),
+            literals.copied_binaries(entry.digest for entry in new),
+            literals.copied_binaries(entry.body for entry in new),
+            [_fate(entry, now, accepted) for entry in new],
+        ]
     )
+
+
+_array = lru_cache(maxsize=16384)(literals.texts)
+_ROUTES = {route: str(int(route)) for route in Route}
 
 
 @lru_cache(maxsize=1024)
 def _text(moment: datetime) -> str:
     return moment.isoformat()
+
+
+def _fate(entry: NewEvent, now: datetime, accepted: str) -> str:
+    """The columns from `end_kind` on: of nearly all events the same."""
+    if entry[_FATE:] == _PLAIN and not entry.event.actor_sketch:
+        return _PLAIN_FATE
+    end, ready = _end_of(entry), entry.ready_time
+    held = ready is not None and ready > now
+    content = b"" if entry.content is None else entry.content.packed()
+    merged, reason = literals.copied([entry.merged_into, entry.suppressed])
+    sketch, packed = literals.copied_binaries([pack(entry.event.actor_sketch), content])
+    return "\t".join(
+        [
+            literals.NULL if end is None else str(end),
+            literals.NULL if end is None else accepted,
+            merged,
+            "t" if held else "f",
+            literals.NULL if ready is None else ready.isoformat(),
+            sketch,
+            reason,
+            literals.NULL if entry.content is None else packed,
+        ]
+    )
 
 
 def _end_of(entry: NewEvent) -> int | None:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Literal
 from zoneinfo import ZoneInfo
 
 from google.protobuf.duration_pb2 import Duration
@@ -56,33 +55,31 @@ def digest_of(content: bytes) -> bytes:
 
 
 def read_draft(event: event_pb2.Event) -> Draft:
-    """An offered event. Raises Refused. Fields that are output only are ignored."""
-    event.ClearField("merged_count")
-    event.ClearField("actor_count")
+    """An offered event. Raises Refused. Fields that are output only are ignored.
+
+    The payload stays the message's own: whoever reads the draft leaves the message as it is.
+    """
+    if event.merged_count or event.actor_count:
+        event.ClearField("merged_count")
+        event.ClearField("actor_count")
     body = event.SerializeToString(deterministic=True)
-    return Draft(
-        user_id=event.user_id,
-        event_id=event.event_id,
-        event_type=event.event_type,
-        digest=digest_of(body),
-        body=body,
-        item_ids=tuple(event.item_ids),
-        payload=dict(event.payload),
-        create_time=_optional_time(event, "create_time"),
-        expire_time=_optional_time(event, "expire_time"),
-        deliver_time=_optional_time(event, "deliver_time"),
-        aggregation_key=event.aggregation_key,
-        actor_ids=tuple(event.actor_ids),
-        source=event.source,
-        campaign_id=event.campaign_id,
-        source_score=event.source_score,
+    return Draft(  # by position, as naming the fields would double its cost
+        event.user_id,
+        event.event_id,
+        event.event_type,
+        digest_of(body),
+        body,
+        read_time(event.create_time, "create_time") if event.HasField("create_time") else None,
+        read_time(event.expire_time, "expire_time") if event.HasField("expire_time") else None,
+        tuple(event.item_ids),
+        event.payload,
+        read_time(event.deliver_time, "deliver_time") if event.HasField("deliver_time") else None,
+        event.aggregation_key,
+        tuple(event.actor_ids),
+        event.source,
+        event.campaign_id,
+        event.source_score,
     )
-
-
-def _optional_time(
-    event: event_pb2.Event, name: Literal["create_time", "expire_time", "deliver_time"]
-) -> datetime | None:
-    return read_time(getattr(event, name), name) if event.HasField(name) else None
 
 
 def write_event(event: Event) -> event_pb2.Event:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.candidate import catalogue_store, event_store
@@ -163,7 +163,7 @@ class Publisher:
         for place, event, items in zip(places, events, found, strict=True):
             score = event.source_score or items.score
             if items.item_ids != event.item_ids or score != event.source_score:
-                better = replace(event, item_ids=items.item_ids, source_score=score)
+                better = event._replace(item_ids=items.item_ids, source_score=score)
                 ranked[place] = accepted[place].changed(better)
         return ranked
 
@@ -250,8 +250,7 @@ def _planned(accepted: Sequence[NewEvent], plan: MergePlan) -> list[NewEvent]:
         key = entry.event.user_id, entry.event.event_id
         if key in touched:
             grown = entry.changed(plan.grown[key]) if key in plan.grown else entry
-            planned[place] = replace(
-                grown,
+            planned[place] = grown._replace(
                 merged_into=plan.merged_into.get(key, ""),
                 ready_time=plan.ready_times.get(key),
             )
@@ -294,7 +293,7 @@ def _told(
         if not reason:
             before.append(content)
         key = entry.event.user_id, entry.event.event_id
-        yield key, replace(entry, content=content, suppressed=reason)
+        yield key, entry._replace(content=content, suppressed=reason)
 
 
 def _wrong_key(draft: Draft, users: Collection[str], known: bytes | None) -> Refusal | None:

@@ -10,6 +10,7 @@ from heliograph.type.v1alpha1 import status_pb2
 from services.candidate.events import Refusal
 from services.candidate.messages import Refused
 from services.runtime.errors import FieldError
+from services.runtime.screening import all_valid
 from services.runtime.validation import rejection, violations
 
 MOST_REJECTIONS = 1000
@@ -44,8 +45,9 @@ def judge(
 ) -> Batch[Value]:
     """Check each item by the proto's rules and `read` it; positions count from `offset`."""
     batch: Batch[Value] = Batch(len(offered))
+    sound = all_valid(offered)
     for place, item in enumerate(offered, start=offset):
-        if fields := violations(item):
+        if not sound and (fields := violations(item)):
             message = f"{fields[0].path}: {fields[0].description}"
             batch.rejections.append(rejection(place, "INVALID_FIELD", message, fields))
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -158,7 +157,7 @@ async def engines(open_database: OpenDatabase) -> Engines:
 
 async def test_digests_are_announced_once_and_none_is_missed_by_a_crash(engines: Engines) -> None:
     """Several tasks at once in small steps, one of them cut off before it commits."""
-    offers = [replace(draft(user, "e", kind="like"), aggregation_key="post") for user in USERS]
+    offers = [draft(user, "e", kind="like")._replace(aggregation_key="post") for user in USERS]
     await engines.publisher.publish(offers, NOW)
     assert (await engines.pool.arrivals(Position(0, 0), 100)).user_ids == []
     async with engines.database.unit_of_work() as work:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 
@@ -39,8 +38,8 @@ async def engines(open_database: OpenDatabase) -> Engines:
 def offered(user: str, name: str, score: int, hours: int, held: bool) -> Draft:
     kind = "like" if held else "news"
     expiry = NOW + hours * HOUR
-    made = replace(draft(user, name, kind=kind), source_score=score / 4, expire_time=expiry)
-    return replace(made, aggregation_key=name) if held else made
+    made = draft(user, name, kind=kind)._replace(source_score=score / 4, expire_time=expiry)
+    return made._replace(aggregation_key=name) if held else made
 
 
 def left_first(one: Draft, hours: int) -> tuple[bool, float, float, str]:
