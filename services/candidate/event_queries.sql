@@ -6,10 +6,14 @@ SELECT user_id, pool_bound FROM users WHERE user_id = ANY(CAST(:user_ids AS text
 ORDER BY user_id FOR NO KEY UPDATE
 
 -- name: stored_digests
--- Events of these keys that were accepted before.
-SELECT events.user_id, events.event_id, events.digest
+-- Events of these keys that were accepted before. Each is looked up by its key, however few events
+-- there seem to be: a join would read all of them.
+SELECT asked.user_id, asked.event_id, known.digest
 FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[])) AS asked(user_id, event_id)
-JOIN events ON events.user_id = asked.user_id AND events.event_id = asked.event_id
+CROSS JOIN LATERAL (
+    SELECT digest FROM events
+    WHERE events.user_id = asked.user_id AND events.event_id = asked.event_id OFFSET 0
+) AS known
 
 -- name: mergeable_events
 -- For each user, type and aggregation key the waiting event accepted last, locked.

@@ -71,11 +71,11 @@ def read_draft(event: event_pb2.Event) -> Draft:
         body,
         read_time(event.create_time, "create_time") if event.HasField("create_time") else None,
         read_time(event.expire_time, "expire_time") if event.HasField("expire_time") else None,
-        tuple(event.item_ids),
+        tuple(event.item_ids[:]),  # a slice is a list, several times faster to go through
         event.payload,
         read_time(event.deliver_time, "deliver_time") if event.HasField("deliver_time") else None,
         event.aggregation_key,
-        tuple(event.actor_ids),
+        tuple(event.actor_ids[:]),
         event.source,
         event.campaign_id,
         event.source_score,

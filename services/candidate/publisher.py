@@ -91,12 +91,12 @@ class Publisher:
         """The same inside a unit of work that the caller commits."""
         published = Published()
         rules = await self._types.rules(work, {draft.event_type for draft in drafts})
+        offered = await self._admitted(work, drafts, rules, now)
         users = await event_store.lock_users(work, (draft.user_id for draft in drafts))
         if locked is not None:
             locked.set()
-        accepted = await self._judge(work, drafts, users, rules, published, now)
+        accepted = await self._judge(work, drafts, offered, users, published)
         if accepted:
-            accepted = self._ranked(accepted)
             plan = await self._plan(work, accepted, rules, now)
             planned = _planned(accepted, plan)
             new = await self._suppressed(work, planned, rules, now)
@@ -109,62 +109,77 @@ class Publisher:
         work.after_commit(lambda: self._count(published))
         return published
 
+    async def _admitted(
+        self,
+        work: UnitOfWork,
+        drafts: Sequence[Draft],
+        rules: Mapping[str, TypeRules],
+        now: datetime,
+    ) -> list[NewEvent | Refusal]:
+        """What each draft comes to by itself: all that needs no lock on its user, as the batch
+        before may still hold it."""
+        items = {item for draft in drafts for item in draft.item_ids}
+        deleted = await catalogue_store.deleted_items(work, items)
+        offered: list[NewEvent | Refusal] = []
+        for draft in drafts:
+            rule = rules.get(draft.event_type)
+            judged = admit(draft, rule, now, tolerance=self._tolerance, deleted_items=deleted)
+            if isinstance(judged, Refusal):
+                offered.append(judged)
+            else:
+                route, body = rules[draft.event_type].route, encode_admitted(draft, judged)
+                offered.append(NewEvent(judged, route, draft.digest, body))
+        return self._ranked(offered)
+
     async def _judge(
         self,
         work: UnitOfWork,
         drafts: Sequence[Draft],
+        offered: Sequence[NewEvent | Refusal],
         users: Collection[str],
-        rules: Mapping[str, TypeRules],
         published: Published,
-        now: datetime,
     ) -> list[NewEvent]:
         """New events; a replay is neither new nor refused, whatever has become of it since."""
-        seen = await event_store.stored_digests(work, {draft.key for draft in drafts})
-        items = {item for draft in drafts for item in draft.item_ids}
-        deleted = await catalogue_store.deleted_items(work, items)
+        keys = [(draft.user_id, draft.event_id) for draft in drafts]
+        seen = await event_store.stored_digests(work, set(keys))
         accepted = []
-        for place, draft in enumerate(drafts):
-            key = draft.key
+        for place, (key, draft, judged) in enumerate(zip(keys, drafts, offered, strict=True)):
             known = seen.get(key)
-            if known is not None and known == draft.digest:
+            if known == draft.digest:
                 continue
             refusal = _wrong_key(draft, users, known)
             if refusal is None:
-                judged = admit(
-                    draft,
-                    rules.get(draft.event_type),
-                    now,
-                    tolerance=self._tolerance,
-                    deleted_items=deleted,
-                )
-                if not isinstance(judged, Refusal):
+                if isinstance(judged, NewEvent):
                     seen[key] = draft.digest
                     published.added[key] = place
-                    route, body = rules[draft.event_type].route, encode_admitted(draft, judged)
-                    accepted.append(NewEvent(judged, route, draft.digest, body))
+                    accepted.append(judged)
                     continue
                 refusal = judged
             published.refusals[place] = refusal
         return accepted
 
-    def _ranked(self, accepted: Sequence[NewEvent]) -> list[NewEvent]:
-        """The events, those of the ranked route with their items best first and, where the
+    def _ranked(self, offered: Sequence[NewEvent | Refusal]) -> list[NewEvent | Refusal]:
+        """The same, events of the ranked route with their items best first and, where the
         publisher gives no score, the score that follows from the items."""
-        ranked = list(accepted)
-        places = [
-            place
-            for place, entry in enumerate(accepted)
-            if entry.route is Route.RANKED and _gains_by_ranking(entry.event)
+        ranked = list(offered)
+        entries = [
+            (place, entry)
+            for place, entry in enumerate(offered)
+            if not isinstance(entry, Refusal)
+            and entry.route is Route.RANKED
+            and _gains_by_ranking(entry.event)
         ]
-        events = [accepted[place].event for place in places]
+        if not entries:
+            return ranked
         state = self._index.state
-        about = [(event.user_id, event.item_ids) for event in events]
+        about = [(entry.event.user_id, entry.event.item_ids) for _, entry in entries]
         found = rank_items(state.catalogue, state.prediction, about)
-        for place, event, items in zip(places, events, found, strict=True):
+        for (place, entry), items in zip(entries, found, strict=True):
+            event = entry.event
             score = event.source_score or items.score
             if items.item_ids != event.item_ids or score != event.source_score:
                 better = event._replace(item_ids=items.item_ids, source_score=score)
-                ranked[place] = accepted[place].changed(better)
+                ranked[place] = entry.changed(better)
         return ranked
 
     async def _fill_pools(

@@ -6,10 +6,10 @@ field over all messages. A type with a rule that isn't known here is left to pro
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import cache
 from itertools import chain
-from operator import attrgetter, methodcaller
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from buf.validate import validate_pb2
@@ -59,13 +59,13 @@ def _field_checks(field: FieldDescriptor) -> Iterator[Check]:
         _require_only(rules.map, {"max_pairs", "keys", "values"})
         key, value = field.message_type.fields
         yield _sizes(0, rules.map.max_pairs or _ENDLESS)
-        yield _inside(iter, _values(key, rules.map.keys))
-        yield _inside(methodcaller("values"), _values(value, rules.map.values))
+        yield _inside(list, _values(key, rules.map.keys))
+        yield _inside(_map_values, _values(value, rules.map.values))
     elif field.is_repeated:
         _require_only(rules, {"repeated"})
         _require_only(rules.repeated, {"min_items", "max_items", "items"})
         yield _sizes(rules.repeated.min_items, rules.repeated.max_items or _ENDLESS)
-        yield _inside(iter, _values(field, rules.repeated.items))
+        yield _inside(itemgetter(slice(None)), _values(field, rules.repeated.items))
     elif field.message_type is not None or not field.has_presence:
         if rules.ListFields() or field.message_type is not None:
             yield _values(field, rules)
@@ -87,7 +87,13 @@ def _values(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> Check:
 
 
 def _inside(values: Callable[[Any], Iterable[Any]], check: Check) -> Check:
-    return lambda column: check(chain.from_iterable(map(values, column)))
+    """`check` for the values in containers; `values` takes them out as lists, which is several
+    times faster than to iterate over what protobuf has."""
+    return lambda column: check(chain.from_iterable(map(values, filter(None, column))))
+
+
+def _map_values(container: Mapping[Any, Any]) -> list[Any]:
+    return [container[key] for key in container]
 
 
 def _sizes(least: int, most: int) -> Check:

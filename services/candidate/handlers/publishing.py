@@ -62,8 +62,8 @@ class PublishingCalls(Calls):
                 committed = await pipeline.put(partial(self._publish, drafts))
                 if committed is not None:
                     tally.add(committed.accepted, committed.rejections)
-            if (last := await pipeline.last()) is not None:
-                tally.add(last.accepted, last.rejections)
+            for committed in await pipeline.rest():
+                tally.add(committed.accepted, committed.rejections)
         return publishing_pb2.PublishEventStreamResponse(
             accepted_count=tally.accepted,
             rejected_count=tally.rejected,

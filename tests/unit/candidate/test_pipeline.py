@@ -36,13 +36,16 @@ async def test_answers_come_in_order_and_two_run_at_once() -> None:
     work = Work()
     async with Pipeline[int]() as pipeline:
         assert await pipeline.put(partial(work.run, 0)) is None
-        second = asyncio.ensure_future(pipeline.put(partial(work.run, 1)))
+        assert await pipeline.put(partial(work.run, 1)) is None
+        third = asyncio.ensure_future(pipeline.put(partial(work.run, 2)))
         work.gates[1].set()  # ready before the first
         await work.both.wait()
-        assert not second.done()
+        assert work.begun == [0, 1]
+        assert not third.done()
         work.gates[0].set()
-        assert await second == 0
-        assert await pipeline.last() == 1
+        work.gates[2].set()
+        assert await third == 0
+        assert await pipeline.rest() == [1, 2]
 
 
 async def test_a_failure_reaches_the_caller_and_the_next_piece_is_cancelled() -> None:
@@ -51,27 +54,39 @@ async def test_a_failure_reaches_the_caller_and_the_next_piece_is_cancelled() ->
     async def stream() -> None:
         async with Pipeline[int]() as pipeline:
             await pipeline.put(partial(work.run, 3))
-            work.gates[3].set()
             await pipeline.put(partial(work.run, 1))
+            await work.both.wait()
+            work.gates[3].set()
+            await pipeline.rest()
 
     with pytest.raises(ValueError, match="no"):
         await stream()
     assert (work.begun, work.cancelled) == ([3, 1], [1])
 
 
-async def test_a_piece_that_fails_before_others_may_start_is_told_at_the_end() -> None:
-    async def fail(followed: asyncio.Event) -> int:
-        raise ValueError("at once")
+async def fail(followed: asyncio.Event) -> int:
+    raise ValueError("at once")
 
+
+async def test_a_piece_that_fails_before_others_may_start_is_told_at_the_end() -> None:
     async def stream() -> None:
         async with Pipeline[int]() as pipeline:
             assert await pipeline.put(fail) is None
-            await pipeline.last()
+            await pipeline.rest()
 
     with pytest.raises(ValueError, match="at once"):
         await stream()
 
 
+async def test_nothing_starts_behind_a_piece_that_has_failed() -> None:
+    work = Work()
+    async with Pipeline[int]() as pipeline:
+        await pipeline.put(fail)
+        with pytest.raises(ValueError, match="at once"):
+            await pipeline.put(partial(work.run, 0))
+    assert work.begun == []
+
+
 async def test_nothing_put_is_nothing_done() -> None:
     async with Pipeline[int]() as pipeline:
-        assert await pipeline.last() is None
+        assert await pipeline.rest() == []
