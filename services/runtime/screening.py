@@ -99,7 +99,7 @@ def _map_values(container: Mapping[Any, Any]) -> list[Any]:
 def _sizes(least: int, most: int) -> Check:
     def check(column: Iterable[Sized]) -> bool:
         sizes = set(map(len, column))
-        return least <= min(sizes) and max(sizes) <= most
+        return not sizes or (least <= min(sizes) and max(sizes) <= most)
 
     return check
 
@@ -107,11 +107,13 @@ def _sizes(least: int, most: int) -> Check:
 def _texts(rules: validate_pb2.StringRules) -> Check:
     _require_only(rules, {"min_len", "max_len", "pattern"})
     length = _sizes(rules.min_len, rules.max_len if rules.HasField("max_len") else _ENDLESS)
-    fits = _pattern(rules.pattern).fullmatch if rules.HasField("pattern") else None
+    if not rules.HasField("pattern"):
+        return length
+    fits = _pattern(rules.pattern).fullmatch
 
     def check(column: Iterable[str]) -> bool:
         texts = set(column)
-        return not texts or (length(texts) and (fits is None or all(map(fits, texts))))
+        return length(texts) and all(map(fits, texts))
 
     return check
 

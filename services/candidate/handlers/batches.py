@@ -45,8 +45,9 @@ def judge(
 ) -> Batch[Value]:
     """Check each item by the proto's rules and `read` it; positions count from `offset`."""
     batch: Batch[Value] = Batch(len(offered))
-    sound = all_valid(offered)
-    for place, item in enumerate(offered, start=offset):
+    items = list(offered)  # each look at a repeated field makes its messages anew
+    sound = all_valid(items)
+    for place, item in enumerate(items, start=offset):
         if not sound and (fields := violations(item)):
             message = f"{fields[0].path}: {fields[0].description}"
             batch.rejections.append(rejection(place, "INVALID_FIELD", message, fields))
