@@ -38,7 +38,13 @@ async def test_days_of_notifications(start_system: StartSystem, made: MovieLens)
     result = await _replayed(start_system, made, OPTIONS)
     assert [day.day for day in result.days] == ["2026-01-05", "2026-01-06"]
     for day in result.days:
-        assert set(day.sources) == {"collaborative", "fresh", "popular"}
+        assert set(day.sources) == {
+            "friend_activity",
+            "following",
+            "collaborative",
+            "fresh",
+            "popular",
+        }
         assert sum(count.accepted for count in day.sources.values()) > 0
         assert day.decided > 0
         assert day.opens.sent == sum(sum(arms.values()) for arms in day.sent.values())

@@ -77,13 +77,19 @@ def recipes_for(shape: tuple[int, int], forms: int) -> list[Recipe]:
     return found
 
 
-def quick_recipe() -> Recipe:
-    """What the quick fit takes."""
-    return Recipe("lowpass", (QUICK_RANK, 0.5, 0.5, 0.0))
+def quick_recipe(shape: tuple[int, int]) -> Recipe:
+    """What the quick fit takes for a matrix of this shape: all of the first singular vectors where
+    they are few against the matrix, else more of the stronger ones, since a filter of full rank
+    gives back what was put in."""
+    if min(shape) >= QUICK_SHARE * QUICK_RANK:
+        return Recipe("lowpass", (QUICK_RANK, 0.5, 0.5, 0.0))
+    return Recipe("lowpass", (QUICK_SMALL_RANK, 0.5, 0.5, 1.0))
 
 
 LINEAR_POWERS = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.0), (0.35, 0.65, 0.35), (0.7, 0.7, 0.4))
 SMALL_RANKS = (8, 24, 64)
 LARGE_RANKS = (64, 256)
 QUICK_RANK = 64
+QUICK_SMALL_RANK = 24
+QUICK_SHARE = 8
 EASE_PENALTIES = (1.0, 4.0, 16.0)

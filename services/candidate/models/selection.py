@@ -74,14 +74,14 @@ def choose(
     recipe with weights from a prior."""
     if not windows:
         features = context(known.items, len(known.item_ids), None, None)
-        recipe = quick_recipe()
+        recipe = quick_recipe(known.matrix.shape)
         return Choice([recipe], Combination.prior(features, task.forms), None, {})
     generator = np.random.default_rng(task.seed)
     quick = task.effort == "quick"
     windows = windows[-QUICK_WINDOWS:] if quick else windows
     timed = clock is not None and windows[0].clock is not None
     activity = _activity(known, clock, windows, quick) if timed and clock else None
-    recipes, report = [quick_recipe()], dict[str, float]()
+    recipes, report = [quick_recipe(known.matrix.shape)], dict[str, float]()
     if not quick:
         recipes, report = _screened(windows, generator, task)
     most = max(MOST_ENTRIES // windows[0].met.shape[1], LEAST_QUERIES) // len(windows)

@@ -81,7 +81,8 @@ async def test_invariant_8_labels_join_the_features_of_the_decision(
     assert label(examples, 0, Head.SESSION_1H) == 0
     assert label(examples, 0, Head.SESSION_1D) == 1
     assert not examples.users["send_kinds"].any()  # nothing had been sent at the decision
-    assert examples.events["event_numbers"][0, 0] == 0.5
+    score = np.log1p(1e4 * 0.5) / np.log1p(1e4)
+    assert examples.events["event_numbers"][0, 0] == np.float32(score)
 
 
 async def test_invariant_8_what_happens_later_changes_no_features(
