@@ -9,13 +9,25 @@ last fifth of what is known); the model chooses its own from what is known at ea
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
+from bench.candidate_reliability import (
+    Reliability,
+    item_reliability,
+    model_scores,
+    off,
+    reliability,
+    summed,
+    told,
+)
 from bench.candidate_rivals import (
     FACTORED,
     FACTORS,
@@ -30,7 +42,7 @@ from services.candidate.models import FitOptions, Interactions, Side, fit
 from services.candidate.models.context import Clock
 from services.candidate.models.model import CandidateModel
 from services.candidate.models.windows import Window, split_at, user_window
-from services.candidate.sources.arrays import Floats, Mask
+from services.candidate.sources.arrays import Floats, Mask, top_k
 from simulation.download import load
 from simulation.movielens import DatasetError, MovieLens
 
@@ -84,7 +96,7 @@ def judge(scores: Floats, window: Window, side: Side) -> Found:
         there = np.bincount(known.users, minlength=met.shape[1]) > 0
     queries = np.flatnonzero(met.any(axis=1))
     table = np.where(there & ~seen[queries], scores[queries], -np.inf)
-    order = np.argsort(-table, axis=1, kind="stable")[:, :50]
+    order = np.maximum(top_k(table, 50)[0], 0)
     exposure = np.bincount(order[:, :20].ravel(), minlength=len(there))[there]
     return Found(_figures(met[queries], order), exposure.astype(np.float32))
 
@@ -101,51 +113,53 @@ def _figures(met: Floats, order: np.ndarray[tuple[int, int], np.dtype[np.int64]]
     return np.stack(found, axis=1).astype(np.float32)
 
 
-def tuned(windows: Sequence[Window], side: Side) -> dict[str, tuple[Setting, Setting | None]]:
-    """The setting of each rival with the best NDCG@20 over the windows' queries."""
-    chosen: dict[str, tuple[Setting, Setting | None]] = {}
-    for name, rival in RIVALS.items():
+Chosen = dict[str, tuple[Setting, Setting | None]]
+
+
+def tuned(windows: Sequence[Window], pool: Executor) -> dict[Side, Chosen]:
+    """For each side the setting of each rival with the best NDCG@20 over the windows' queries."""
+    chosen: dict[Side, Chosen] = {"items": {}, "users": {}}
+    for part in pool.map(_tuned, RIVALS, repeat(windows)):
+        for side in SIDES:
+            chosen[side] |= part[side]
+    return chosen
+
+
+def _tuned(name: str, windows: Sequence[Window]) -> dict[Side, Chosen]:
+    rival = RIVALS[name]
+    chosen: dict[Side, Chosen] = {"items": {}, "users": {}}
+    tables = {
+        setting: [rival.scores(window.known, setting) for window in windows]
+        for setting in rival.settings
+    }
+    for side in SIDES:
         if ONE_SIDED.get(name, side) != side:
             continue
-        best = max(
-            rival.settings,
-            key=lambda setting: _mean(
-                [judge(rival.scores(w.known, setting), w, side) for w in windows]
-            ),
-        )
-        chosen[name] = (best, None)
+        means = {
+            setting: _mean([judge(t, w, side) for t, w in zip(parts, windows, strict=True)])
+            for setting, parts in tables.items()
+        }
+        best = max(means, key=means.__getitem__)
+        chosen[side][name] = (best, None)
         if name in FACTORED:
-            bare = [rival.scores(w.known, best) for w in windows]
-            factors = max(
-                FACTORS[side],
-                key=lambda setting: _mean(
-                    [
-                        judge(with_factors(scores, w.known, side, setting), w, side)
-                        for scores, w in zip(bare, windows, strict=True)
-                    ]
-                ),
-            )
-            chosen[f"{name}_with_factors"] = (best, factors)
+            chosen[side][f"{name}_with_factors"] = (best, _factors(tables[best], windows, side))
     return chosen
+
+
+def _factors(tables: Sequence[Floats], windows: Sequence[Window], side: Side) -> Setting:
+    def mean(setting: Setting) -> float:
+        return _mean(
+            [
+                judge(with_factors(table, window.known, side, setting), window, side)
+                for table, window in zip(tables, windows, strict=True)
+            ]
+        )
+
+    return max(FACTORS[side], key=mean)
 
 
 def _mean(parts: Sequence[Found]) -> float:
     return float(np.concatenate([part.figures[:, 1] for part in parts]).mean())
-
-
-def rival_scores(
-    name: str, choice: tuple[Setting, Setting | None], w: Window, side: Side
-) -> Floats:
-    """A rival's scores with its chosen setting."""
-    scores = RIVALS[name.removesuffix("_with_factors")].scores(w.known, choice[0])
-    return scores if choice[1] is None else with_factors(scores, w.known, side, choice[1])
-
-
-def model_scores(model: CandidateModel, side: Side) -> Floats:
-    """Our scores, users × items."""
-    rows = np.arange(len(model.user_ids if side == "items" else model.item_ids))
-    table = np.concatenate([scores for _, scores, _ in model.scored(side, rows)])
-    return table if side == "items" else table.T
 
 
 def gini(counts: Floats) -> float:
@@ -193,42 +207,50 @@ def cold_users(model: CandidateModel, everything: Interactions, window: Window) 
     ]
 
 
-def calibration_rows(model: CandidateModel, window: Window) -> list[tuple[float, float, float]]:
-    """For the users in deciles of predicted activity: pairs, predicted, and observed share."""
-    scores = model_scores(model, "items")
-    seen = np.asarray(window.known.seen.todense()) > 0
-    known = np.flatnonzero(np.bincount(window.known.users, minlength=len(seen)))
-    relevance = model.relevance("items", known, scores[known])
-    pairs = np.isfinite(scores[known]) & ~seen[known]
-    met = np.asarray(window.met[known].todense()) > 0
-    expected = np.where(pairs, relevance, 0).sum(axis=1)
-    found = []
-    for rows in np.array_split(np.argsort(expected, kind="stable"), 10):
-        found.append(
-            (float(pairs[rows].sum()), float(expected[rows].sum()), float(met[rows].sum()))
-        )
-    return found
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One window: figures of all methods on both sides, and what else is told of our model."""
+
+    found: Mapping[Side, Mapping[str, Found]]
+    chosen: Mapping[Side, str]
+    cold: Sequence[Found]
+    """New users: ours, and the most popular items."""
+    deciles: Reliability
+    items: Reliability
 
 
-def compare(
-    windows: Sequence[Window],
-    models: Sequence[CandidateModel],
-    choices: Mapping[Side, Mapping[str, tuple[Setting, Setting | None]]],
-) -> dict[Side, dict[str, list[Found]]]:
-    """Figures of our model and all rivals on the windows."""
-    found: dict[Side, dict[str, list[Found]]] = {}
+def judged(
+    window: Window, everything: Interactions, choices: Mapping[Side, Chosen], data: MovieLens
+) -> Judged:
+    """Fit and judge our model and all rivals on a window."""
+    options = FitOptions(WEEK) if window.clock else FitOptions(split="user")
+    model = fit(window.known, options, *attributes(data))
+    found: dict[Side, dict[str, Found]] = {side: {} for side in SIDES}
+    made: dict[tuple[str, Setting], Floats] = {}
     for side in SIDES:
-        found[side] = {
-            "heliograph": [
-                judge(model_scores(model, side), window, side)
-                for model, window in zip(models, windows, strict=True)
-            ]
-        }
-        for name, choice in choices[side].items():
-            found[side][name] = [
-                judge(rival_scores(name, choice, window, side), window, side) for window in windows
-            ]
-    return found
+        found[side]["heliograph"] = judge(model_scores(model, side), window, side)
+        for name, (setting, factors) in choices[side].items():
+            key = name.removesuffix("_with_factors"), setting
+            if key not in made:
+                made[key] = RIVALS[key[0]].scores(window.known, setting)
+            table = made[key]
+            if factors is not None:
+                table = with_factors(table, window.known, side, factors)
+            found[side][name] = judge(table, window, side)
+    chosen = {side: model.directions[side].label for side in SIDES}
+    if window.clock is None:
+        return Judged(found, chosen, [], [], [])
+    cold = cold_users(model, everything, window)
+    items = item_reliability(model, everything, window)
+    return Judged(found, chosen, cold, reliability(model, window), items)
+
+
+def gathered(parts: Sequence[Judged]) -> dict[Side, dict[str, list[Found]]]:
+    """Figures by side and method."""
+    return {
+        side: {name: [part.found[side][name] for part in parts] for name in parts[0].found[side]}
+        for side in SIDES
+    }
 
 
 def metrics_of(found: Mapping[Side, Mapping[str, Sequence[Found]]], name: str) -> dict[str, Metric]:
@@ -265,39 +287,43 @@ def summary(found: Mapping[Side, Mapping[str, Sequence[Found]]]) -> dict[str, di
 def run(data: MovieLens) -> BenchReport:
     """Both protocols."""
     everything = interactions_of(data)
-    users, items = attributes(data)
-    series: dict[str, object] = {}
-    tuning = [weekly(everything, cut) for cut in TUNING_CUTS]
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        metrics, series = over_time(everything, data, pool)
+        last = user_window(everything, 1, HELD_OUT)
+        choices = tuned([user_window(last.known, 1, HELD_OUT)], pool)
+        own = judged(last, everything, choices, data)
+    found = gathered([own])
+    metrics |= metrics_of(found, "per_user")
+    series["per_user"] = summary(found)
+    series["per_user_settings"] = choices
+    series["per_user_chosen"] = own.chosen
+    return BenchReport("candidate_quality", metrics, series, PACKAGES)
+
+
+def over_time(
+    everything: Interactions, data: MovieLens, pool: Executor
+) -> tuple[dict[str, Metric], dict[str, object]]:
+    """The protocol with weekly cuts, tuned on earlier ones."""
+    choices = tuned([weekly(everything, cut) for cut in TUNING_CUTS], pool)
     tests = [weekly(everything, cut) for cut in TEST_CUTS]
-    choices = {side: tuned(tuning, side) for side in SIDES}
-    models = [fit(window.known, FitOptions(WEEK), users, items) for window in tests]
-    found = compare(tests, models, choices)
+    parts = list(pool.map(judged, tests, repeat(everything), repeat(choices), repeat(data)))
+    found = gathered(parts)
     metrics = metrics_of(found, "global")
-    series["global"] = summary(found)
-    series["global_settings"] = {side: dict(choices[side]) for side in SIDES}
-    series["global_chosen"] = [
-        {s: [r.label for r in m.directions[s].recipes] for s in SIDES} for m in models
-    ]
-    cold = [cold_users(m, everything, w) for m, w in zip(models, tests, strict=True)]
-    ours, theirs = (np.concatenate([part[k].figures for part in cold]) for k in (0, 1))
+    ours, theirs = (np.concatenate([part.cold[k].figures for part in parts]) for k in (0, 1))
     ratio, span = lead(ours[:, 1], theirs[:, 1])
     metrics["cold_users_ndcg20_over_most_popular"] = Metric(ratio, "ratio", 1.0, "higher", span)
-    deciles = np.sum([calibration_rows(m, w) for m, w in zip(models, tests, strict=True)], axis=0)
-    series["reliability_by_activity_decile"] = {
-        "pairs": deciles[:, 0].tolist(),
-        "expected": deciles[:, 1].tolist(),
-        "observed": deciles[:, 2].tolist(),
+    deciles = summed([part.deciles for part in parts])
+    kinds = summed([part.items for part in parts])
+    metrics["calibration_error_by_activity_decile"] = Metric(off(deciles), "share", 0.5, "lower")
+    metrics["calibration_error_known_items"] = Metric(off(kinds[:1]), "share", 0.5, "lower")
+    metrics["calibration_error_new_items"] = Metric(off(kinds[1:]), "share", 0.5, "lower")
+    return metrics, {
+        "global": summary(found),
+        "global_settings": choices,
+        "global_chosen": [part.chosen for part in parts],
+        "reliability_by_activity_decile": told(deciles),
+        "reliability_known_and_new_items": told(kinds),
     }
-    total = float(deciles[:, 1].sum() / max(deciles[:, 2].sum(), 1))
-    metrics["expected_over_observed_interactions"] = Metric(total, "ratio", 1.25, "lower")
-    last = user_window(everything, 1, HELD_OUT)
-    before = user_window(last.known, 1, HELD_OUT)
-    own = {side: tuned([before], side) for side in SIDES}
-    model = fit(last.known, FitOptions(split="user"), users, items)
-    per_user = compare([last], [model], own)
-    metrics |= metrics_of(per_user, "per_user")
-    series["per_user"] = summary(per_user)
-    return BenchReport("candidate_quality", metrics, series, PACKAGES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

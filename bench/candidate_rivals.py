@@ -177,9 +177,10 @@ def with_factors(scores: Floats, known: Interactions, side: str, setting: Settin
     return logged
 
 
-_HALVES = [(half,) for half in (0.15, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 1e6)]
-_ALS = [(f, r, a) for f in (16, 48) for r in (0.1, 10.0) for a in (2.0, 10.0)]
-_BPR = [(f, lr, r) for f in (16, 48) for lr in (0.02, 0.08) for r in (0.005, 0.05)]
+_HALVES = [(half,) for half in (0.15, 1.0, 4.0, 1e6)]
+_ALS = [(16, 10.0, 2.0), (48, 10.0, 2.0), (16, 0.1, 10.0), (48, 0.1, 10.0)]
+_BPR = [(16, 0.08, 0.05), (48, 0.08, 0.05), (16, 0.02, 0.005), (48, 0.02, 0.005)]
+_KNN = [(20, 0.0), (50, 10.0), (100, 10.0), (400, 10.0)]
 RIVALS: Mapping[str, Rival] = {
     "most_active": Rival(active, _HALVES),
     "last_seen": Rival(last_seen, [()]),
@@ -188,12 +189,12 @@ RIVALS: Mapping[str, Rival] = {
     "als_transposed": Rival(als(True), _ALS),
     "bpr": Rival(bpr(False), _BPR),
     "bpr_transposed": Rival(bpr(True), _BPR),
-    "ease": Rival(ease, [(p,) for p in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)]),
-    "item_knn": Rival(knn(False), [(k, s) for k in (20, 50, 100, 400) for s in (0.0, 10.0)]),
-    "user_knn": Rival(knn(True), [(k, s) for k in (20, 50, 100, 400) for s in (0.0, 10.0)]),
-    "gfcf": Rival(gfcf, [(k, a) for k in (8, 16, 32, 64) for a in (0.3, 1.0)]),
+    "ease": Rival(ease, [(p,) for p in (1.0, 4.0, 16.0, 64.0)]),
+    "item_knn": Rival(knn(False), _KNN),
+    "user_knn": Rival(knn(True), _KNN),
+    "gfcf": Rival(gfcf, [(k, a) for k in (16, 64) for a in (0.3, 1.0)]),
 }
-"""Up to eight settings each; ALS and BPR with FACTORS on their best setting as well."""
+"""Up to four settings each; ALS and BPR with FACTORS (nine) on their best setting as well."""
 FACTORED = ("als", "als_transposed", "bpr", "bpr_transposed")
 ONE_SIDED = {"most_active": "users", "last_seen": "users", "most_popular": "items"}
 """Rivals that rank one side only."""

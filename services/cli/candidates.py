@@ -85,8 +85,7 @@ def fit_command(
     except (InputError, FitError, ModelFolderError, OSError) as error:
         raise click.ClickException(str(error)) from None
     for side, direction in model.directions.items():
-        names = [recipe.label for recipe in direction.recipes]
-        click.echo(f"{side}: {' + '.join(['context', *names])}")
+        click.echo(f"{side}: {direction.label}")
     click.echo(f"model: {out}")
 
 

@@ -20,10 +20,13 @@ from services.candidate.sources.arrays import Floats, Mask
 MOST_MOMENTS = 120
 MOST_ROWS = 2_000_000
 """Rows of features, over all moments."""
-STRIDE = 1 / 7
-"""Between two moments, in horizons."""
-PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001)
-"""Weights of the squares of the weights, among which the fit chooses."""
+MOMENTS = 7
+"""In a horizon."""
+LEAST_MOMENTS = 2 * MOMENTS
+"""On each side of a comparison."""
+PENALTIES = (0.03, 0.01, 0.003)
+"""Weights of the squares of the weights."""
+LISTED = 20
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -39,26 +42,68 @@ class Activity:
         found: Floats = ((features - self.middle) / self.scale @ self.weights).astype(np.float32)
         return found
 
+    def of_users(self, known: Interactions, clock: Clock) -> Floats:
+        """Scores of the users of `known` (transposed: of the items) at the clock, and a last one
+        of somebody without interactions."""
+        size = len(known.user_ids) + 1
+        return self.scores(context(known.users, size, known.times, clock))
 
-Moments = Sequence[tuple[Floats, Floats]]
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Moment:
+    """A moment of the past: who was known, and what followed within the horizon."""
+
+    clock: Clock
+    known: Mask
+    """Of the interactions."""
+    there: Mask
+    """Users with a known interaction."""
+    met: Floats
+    """Of those users: their share of the interactions that followed."""
 
 
-def fit_activity(moments: Moments, penalty: float) -> Activity:
-    """Fit on what `past_moments` gives."""
-    table = np.concatenate([features for features, _ in moments])
+def fit_activity(known: Interactions, clock: Clock, count: int = MOST_MOMENTS) -> Activity:
+    """Of the users of `known` (transposed: of the items), by up to `count` moments. The penalty is
+    that whose list of the most active gains most at the later moments, fitted on earlier ones."""
+    moments = past_moments(known, clock, count)
+    tables = [_features(known, moment) for moment in moments]
+    penalty = PENALTIES[len(PENALTIES) // 2]
+    if len(moments) - len(moments) // 2 - MOMENTS >= LEAST_MOMENTS:
+        penalty = max(PENALTIES, key=lambda each: _gain(moments, tables, each))
+    return fit_moments(moments, tables, penalty)
+
+
+def _gain(moments: Sequence[Moment], tables: Sequence[Floats], penalty: float) -> float:
+    """Discounted gain of the LISTED most active, summed over the later half of the moments, when
+    fitted on those that were over before."""
+    half = len(moments) // 2
+    early = slice(half + MOMENTS, None)
+    activity = fit_moments(moments[early], tables[early], penalty)
+    discount = 1 / np.log2(np.arange(2, LISTED + 2))
+    total = 0.0
+    for moment, features in zip(moments[:half], tables[:half], strict=True):
+        order = np.argsort(-activity.scores(features), kind="stable")[:LISTED]
+        total += float(moment.met[order] @ discount[: len(order)])
+    return total
+
+
+def fit_moments(moments: Sequence[Moment], tables: Sequence[Floats], penalty: float) -> Activity:
+    """The weights of the greatest likelihood of who met the moments' interactions; `tables`: the
+    features at each moment."""
+    table = np.concatenate(tables)
     middle, scale = table.mean(axis=0), table.std(axis=0) + np.float32(1e-3)
-    ready = [((features - middle) / scale, met) for features, met in moments]
-    total = sum(float(met.sum()) for _, met in moments) or 1.0
+    ready = [(table - middle) / scale for table in tables]
+    total = sum(float(moment.met.sum()) for moment in moments) or 1.0
 
     def loss(weights: Weights) -> tuple[float, Weights]:
         value, gradient = 0.0, np.zeros_like(weights)
-        for features, met in ready:
+        for features, moment in zip(ready, moments, strict=True):
             z = features @ weights
             z -= z.max(initial=-np.inf)
             share = np.exp(z)
-            whole, many = share.sum(), met.sum()
-            value += float(many * np.log(whole) - z @ met)
-            gradient += features.T @ (share * (many / whole) - met)
+            whole, many = share.sum(), moment.met.sum()
+            value += float(many * np.log(whole) - z @ moment.met)
+            gradient += features.T @ (share * (many / whole) - moment.met)
         square = penalty * float(weights @ weights)
         return value / total + square, gradient / total + 2 * penalty * weights
 
@@ -66,9 +111,14 @@ def fit_activity(moments: Moments, penalty: float) -> Activity:
     return Activity(middle, scale, np.round(found.x, DECIMALS))
 
 
-def past_moments(known: Interactions, clock: Clock, count: int) -> Moments:
-    """Of the users of `known` (transposed: of the items), at up to `count` moments up to the clock:
-    the features of those known, and their interactions in the horizon after it with items known.
+def _features(known: Interactions, moment: Moment) -> Floats:
+    times = None if known.times is None else known.times[moment.known]
+    users, size = known.users[moment.known], len(known.user_ids)
+    return context(users, size, times, moment.clock)[moment.there]
+
+
+def past_moments(known: Interactions, clock: Clock, count: int) -> list[Moment]:
+    """Up to `count` moments up to the clock, latest first, with what followed of items then known.
 
     Each item counts as one, shared among the users that it met: lists are judged by the mean over
     queries, so that one who meets hundreds says no more than one who meets two.
@@ -79,16 +129,14 @@ def past_moments(known: Interactions, clock: Clock, count: int) -> Moments:
     most = max(min(count, MOST_ROWS // max(size, 1)), 1)
     found = []
     for back in range(most):
-        moment = clock.now - clock.horizon * (1 + back * STRIDE)
+        moment = clock.now - clock.horizon * (1 + back / MOMENTS)
         before = times < moment
         if back and before.mean() < LEAST_HISTORY:
             break
         after = ~before & (times < moment + clock.horizon) & (known.weights > 0)
-        rows = known.users[before]
-        there = np.bincount(rows, minlength=size) > 0
+        there: Mask = np.bincount(known.users[before], minlength=size) > 0
         met = _shares(known, before, after, size)[there]
-        features = context(rows, size, times[before], Clock(moment, clock.horizon))
-        found.append((features[there], met))
+        found.append(Moment(Clock(moment, clock.horizon), before, there, met))
     return found
 
 

@@ -1,12 +1,14 @@
 """From a score to the probability that the pair interacts within the horizon.
 
 A logistic regression (Platt, "Probabilistic Outputs for Support Vector Machines", 1999) on the
-combined score and what is known of the query, over all pairs of the last validation window. Its
-weights have a prior, which stands alone where nothing could be held out: the score as it is, at the
-rate with which known pairs are met.
+combined score and the query's activity (without timestamps: its count), over pairs of the last
+validation windows. Its weights have a prior, which stands alone where nothing could be held out:
+the score as it is, at the rate with which known pairs are met.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.optimize import minimize
@@ -35,26 +37,70 @@ class Calibration:
         return found
 
 
-def fit_calibration(
-    scores: Floats, queries: Floats, met: Floats, candidates: Mask, rate: float
-) -> Calibration:
-    """Fit on the pairs that are candidates. `rate`: the share of pairs that a prior expects to be
-    met, as much as one pair says."""
-    rows, columns = np.nonzero(candidates)
-    target = (met[rows, columns] > 0).astype(np.float64)
-    size = queries.shape[1]
-    if not len(target):
+@dataclass(frozen=True, eq=False, slots=True)
+class Pairs:
+    """Pairs of a query and a candidate, and whether they met."""
+
+    scores: Floats
+    queries: Floats
+    """Pairs × features of the query."""
+    met: Mask
+    weights: Floats
+    """How many pairs each one stands for."""
+    hits: int
+    """Queries that met anything."""
+
+    @classmethod
+    def none(cls, features: int) -> Self:
+        """No pairs, of queries with so many features."""
+        nothing = np.zeros(0, np.float32)
+        return cls(nothing, np.zeros((0, features), np.float32), nothing > 0, nothing, 0)
+
+
+def sample_pairs(
+    scores: Floats, queries: Floats, met: Mask, candidates: Mask, share: float, seed: int
+) -> Pairs:
+    """Of queries × candidates all that met, and a share of the others, which stands for all."""
+    drawn = np.random.default_rng(seed).random(scores.shape, np.float32) < share
+    rows, columns = np.nonzero(candidates & (met | drawn))
+    target = met[rows, columns]
+    weights = np.where(target, 1.0, 1 / share).astype(np.float32)
+    hits = int((met & candidates).any(axis=1).sum())
+    return Pairs(scores[rows, columns], queries[rows], target, weights, hits)
+
+
+def joined_pairs(parts: Sequence[Pairs]) -> Pairs:
+    """All together."""
+    return Pairs(
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.queries for part in parts]),
+        np.concatenate([part.met for part in parts]),
+        np.concatenate([part.weights for part in parts]),
+        sum(part.hits for part in parts),
+    )
+
+
+def fit_calibration(pairs: Pairs, rate: float) -> Calibration:
+    """`rate`: the share of pairs that a prior expects to be met, as much as one pair says.
+
+    What one query meets comes together: beside the prior all pairs say no more than the queries
+    that met anything, each once.
+    """
+    size, total = pairs.queries.shape[1], float(pairs.weights.sum())
+    target, weight = pairs.met.astype(np.float64), pairs.weights.astype(np.float64)
+    if not total:
         return Calibration(np.array([1.0, *np.zeros(size), _logit(rate)]))
-    table = np.column_stack([scores[rows, columns], queries[rows]]).astype(np.float64)
+    table = np.column_stack([pairs.scores, pairs.queries]).astype(np.float64)
     middle, scale = table.mean(axis=0), table.std(axis=0) + 1e-6
     table = np.column_stack([(table - middle) / scale, np.ones(len(table))])
-    prior = np.array([scale[0], *np.zeros(size), _logit((target.sum() + rate) / (len(table) + 1))])
+    prior = np.array([scale[0], *np.zeros(size), _logit((target.sum() + rate) / (total + 1))])
+    independent = pairs.hits / max(target.sum(), 1.0)
 
     def loss(weights: Weights) -> tuple[float, Weights]:
         z, off = table @ weights, (weights - prior) / PRIOR
-        value = np.logaddexp(0.0, z).sum() - z @ target + off @ off / 2
-        gradient = table.T @ (expit(z) - target) + off / PRIOR
-        return float(value / len(target)), gradient / len(target)
+        value = independent * (weight @ np.logaddexp(0.0, z) - z @ target) + off @ off / 2
+        gradient = independent * (table.T @ (weight * expit(z) - target)) + off / PRIOR
+        return float(value / total), gradient / total
 
     found = minimize(loss, prior, jac=True, method="L-BFGS-B", options={"ftol": 1e-12}).x
     slopes = found[:-1] / scale

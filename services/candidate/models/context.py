@@ -32,8 +32,12 @@ def context(rows: Rows, size: int, times: Seconds | None, clock: Clock | None) -
     last = np.full(size, clock.now - 100 * clock.horizon)
     np.maximum.at(last, rows, times)
     hours = np.log1p(np.maximum(clock.now - last, 0.0) / HOURS)
-    age = (clock.now - times) / clock.horizon
     decayed = [
-        np.log(np.bincount(rows, 0.5 ** (age / half_life), size) + 0.05) for half_life in HALF_LIVES
+        np.log(_decayed(rows, size, times, clock, half_life) + 0.05) for half_life in HALF_LIVES
     ]
     return np.stack([count, hours, *decayed], axis=1).astype(np.float32)
+
+
+def _decayed(rows: Rows, size: int, times: Seconds, clock: Clock, half_life: float) -> Seconds:
+    age = (clock.now - times) / (clock.horizon * half_life)
+    return np.asarray(np.bincount(rows, np.exp2(-age), size), np.float64)

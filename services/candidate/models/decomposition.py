@@ -62,11 +62,12 @@ def _exact(scaled: Matrix, rank: int) -> tuple[Any, Any, Any]:
     """By the eigenvectors of the smaller side: an iterative solver misses repeated values, which
     small graphs of several parts have, and takes others by chance."""
     wide = scaled.shape[0] <= scaled.shape[1]
-    short = np.asarray((scaled if wide else scaled.T).todense(), np.float64)
-    size = len(short)
-    squares, vectors = eigh(short @ short.T, subset_by_index=[size - rank, size - 1])
+    short = csr_array(scaled if wide else scaled.T).astype(np.float64)
+    size = short.shape[0]
+    gram = np.asarray((short @ short.T).todense())
+    squares, vectors = eigh(gram, subset_by_index=[size - rank, size - 1])
     values = np.sqrt(np.maximum(squares, 0))
-    other = (short.T @ vectors) / np.maximum(values, 1e-12)
+    other = np.asarray(short.T @ vectors) / np.maximum(values, 1e-12)
     return (vectors, values, other.T) if wide else (other, values, vectors.T)
 
 

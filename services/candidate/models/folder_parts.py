@@ -21,6 +21,7 @@ def direction_parts(direction: Direction) -> tuple[dict[str, Any], dict[str, Any
     ranker = direction.ranker
     facts: dict[str, Any] = {
         "recipes": [[recipe.kind, list(recipe.values)] for recipe in direction.recipes],
+        "timed": direction.timed,
         "validation_ndcg20": dict(direction.report),
     }
     if isinstance(ranker, FactorRanker):
@@ -70,6 +71,7 @@ def read_direction(arrays: Arrays, facts: Arrays, shape: tuple[int, int]) -> Dir
         Calibration(arrays["calibration"]),
         arrays["queries"],
         recipes,
+        bool(facts["timed"]),
         facts["validation_ndcg20"],
     )
 

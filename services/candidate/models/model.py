@@ -8,9 +8,10 @@ from typing import Any, Literal
 import numpy as np
 from scipy.sparse import csr_array
 
+from services.candidate.models.activity import MOST_MOMENTS, fit_activity
 from services.candidate.models.attributes import Attributes, Columns, borrowed_profiles
 from services.candidate.models.context import Clock
-from services.candidate.models.direction import Direction, fit_direction
+from services.candidate.models.direction import Activities, Direction, fit_direction
 from services.candidate.models.interactions import Interactions
 from services.candidate.models.rankers import FactorRanker
 from services.candidate.models.selection import BLOCK, Effort, Task
@@ -22,6 +23,7 @@ from services.candidate.models.windows import (
 )
 from services.candidate.sources.arrays import NONE, Floats, Matrix, Rows, sparse, top_k
 
+QUICK_MOMENTS = 60
 Side = Literal["items", "users"]
 """What is recommended: items to users, or users to items."""
 
@@ -181,9 +183,16 @@ def fit(
     backwards = [window.transposed() for window in windows]
     forms = 1 if options.effort == "quick" else 2
     tasks = (Task(forms, options.effort, options.seed), Task(1, options.effort, options.seed))
+    ahead = back = None
+    if clock is not None:
+        moments = QUICK_MOMENTS if options.effort == "quick" else MOST_MOMENTS
+        users_activity = fit_activity(interactions, clock, moments)
+        items_activity = fit_activity(interactions.transposed, clock, moments)
+        ahead = Activities(candidates=items_activity, queries=users_activity)
+        back = Activities(candidates=users_activity, queries=items_activity)
     directions: dict[Side, Direction] = {
-        "items": fit_direction(interactions, clock, windows, tasks[0]),
-        "users": fit_direction(interactions.transposed, clock, backwards, tasks[1]),
+        "items": fit_direction(interactions, clock, windows, ahead, tasks[0]),
+        "users": fit_direction(interactions.transposed, clock, backwards, back, tasks[1]),
     }
     return CandidateModel(
         interactions.user_ids,

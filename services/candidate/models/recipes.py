@@ -77,6 +77,18 @@ def recipes_for(shape: tuple[int, int], forms: int) -> list[Recipe]:
     return found
 
 
+def neighbours(recipe: Recipe, step: float) -> list[Recipe]:
+    """With each of the powers a step up or down, within 0 and 1."""
+    found = []
+    for place in range(len(recipe.values)):
+        for change in (step, -step):
+            values = list(recipe.values)
+            values[place] = round(values[place] + change, 4)
+            if 0 <= values[place] <= 1:
+                found.append(Recipe(recipe.kind, tuple(values)))
+    return found
+
+
 def quick_recipe(shape: tuple[int, int]) -> Recipe:
     """What the quick fit takes for a matrix of this shape: all of the first singular vectors where
     they are few against the matrix, else more of the stronger ones, since a filter of full rank
@@ -86,7 +98,15 @@ def quick_recipe(shape: tuple[int, int]) -> Recipe:
     return Recipe("lowpass", (QUICK_SMALL_RANK, 0.5, 0.5, 1.0))
 
 
-LINEAR_POWERS = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.0), (0.35, 0.65, 0.35), (0.7, 0.7, 0.4))
+LINEAR_POWERS = (
+    (0.5, 0.5, 0.5),
+    (0.5, 1.0, 0.5),
+    (0.35, 0.65, 0.35),
+    (0.4, 0.6, 0.5),
+    (0.7, 0.7, 0.4),
+)
+POWER_STEPS = (0.15, 0.05)
+"""By which the best of them are refined where there is no time."""
 SMALL_RANKS = (8, 24, 64)
 LARGE_RANKS = (64, 256)
 QUICK_RANK = 64

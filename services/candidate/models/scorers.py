@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotri
 
 from services.candidate.models.decomposition import Basis, degrees
 from services.candidate.sources.arrays import Floats, Matrix
@@ -43,7 +44,7 @@ class Ease:
         counts = gram.diagonal().copy()
         mean = counts[counts > 0].mean() if (counts > 0).any() else 1.0
         gram[np.diag_indices_from(gram)] += penalty * mean
-        inverse = np.linalg.inv(gram)
+        inverse = _inverse(gram)
         table = -inverse / inverse.diagonal()
         np.fill_diagonal(table, 0.0)
         return cls(np.ascontiguousarray(table, np.float32))
@@ -55,6 +56,16 @@ class Ease:
     def arrays(self) -> dict[str, Any]:
         """The weights."""
         return {"weights": self.weights}
+
+
+def _inverse(gram: Any) -> Any:
+    """Of a positive definite matrix, by Cholesky: a third of the work of a general inverse."""
+    factor, failed = dpotrf(gram, lower=1)
+    lower, failed_too = dpotri(factor, lower=1)
+    if failed or failed_too:
+        raise np.linalg.LinAlgError("the Gram matrix is not positive definite")
+    below = np.tril(lower)
+    return below + np.tril(lower, -1).T
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,19 +1,14 @@
 """Chooses scorers and weights for one direction by what its validation windows hold."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
 
-from services.candidate.models.activity import (
-    MOST_MOMENTS,
-    PENALTIES,
-    Activity,
-    fit_activity,
-    past_moments,
-)
+from services.candidate.models.activity import Activity
+from services.candidate.models.ascent import Scale, ShortLists, ascend, joined, shorten
 from services.candidate.models.combination import (
     Combination,
     Lists,
@@ -23,7 +18,14 @@ from services.candidate.models.combination import (
 )
 from services.candidate.models.context import Clock, context
 from services.candidate.models.interactions import Interactions
-from services.candidate.models.recipes import Recipe, fit_scorers, quick_recipe, recipes_for
+from services.candidate.models.recipes import (
+    POWER_STEPS,
+    Recipe,
+    fit_scorers,
+    neighbours,
+    quick_recipe,
+    recipes_for,
+)
 from services.candidate.models.scorers import Scorer
 from services.candidate.models.windows import Window
 from services.candidate.sources.arrays import Floats, Mask, Rows
@@ -31,11 +33,17 @@ from services.candidate.sources.arrays import Floats, Mask, Rows
 MOST_ENTRIES = 400_000
 """Pairs in all windows' lists together, unless LEAST_QUERIES of one window are more."""
 LEAST_QUERIES = 300
+LARGEST = 20_000_000
+"""Pairs in all lists together, however many candidates there are; one query is always taken."""
 SCREENED = 2_000
 """Queries, in all windows together, by which the scorers of a kind are compared."""
+REFINED = 1_000
+"""Queries by which powers of degrees are refined."""
+ASCENDED = 2_000
+QUICK_ASCENDED = 500
+"""Queries by which a combination is found where there is no time."""
 BLOCK = 256
 QUICK_WINDOWS = 2
-QUICK_MOMENTS = 30
 CHOICE_WINDOWS = 4
 """The latest windows, by which scorers of one kind are compared."""
 
@@ -61,46 +69,108 @@ class Choice:
 
     recipes: Sequence[Recipe]
     combination: Combination
-    activity: Activity | None
-    """Of the candidates; None without timestamps."""
     report: dict[str, float]
     """Validation NDCG@20 of everything that was compared, by its label."""
 
 
 def choose(
-    known: Interactions, clock: Clock | None, windows: Sequence[Window], task: Task
+    known: Interactions, windows: Sequence[Window], activity: Activity | None, task: Task
 ) -> Choice:
-    """Choose by the windows, all oriented as queries × candidates. Without a window the quick
-    recipe with weights from a prior."""
+    """Choose by the windows, all oriented as queries × candidates. `activity`: of the candidates;
+    None without windows in time. Without a window the quick recipe with weights from a prior."""
     if not windows:
         features = context(known.items, len(known.item_ids), None, None)
         recipe = quick_recipe(known.matrix.shape)
-        return Choice([recipe], Combination.prior(features, task.forms), None, {})
+        return Choice([recipe], Combination.prior(features, task.forms), {})
+    if activity is None:
+        return _timeless(windows[-1], task)
     generator = np.random.default_rng(task.seed)
     quick = task.effort == "quick"
     windows = windows[-QUICK_WINDOWS:] if quick else windows
-    timed = clock is not None and windows[0].clock is not None
-    activity = _activity(known, clock, windows, quick) if timed and clock else None
-    recipes, report = [quick_recipe(known.matrix.shape)], dict[str, float]()
+    recipes, report = [quick_recipe(known.matrix.shape)], dict[Recipe, float]()
     if not quick:
-        recipes, report = _screened(windows, generator, task)
-    most = max(MOST_ENTRIES // windows[0].met.shape[1], LEAST_QUERIES) // len(windows)
+        recent = windows[-CHOICE_WINDOWS:]
+        report = _screened(recent, recipes_for(recent[0].met.shape, task.forms), SCREENED, task)
+        recipes = _best_of_kinds(report)
+    labelled = {recipe.label: mean for recipe, mean in report.items()}
+    size = windows[0].met.shape[1]
+    most = min(max(MOST_ENTRIES // size, LEAST_QUERIES), LARGEST // size) // len(windows)
     lists = []
     for window in windows:
         rows = _some(_queries(window), max(most, 1), generator)
         scorers = fit_scorers(window.known, recipes, task.seed)
         lists.append(make_lists(window, rows, scorers, activity, task.forms))
     if not quick:
-        recipes, lists = _best(recipes, lists, task.forms, report)
-    return Choice(recipes, fit_combination(lists), activity, report)
+        recipes, lists = _best(recipes, lists, task.forms, labelled)
+    return Choice(recipes, fit_combination(lists), labelled)
+
+
+def _timeless(window: Window, task: Task) -> Choice:
+    """Where there is no time: refined powers, and the combination by coordinate ascent."""
+    quick = task.effort == "quick"
+    report: dict[Recipe, float] = {}
+    recipes = [quick_recipe(window.known.matrix.shape)]
+    if not quick:
+        recipes = recipes_for(window.met.shape, task.forms)
+        report = _screened([window], recipes, SCREENED, task)
+        report |= _refined(window, report, task)
+        recipes = _best_of_kinds(report)
+    rows = _some(
+        _queries(window),
+        QUICK_ASCENDED if quick else ASCENDED,
+        np.random.default_rng(task.seed + 1),
+    )
+    scale = Scale.of(context_of(window.known, None, None)[1][known_candidates(window.known)])
+    scorers = fit_scorers(window.known, recipes, task.seed)
+    parts: list[ShortLists] = []
+    for start in range(0, len(rows), BLOCK):
+        part = rows[start : start + BLOCK]
+        parts.append(shorten(make_lists(window, part, scorers, None, task.forms), scale))
+    lists, context = joined(parts), len(scale.middle)
+    starts = range(context, context + len(recipes) * task.forms, task.forms)
+    reached = [ascend(lists, scale, start) for start in starts]
+    combination, best = max(reached, key=lambda pair: pair[1])
+    told = {recipe.label: value for recipe, value in report.items()}
+    recipes, combination = _used(recipes, combination, task.forms)
+    return Choice(recipes, combination, {**told, "combination": best})
+
+
+def _used(
+    recipes: Sequence[Recipe], combination: Combination, forms: int
+) -> tuple[list[Recipe], Combination]:
+    """Without the recipes whose weights are 0."""
+    context = len(combination.middle)
+    taste = combination.weights[context:].reshape(len(recipes), forms)
+    kept = np.flatnonzero(taste.any(axis=1)).tolist()
+    weights = np.concatenate([combination.weights[:context], taste[kept].ravel()])
+    return [recipes[place] for place in kept], replace(combination, weights=weights)
+
+
+def _refined(window: Window, found: Mapping[Recipe, float], task: Task) -> dict[Recipe, float]:
+    """Powers around the best ones, as long as that gains."""
+    linear = [recipe for recipe in found if recipe.kind == "linear"]
+    if not linear:
+        return {}
+    best = max(linear, key=found.__getitem__)
+    tried = _screened([window], [best], REFINED, task)
+    for step in POWER_STEPS:
+        while True:
+            near = [recipe for recipe in neighbours(best, step) if recipe not in tried]
+            tried |= _screened([window], near, REFINED, task)
+            better = max(tried, key=tried.__getitem__)
+            if better == best:
+                break
+            best = better
+    return _screened([window], [best], SCREENED, task)
 
 
 def _best(
     recipes: Sequence[Recipe], lists: Sequence[Lists], forms: int, report: dict[str, float]
 ) -> tuple[list[Recipe], list[Lists]]:
-    """The best combination of recipes, and the lists with its features; adds to the report."""
-    places = range(len(recipes))
-    options = [subset for size in range(len(recipes) + 1) for subset in combinations(places, size)]
+    """The best combination of recipes, and the lists with its features; adds to the report. At
+    least one: without taste all queries get one list, which few windows may favour by chance."""
+    sizes = range(1, len(recipes) + 1)
+    options = [subset for size in sizes for subset in combinations(range(len(recipes)), size)]
     found: dict[tuple[int, ...], float] = {}
     for subset in options:
         found[subset] = _cross_fitted(lists, _columns(subset, forms))
@@ -110,27 +180,6 @@ def _best(
     columns = _columns(best, forms)
     chosen = [window.some(np.ones(len(window.met), np.bool_), columns) for window in lists]
     return [recipes[place] for place in best], chosen
-
-
-def _activity(
-    known: Interactions, clock: Clock, windows: Sequence[Window], quick: bool
-) -> Activity:
-    """With the penalty that does best on the later windows when fitted before them."""
-    later = windows[len(windows) // 2 :]
-    begin = later[0].clock
-    if begin is None or len(windows) == 1 or quick:
-        most = QUICK_MOMENTS if quick else MOST_MOMENTS
-        return fit_activity(past_moments(known.transposed, clock, most), PENALTIES[1])
-    early = past_moments(later[0].known.transposed, begin, MOST_MOMENTS)
-    tables = [_table(window, _queries(window)[:SCREENED], None) for window in later]
-
-    def gain(penalty: float) -> float:
-        activity = fit_activity(early, penalty)
-        found = [gains(activity.scores(table.context)[None, :], table) for table in tables]
-        return float(np.concatenate(found).mean())
-
-    moments = past_moments(known.transposed, clock, MOST_MOMENTS)
-    return fit_activity(moments, max(PENALTIES, key=gain))
 
 
 def _columns(subset: Sequence[int], forms: int) -> list[int]:
@@ -165,14 +214,13 @@ def _half(window: Lists, place: int, half: int, count: int, columns: Sequence[in
 
 
 def _screened(
-    windows: Sequence[Window], generator: np.random.Generator, task: Task
-) -> tuple[list[Recipe], dict[str, float]]:
-    """The best recipe of each kind by NDCG@20 of its bare scores."""
-    recent = windows[-CHOICE_WINDOWS:]
-    recipes = recipes_for(recent[0].met.shape, task.forms)
+    windows: Sequence[Window], recipes: Sequence[Recipe], count: int, task: Task
+) -> dict[Recipe, float]:
+    """NDCG@20 of the bare scores of each recipe, over `count` queries."""
+    generator = np.random.default_rng(task.seed)
     found: list[list[Floats]] = [[] for _ in recipes]
-    for window in recent:
-        queries = _some(_queries(window), SCREENED // len(recent), generator)
+    for window in windows if recipes else ():
+        queries = _some(_queries(window), count // len(windows), generator)
         scorers = fit_scorers(window.known, recipes, task.seed)
         for start in range(0, len(queries), BLOCK):
             rows = queries[start : start + BLOCK]
@@ -181,12 +229,15 @@ def _screened(
                 table = scorer.scores(window.known.matrix[rows])
                 found[place].append(gains(table, lists))
     means = [float(np.concatenate(parts).mean()) for parts in found]
-    report = {recipe.label: mean for recipe, mean in zip(recipes, means, strict=True)}
-    best: dict[str, int] = {}
-    for place, recipe in enumerate(recipes):
-        if recipe.kind not in best or means[place] > means[best[recipe.kind]]:
-            best[recipe.kind] = place
-    return [recipes[place] for place in best.values()], report
+    return dict(zip(recipes, means, strict=True))
+
+
+def _best_of_kinds(report: Mapping[Recipe, float]) -> list[Recipe]:
+    best: dict[str, Recipe] = {}
+    for recipe, mean in report.items():
+        if recipe.kind not in best or mean > report[best[recipe.kind]]:
+            best[recipe.kind] = recipe
+    return list(best.values())
 
 
 def _queries(window: Window) -> Rows:
@@ -219,13 +270,11 @@ def make_lists(
 
 def _table(window: Window, rows: Rows, activity: Activity | None) -> Lists:
     known = window.known
-    size = window.met.shape[1]
     candidates = np.tile(known_candidates(known), (len(rows), 1))
     seen = known.seen[rows]
     candidates[np.repeat(np.arange(len(rows)), np.diff(seen.indptr)), seen.indices] = False
     met = np.asarray(window.met[rows].todense(), np.float32)
-    features = context(known.items, size, known.times, window.clock)
-    return Lists(candidates, met, *split_context(features, activity), [])
+    return Lists(candidates, met, *context_of(known, window.clock, activity), [])
 
 
 def known_candidates(known: Interactions) -> Mask:
@@ -234,9 +283,13 @@ def known_candidates(known: Interactions) -> Mask:
     return found
 
 
-def split_context(features: Floats, activity: Activity | None) -> tuple[Floats, Floats]:
-    """What is added as it is, and the features that get weights: with an activity model only the
-    former, else only the latter."""
-    if activity is None:
-        return np.zeros(len(features), np.float32), features
-    return activity.scores(features), np.zeros((len(features), 0), np.float32)
+def context_of(
+    known: Interactions, clock: Clock | None, activity: Activity | None
+) -> tuple[Floats, Floats]:
+    """Of the candidates at the clock: what is added as it is, and the features that get weights;
+    with an activity model only the former, else only the latter."""
+    size = len(known.item_ids)
+    if activity is None or clock is None:
+        features = context(known.items, size, known.times, clock)
+        return np.zeros(size, np.float32), features
+    return activity.of_users(known.transposed, clock)[:-1], np.zeros((size, 0), np.float32)

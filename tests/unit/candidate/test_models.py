@@ -23,7 +23,7 @@ from services.candidate.models import (
     read_interactions,
     save,
 )
-from services.candidate.models.calibration import fit_calibration
+from services.candidate.models.calibration import Pairs, fit_calibration, sample_pairs
 from services.candidate.models.combination import Combination, taste_features
 from services.candidate.models.decomposition import Basis
 from services.candidate.models.rankers import FactorRanker, FilterRanker
@@ -216,14 +216,15 @@ def test_calibration_recovers_known_probabilities() -> None:
     queries = generator.normal(size=(400, 1)).astype(np.float32)
     truth = expit(0.8 * scores + 0.5 * queries - 3.0)
     met = (generator.random(truth.shape) < truth).astype(np.float32)
-    found = fit_calibration(scores, queries, met, np.ones(met.shape, np.bool_), 0.1)
-    np.testing.assert_allclose(found.weights, [0.8, 0.5, -3.0], atol=0.05)
-    np.testing.assert_allclose(found.relevance(scores, queries), truth, atol=0.02)
+    for share in (1.0, 0.2):
+        pairs = sample_pairs(scores, queries, met > 0, np.ones(met.shape, np.bool_), share, 1)
+        found = fit_calibration(pairs, 0.1)
+        np.testing.assert_allclose(found.weights, [0.8, 0.5, -3.0], atol=0.06)
+        np.testing.assert_allclose(found.relevance(scores, queries), truth, atol=0.03)
 
 
 def test_calibration_without_pairs_is_its_prior() -> None:
-    none = np.zeros((0, 5), np.float32)
-    found = fit_calibration(none, none[:, :2], none, none > 0, 0.02)
+    found = fit_calibration(Pairs.none(2), 0.02)
     zero = np.zeros((1, 1), np.float32)
     assert found.relevance(zero, np.ones((1, 2), np.float32)).item() == pytest.approx(0.02)
 
