@@ -60,7 +60,6 @@ class IndexState:
     """The items' attributes and facts."""
     snapshot: str
     """The Postgres snapshot that it was read in."""
-    load_time: datetime
 
 
 class UserIndex:
@@ -193,7 +192,6 @@ class UserIndex:
                     tables.items.columns, tables.item_created, catalogue.item_counts
                 ),
                 snapshot=snapshot,
-                load_time=self._clock.now(),
             )
 
         return await asyncio.to_thread(build)

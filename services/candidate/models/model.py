@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from services.candidate.models.activity import MOST_MOMENTS, fit_activity
 from services.candidate.models.attributes import Attributes, Columns, borrowed_profiles
@@ -224,11 +224,7 @@ def _blank(rows: int, columns: int) -> Matrix:
 
 
 def _stack(first: Matrix, second: Matrix) -> Matrix:
-    data = np.concatenate([first.data, second.data])
-    indices = np.concatenate([first.indices, second.indices])
-    indptr = np.concatenate([first.indptr, second.indptr[1:] + first.indptr[-1]])
-    parts: Any = (data, indices, indptr)
-    stacked: Matrix = csr_array(parts, shape=(first.shape[0] + second.shape[0], first.shape[1]))
+    stacked: Matrix = csr_array(vstack([first, second], format="csr"))
     return stacked
 
 

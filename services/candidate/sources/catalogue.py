@@ -112,21 +112,12 @@ class Catalogue:
         return np.asarray((self.weights > 0).sum(axis=0), dtype=np.int64).ravel()
 
     @cached_property
-    def popularity(self) -> Floats:
-        """Share of each item's likes in those of the most liked item, in [0, 1]."""
-        return share_of_most(self.item_likes)
-
-    @cached_property
     def activity(self) -> Floats:
         """Share of each user's likes in those of the user who likes most, in [0, 1]."""
-        return share_of_most(self.user_likes)
-
-
-def share_of_most(counts: Rows) -> Floats:
-    """Counts divided by the largest; all 0 when there are none."""
-    most = counts.max(initial=0)
-    shares: Floats = (counts / max(most, 1)).astype(np.float32)
-    return shares
+        shares: Floats = (self.user_likes / max(self.user_likes.max(initial=0), 1)).astype(
+            np.float32
+        )
+        return shares
 
 
 def utc_microseconds(moment: datetime) -> np.datetime64:

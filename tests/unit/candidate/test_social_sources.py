@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from services.candidate.sources import (
     Catalogue,
+    Proposals,
     Relations,
     SourceInputs,
     make_sources,
     propose,
 )
-from services.candidate.sources.arrays import NONE, sparse
+from services.candidate.sources.arrays import NONE, Matrix, sparse
 from services.candidate.sources.friend_activity import FriendActivity
 from services.candidate.sources.paths import CLOSEST, MOST_ACTORS, Paths
 from tests.unit.candidate.predicted import predicted
@@ -120,7 +121,7 @@ def test_actors_are_bounded() -> None:
     assert actors.indices.tolist() == list(range(count))[::-1][:MOST_ACTORS]
 
 
-def named(made, relations) -> list[list[str]]:  # type: ignore[no-untyped-def]
+def named(made: Proposals, relations: Relations) -> list[list[str]]:
     bounds, columns = made.actors.indptr, made.actors.indices
     return [
         [relations.actor_ids[actor] for actor in columns[bounds[row] : bounds[row + 1]]]
@@ -167,7 +168,7 @@ def test_paths_equal_a_count_by_hand(
             assert strengths == sorted(strengths, reverse=True)
 
 
-def _matrix(entries: dict[tuple[int, int], float]):  # type: ignore[no-untyped-def]
+def _matrix(entries: dict[tuple[int, int], float]) -> Matrix:
     keys = np.array(list(entries), np.int64).reshape(-1, 2)
     return sparse(np.array(list(entries.values()), np.float32), keys[:, 0], keys[:, 1], (4, 4))
 
