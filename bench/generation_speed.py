@@ -21,7 +21,7 @@ from bench.candidate_service import BenchService, bench_database, candidate_serv
 from bench.catalogue_data import copy_interactions, copy_items, copy_users
 from bench.report import BenchReport, Metric
 
-PACKAGES = ("grpcio", "implicit", "numpy", "psycopg", "scipy", "sqlalchemy")
+PACKAGES = ("grpcio", "numpy", "psycopg", "scipy", "sqlalchemy")
 EVENT_TYPE = "item.suggestion"
 ITEMS = 2_000
 GOAL = 1_000_000 / 3_600

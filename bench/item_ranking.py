@@ -37,7 +37,7 @@ MET = 2
 FIGURES = ("event_score", "first_item_met", "one_of_first_three_met")
 REDRAWS = 5_000
 SEED = 1
-PACKAGES = ("numpy", "scipy", "implicit")
+PACKAGES = ("numpy", "scipy")
 
 
 @dataclass(frozen=True, slots=True)

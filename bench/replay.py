@@ -22,7 +22,7 @@ from simulation.replay import ReplayOptions, run
 from simulation.report import NoProgress, RichProgress, print_replay
 from simulation.results import ReplayResult
 
-PACKAGES = ("grpcio", "implicit", "numpy", "onnxruntime", "psycopg", "sqlalchemy")
+PACKAGES = ("grpcio", "numpy", "onnxruntime", "psycopg", "sqlalchemy")
 VOLUME_TOLERANCE = 0.1
 SECONDS_PER_DAY = 10.0
 
