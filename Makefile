@@ -30,8 +30,8 @@ replay: $(VENV)/.run protos ## Replay days only, e.g. make replay ARGS="--days 5
 	$(MODELS) || true
 	exec $(BIN)/heliograph replay $(ARGS)
 
-test: $(VENV)/.dev protos ## Install what the tests need and run them all
-	@cd $(ROOT) && exec $(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev protos ## Install what the tests need and run them all, on all cores (one after another: ARGS="-n 0")
+	@cd $(ROOT) && exec $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev protos ## Format, lint, types, protos and the fast tests
 	@cd $(ROOT)

@@ -12,6 +12,7 @@ from services.candidate.settings import CandidateSettings
 from services.runtime.database import Database
 
 KEEP_MARKS = timedelta(days=7)
+"""No run of a day that is so long ago begins."""
 KEEP_WITHDRAWALS = LONGEST_LIFE + timedelta(days=1)
 """By then all events that were accepted before have expired."""
 
@@ -36,7 +37,7 @@ class Upkeep:
         await self._delete(EVENTS.delete_old_arrivals, now - self._arrivals)
         await self._delete(GIVEN.delete_old_recommendations, now - self._recommendations)
         await self._delete(WORK.delete_old_generated, now - KEEP_MARKS)
-        await self._delete(WORK.delete_old_runs, now - self._retention)
+        await self._delete(WORK.delete_old_runs, now - max(self._retention, KEEP_MARKS))
         await self._delete(WORK.delete_old_usage, now - KEEP_MARKS)
         async with self._database.unit_of_work() as work:
             await work.execute(EVENTS.delete_old_erasures, {"before": now - self._retention})

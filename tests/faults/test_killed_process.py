@@ -25,6 +25,7 @@ from pydantic import SecretStr
 
 from services.cli.launch import services
 from services.runtime.settings import SERVICE_NAMES, RuntimeSettings
+from tests.faults.processes import count, needs_proc, process_of
 
 PUSH = notification_pb2.CHANNEL_PUSH
 MORNING = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -33,9 +34,7 @@ USERS = [f"user-{number}" for number in range(60)]
 EVENTS_PER_USER = 3
 PAUSE_S = 0.005
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/environ").exists(), reason="finds the processes in /proc"
-)
+pytestmark = needs_proc
 
 
 @pytest.fixture
@@ -108,18 +107,6 @@ def process(settings: RuntimeSettings, moment: datetime) -> pacer_pb2.ProcessUse
         return pacer.ProcessUsers(pacer_pb2.ProcessUsersRequest(), metadata=at(moment), timeout=60)
 
 
-def process_of(service: str, state_dir: Path) -> int:
-    """Process id of the service that keeps its state in this folder."""
-    for folder in Path("/proc").iterdir():
-        with suppress(OSError):
-            command = (folder / "cmdline").read_bytes().split(b"\0")
-            if command[1:3] != [b"-m", f"services.{service}".encode()]:
-                continue
-            if f"HELIOGRAPH_STATE_DIR={state_dir}".encode() in (folder / "environ").read_bytes():
-                return int(folder.name)
-    raise AssertionError(f"{service} does not run")
-
-
 def kill_amid_work(
     runner: subprocess.Popen[bytes], settings: RuntimeSettings, database_url: str, victim: str
 ) -> None:
@@ -137,12 +124,6 @@ def kill_amid_work(
         os.kill(pid, signal.SIGKILL)
         assert isinstance(call.exception(), grpc.RpcError), "it was done before the kill"
         runner.wait(30)
-
-
-def count(database: psycopg.Connection[Any], query: str) -> int:
-    row = database.execute(query).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 @pytest.mark.timeout(240)

@@ -9,6 +9,7 @@ from heliograph.candidate.v1alpha1 import generating_pb2
 from services.candidate.handlers.parts import Calls, Context
 from services.candidate.orders import Order
 from services.candidate.progress import Progress
+from services.candidate.upkeep import KEEP_MARKS
 from services.runtime.errors import FieldError, InvalidArgument
 
 DEFAULT_PER_SOURCE = 10
@@ -20,8 +21,9 @@ class GeneratingCalls(Calls):
     async def GenerateDaily(
         self, request: generating_pb2.GenerateDailyRequest, context: Context
     ) -> AsyncIterator[generating_pb2.GenerateDailyResponse]:
+        today = self.parts.clock.now().date()
         order = Order(
-            day=_day(request.day) if request.day else self.parts.clock.now().date(),
+            day=_day(request.day, today) if request.day else today,
             user_ids=request.user_ids,
             sources=request.sources,
             per_source=request.candidates_per_source or DEFAULT_PER_SOURCE,
@@ -33,12 +35,18 @@ class GeneratingCalls(Calls):
             yield _progress(progress)
 
 
-def _day(text: str) -> date:
+def _day(text: str, today: date) -> date:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
-        field = FieldError("day", "is not a day of the calendar, as YYYY-MM-DD")
-        raise InvalidArgument(f"day {field.description}", fields=[field]) from None
+        raise _wrong_day("is not a day of the calendar, as YYYY-MM-DD") from None
+    if today - day >= KEEP_MARKS:
+        raise _wrong_day(f"is {KEEP_MARKS.days} or more days ago: what it made is forgotten")
+    return day
+
+
+def _wrong_day(problem: str) -> InvalidArgument:
+    return InvalidArgument(f"day {problem}", fields=[FieldError("day", problem)])
 
 
 def _progress(progress: Progress) -> generating_pb2.GenerateDailyResponse:

@@ -209,12 +209,6 @@ async def test_progress_tells_the_time_by_stage(world: Candidate) -> None:
     assert min(stages.values()) > timedelta(0)
 
 
-async def test_the_first_day_of_the_calendar_has_no_past(world: Candidate) -> None:
-    progress = await world.generate(day="0001-01-01", user_ids=["u00"])
-    assert accepted(progress) > 0
-    assert "daily:0001-01-01:i01" in await world.history("u00")
-
-
 async def test_invariant_11_all_sources_may_fail(world: Candidate) -> None:
     """Nothing is marked, so that the next run of the day asks them again."""
     with patch.object(Popular, "candidates", side_effect=RuntimeError("out of order")):

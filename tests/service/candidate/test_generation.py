@@ -81,6 +81,8 @@ async def test_only_named_users_and_sources(world: Candidate) -> None:
         ({"sources": ["astrology"]}, grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_SOURCE"),
         ({"user_ids": ["nobody"]}, grpc.StatusCode.NOT_FOUND, "UNKNOWN_USER"),
         ({"day": "2026-02-31"}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+        ({"day": "2025-12-29"}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+        ({"day": "0001-01-01"}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
         ({"day": "today"}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
         ({"shard": 2, "shard_count": 2}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
         ({"candidates_per_source": 101}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
