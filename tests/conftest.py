@@ -22,6 +22,7 @@ from typing import Protocol
 
 import grpc
 import pytest
+import structlog
 from grpc_health.v1 import health_pb2
 from pydantic import SecretStr
 
@@ -57,6 +58,16 @@ class StartSystem(Protocol):
         self, *names: str, simulation: bool = False, environ: Mapping[str, str] = ...
     ) -> AbstractAsyncContextManager[RunningSystem]:
         """Start the services by name; `environ` holds settings, e.g. HELIOGRAPH_POLICY_…."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    """Log lines of services in this process are plain, as outside tests: colours and local
+    variables take seconds for each exception."""
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
 
 
 @pytest.fixture(scope="session")
