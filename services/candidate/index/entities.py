@@ -56,6 +56,18 @@ class Placement:
         rows[self.before[kept]] = kept
         return rows
 
+    def carry(self, values: npt.NDArray[Value], blank: Value | float) -> npt.NDArray[Value]:
+        """Values by row before to values by new row, those of who is new blank."""
+        found = np.full((len(self.before), *values.shape[1:]), blank, values.dtype)
+        kept = np.flatnonzero(self.before != NONE)
+        found[kept] = values[self.before[kept]]
+        return found
+
+    def lost(self, values: npt.NDArray[Value]) -> npt.NDArray[Value]:
+        """Values by row before, of those who are gone."""
+        lost: npt.NDArray[Value] = values[self.after == NONE]
+        return lost
+
     def merge(self, known: npt.NDArray[Value], changed: npt.NDArray[Value]) -> npt.NDArray[Value]:
         """Values by row before, and by place among the changes, to values by new row."""
         return np.concatenate([known, changed])[self.source]

@@ -72,35 +72,71 @@ def rows_in(model: CandidateModel, side: Side, ids: Sequence[str]) -> Rows:
     return np.fromiter((rows.get(name, NONE) for name in ids), np.int64, len(ids))
 
 
+def known_after(
+    model: CandidateModel,
+    side: Side,
+    contents: Contents,
+    placed: Placement,
+    known: Rows,
+    forgotten: Rows,
+) -> Rows:
+    """`known`, the model's row of each, after some changes."""
+    new = np.flatnonzero(placed.before == NONE)
+    found = rows_in(model, side, [contents.entities.ids[row] for row in new.tolist()])
+    found[np.isin(found, forgotten)] = NONE
+    rows = placed.carry(known, NONE)
+    rows[new] = found
+    return rows
+
+
 def vectors_of(model: CandidateModel, side: Side, contents: Contents, known: Rows) -> Vectors:
     """The vectors of candidates whose rows in the model are `known`."""
     index = model.index(side)
     assert index is not None
-    bias = np.where(known == NONE, -np.inf, index.bias[known]).astype(np.float32)
-    warm = np.isfinite(bias)
-    bias[~warm] = bias[warm].min(initial=0.0)
     shape = (len(known), index.vectors.shape[1])
-    vectors, tastes = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    vectors[warm], tastes[warm] = index.vectors[known[warm]], index.inward[known[warm]]
-    found = Vectors(vectors, bias, tastes)
-    _borrow(model, side, contents, found, np.flatnonzero(~warm))
+    bias = np.full(len(known), -np.inf, np.float32)
+    found = Vectors(np.zeros(shape, np.float32), bias, np.zeros(shape, np.float32))
+    _fill(model, side, contents, known, found, np.arange(len(known)))
     return found
 
 
 def carried(
-    model: CandidateModel, side: Side, contents: Contents, placed: Placement, found: Vectors
+    model: CandidateModel,
+    side: Side,
+    contents: Contents,
+    placed: Placement,
+    known: Rows,
+    found: Vectors,
 ) -> Vectors:
-    """The vectors after some changes: those who are new borrow theirs."""
+    """The vectors after some changes; `known`: the model's rows of all, after them."""
     new = np.flatnonzero(placed.before == NONE)
     if not len(new) and len(placed.before) == placed.count:
         return found
-    vectors, bias = found.vectors[placed.before], found.bias[placed.before]
-    tastes = found.tastes[placed.before]
-    vectors[new], tastes[new] = 0.0, 0.0
-    bias[new] = found.bias.min(initial=0.0)
-    carried = Vectors(vectors, bias, tastes)
-    _borrow(model, side, contents, carried, new)
-    return carried
+    moved = Vectors(
+        placed.carry(found.vectors, 0.0),
+        placed.carry(found.bias, -np.inf),
+        placed.carry(found.tastes, 0.0),
+    )
+    _fill(model, side, contents, known, moved, new)
+    return moved
+
+
+def _fill(
+    model: CandidateModel, side: Side, contents: Contents, known: Rows, found: Vectors, rows: Rows
+) -> None:
+    """Give rows the vectors that the model has for them, or where it has none those of who is
+    alike."""
+    index = model.index(side)
+    assert index is not None
+    there = rows[known[rows] != NONE]
+    there = there[np.isfinite(index.bias[known[there]])]
+    found.vectors[there] = index.vectors[known[there]]
+    found.bias[there] = index.bias[known[there]]
+    found.tastes[there] = index.inward[known[there]]
+    cold = rows[~np.isfinite(found.bias[rows])]
+    least = index.bias[np.isfinite(index.bias)].min(initial=0.0)
+    found.bias[cold] = least
+    _borrow(model, side, contents, found, cold)
 
 
 def _borrow(

@@ -18,6 +18,7 @@ from services.candidate.index.placing import (
     Vectors,
     carried,
     contents_of,
+    known_after,
     rows_in,
     vectors_of,
     with_texts,
@@ -42,6 +43,9 @@ class Prediction:
     contents: Mapping[Side, Contents]
     known: Mapping[Side, Rows]
     """By row: the row in the model, or NONE."""
+    forgotten: Mapping[Side, Rows]
+    """Rows of the model whose users or items were removed since: who comes under such an id is not
+    whom the model knows."""
     vectors: Mapping[Side, Vectors]
     """Of those directions that are inner products: `users` always."""
 
@@ -56,27 +60,32 @@ class Prediction:
             for side in SIDES
             if model.index(side) is not None
         }
-        return cls(model, catalogue, contents, known, vectors)
+        forgotten = {side: np.zeros(0, np.int64) for side in SIDES}
+        return cls(model, catalogue, contents, known, forgotten, vectors)
 
     def moved(
         self, tables: Tables, catalogue: Catalogue, placed: Mapping[Side, Placement]
     ) -> "Prediction":
         """The same model for what the index knows after some changes."""
         contents = contents_of(tables)
-        known = {
-            side: np.where(placed[side].before == NONE, NONE, self.known[side][placed[side].before])
+        forgotten = {
+            side: np.union1d(self.forgotten[side], placed[side].lost(self.known[side]))
             for side in SIDES
         }
         model = self.model
+        known = {
+            side: known_after(model, side, contents[side], placed[side], self.known[side], gone)
+            for side, gone in forgotten.items()
+        }
         vectors = {
-            side: carried(model, side, contents[side], placed[side], found)
+            side: carried(model, side, contents[side], placed[side], known[side], found)
             for side, found in self.vectors.items()
         }
         if tables.item_texts is not self.contents["items"].texts:
             model = with_texts(model, tables, known["items"])
             if "items" in vectors:
                 vectors["items"] = vectors_of(model, "items", contents["items"], known["items"])
-        return Prediction(model, catalogue, contents, known, vectors)
+        return Prediction(model, catalogue, contents, known, forgotten, vectors)
 
     @property
     def user_tastes(self) -> Floats:

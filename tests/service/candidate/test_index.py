@@ -20,7 +20,8 @@ from services.candidate.index import IndexOptions, UserIndex, reading
 from services.candidate.index.model_folder import ModelFolder
 from services.candidate.index.prediction import Prediction
 from services.candidate.index.tables import Tables
-from services.candidate.models import FitOptions, fit, load, save
+from services.candidate.models import FitOptions, Interactions, fit, load, save
+from services.candidate.sources.arrays import NONE
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 from tests.conftest import OpenDatabase
@@ -200,3 +201,40 @@ async def test_a_model_folder_is_served_and_a_harmed_one_is_refused(
     latest = (await index.fitted()).prediction
     assert isinstance(latest, Prediction)
     assert latest.model is not first.model
+
+
+async def test_whom_a_served_model_knows_may_come_later(
+    open_database: OpenDatabase, tmp_path: Path
+) -> None:
+    """Users and items that come after the model are known by their ids, unless removed between."""
+    database, random = open_database("candidate"), Random(3)
+    pairs = [(user, item) for user in NAMES for item in random.sample(range(len(ITEMS)), k=3)]
+    ids, items = sorted(NAMES), sorted(ITEMS)
+    users = np.array([ids.index(user) for user, _ in pairs])
+    likes = Interactions(
+        ids, items, users, np.array([i for _, i in pairs]), None, np.ones(len(pairs), np.float32)
+    )
+    save(fit(likes, FitOptions(effort="quick")), tmp_path)
+    folder = ModelFolder(tmp_path, structlog.get_logger())
+    index = UserIndex(database, Clock(), IndexOptions(timedelta(days=1), 0, 1), folder)
+    assert (await index.fitted()).prediction.scores("users", np.arange(0)).shape == (0, 0)
+    writer = CatalogueWriter(database, timedelta(days=30))
+    for half in (ids[::2], ids[1::2]):
+        await writer.put_users([Record(name, b"", None) for name in half], NOW)
+        await writer.put_items([Record(name, b"", NOW) for name in items], NOW)
+        liked = [Interaction(u, items[i], NOW, 1.0, "", "") for u, i in pairs if u in half]
+        await writer.put_interactions(liked, NOW)
+        followed = (await index.refresh()).prediction
+    anew = UserIndex(database, Clock(), IndexOptions(timedelta(days=1), 0, 1), folder)
+    whole = (await anew.fitted()).prediction
+    rows = np.arange(len(items))
+    assert isinstance(followed, Prediction)
+    np.testing.assert_array_equal(followed.relevance("users", rows), whole.relevance("users", rows))
+    taste = followed.user_tastes[ids.index("u03")].copy()
+    await writer.erase_user("u03", NOW)
+    await index.refresh()
+    await writer.put_users([Record("u03", b"", None)], NOW + timedelta(days=1))
+    stranger = (await index.refresh()).prediction
+    assert isinstance(stranger, Prediction)
+    assert stranger.known["users"][ids.index("u03")] == NONE
+    assert not np.array_equal(stranger.user_tastes[ids.index("u03")], taste)
