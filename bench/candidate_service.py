@@ -43,6 +43,18 @@ class BenchService:
 
     stub: candidate_pb2_grpc.CandidateServiceStub
     metrics_port: int
+    pid: int
+
+    def peak_memory(self) -> int:
+        """The most bytes that the service has held in memory so far."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the service has taken so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def register(self, name: str) -> None:
         """Put an event type with the ranked route."""
@@ -105,7 +117,8 @@ def candidate_service(
     try:
         with grpc.insecure_channel(address) as channel:
             _await_serving(channel, process, log)
-            yield BenchService(candidate_pb2_grpc.CandidateServiceStub(channel), metrics_port)
+            stub = candidate_pb2_grpc.CandidateServiceStub(channel)
+            yield BenchService(stub, metrics_port, process.pid)
     finally:
         process.terminate()
         process.wait(STOP_SECONDS)

@@ -4,7 +4,9 @@ The candidate service runs in a process of its own on an embedded Postgres, with
 interactions put into its tables by COPY. GenerateDaily is called once for all users, with all
 sources; the time is from the call to its last answer, with the users' index loaded before. How the
 time splits over the stages is read from the service's metrics, its start (loading the index and
-fitting the factors) beside it; `propose` may overlap the other stages, so shares are of their sum.
+fitting the model) beside it; `propose` may overlap the other stages, so shares are of their sum. The
+service's own processor time and the most memory it held say what is its own share, whatever else
+runs on the machine.
 """
 
 import argparse
@@ -28,6 +30,7 @@ GOAL = 1_000_000 / 3_600
 """A million users within an hour."""
 STAGES = "heliograph_candidate_generation_stage_seconds"
 LOADING = "heliograph_candidate_index_load_seconds"
+FITTING = "heliograph_candidate_index_fit_seconds"
 
 
 def generated(service: BenchService) -> tuple[float, list[tuple[float, int]], int]:
@@ -49,16 +52,21 @@ def report(users: int, per_user: float) -> BenchReport:
             interactions = copy_interactions(connection, users, ITEMS, per_user)
         with candidate_service(database) as service:
             service.register(EVENT_TYPE)
-            loading = service.sums(LOADING, "")
+            loading, fitting = (sum(service.sums(name, "").values()) for name in (LOADING, FITTING))
+            started = service.cpu_seconds()
             seconds, steps, events = generated(service)
             stages = service.sums(STAGES, "stage")
+            processor, memory = service.cpu_seconds() - started, service.peak_memory()
     series: dict[str, Any] = {
         "users": users,
         "items": ITEMS,
         "interactions": interactions,
         "events": events,
         "seconds": seconds,
-        "index_load_s": sum(loading.values()),
+        "index_load_s": loading,
+        "index_fit_s": fitting,
+        "service_cpu_s": processor,
+        "service_peak_bytes": memory,
         "stage_s": stages,
         "progress": steps[:: max(1, len(steps) // 100)],
     }
@@ -77,6 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     total = sum(found.series["stage_s"].values())
     for stage, seconds in found.series["stage_s"].items():
         print(f"{stage:10} {seconds:8.1f} s  {seconds / total:.0%}")
+    for name in ("index_load_s", "index_fit_s", "service_cpu_s"):
+        print(f"{name:15} {found.series[name]:8.1f} s")
+    print(f"{'service peak':15} {found.series['service_peak_bytes'] / 2**30:8.2f} GiB")
     found.print()
     found.write(given.json)
     return 0

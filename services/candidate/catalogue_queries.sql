@@ -155,17 +155,19 @@ SELECT EXISTS (
 -- Everyone.
 SELECT user_id FROM users
 
--- name: ties_changed_since
--- Whether a snapshot saw other relations; one that was removed counts among the removals.
-SELECT EXISTS (
-    SELECT 1 FROM (SELECT xid FROM relations UNION ALL SELECT xid FROM erasures) AS changes
-    WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
-        AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
-)
+-- name: count_users
+-- How many users there are.
+SELECT count(*) FROM users
 
--- name: load_relations
--- All relations.
+-- name: changed_relations
+-- Relations that a snapshot did not see as they are.
 SELECT user_id, kind, target_id, strength FROM relations
+WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
+    AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
+
+-- name: count_relations
+-- How many relations there are.
+SELECT count(*) FROM relations
 
 -- name: upsert_relations
 -- Store relations; what is stored already gets the new strength.

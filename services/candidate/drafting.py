@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from services.candidate.events import Draft, event_id_of
 from services.candidate.index import IndexState
-from services.candidate.messages import digest_of
+from services.candidate.messages import digest_of, encode_part
 from services.candidate.sources import Proposals, Source, SourceCount
 from services.candidate.sources.arrays import Mask, Rows
 from services.candidate.sources.availability import Yields
@@ -80,10 +80,10 @@ class Drafting:
         self._user_ids = state.catalogue.user_ids
         self._item_ids = state.catalogue.item_ids
         self._actor_ids = state.relations.actor_ids
-        self._payloads = {source.name: {REASON: source.reason} for source in sources}
+        self._sources = {source.name: _told(source) for source in sources}
         self._prefix = f"daily:{day.isoformat()}"
         self._type = event_type
-        self._events: dict[int, tuple[str, bytes]] = {}
+        self._events: dict[int, _About] = {}
 
     def drafts(
         self, rows: Rows, proposals: Proposals, handled: Handled
@@ -93,8 +93,10 @@ class Drafting:
         places, origins = np.searchsorted(rows, proposals.users), columns[proposals.sources]
         kept = np.flatnonzero(handled.asked[places, origins])
         bounds, actors = proposals.actors.indptr.tolist(), proposals.actors.indices.tolist()
+        bodies = [encode_part(user_id=self._user_ids[row]) for row in rows.tolist()]
         values = zip(
             kept.tolist(),
+            places[kept].tolist(),
             proposals.users[kept].tolist(),
             proposals.items[kept].tolist(),
             proposals.scores[kept].clip(0.0, 1.0).tolist(),
@@ -102,27 +104,72 @@ class Drafting:
             strict=True,
         )
         drafts = [
-            self._draft(user, item, score, handled.names[origin], actors[bounds[n] : bounds[n + 1]])
-            for n, user, item, score, origin in values
+            self._draft(
+                self._user_ids[user],
+                bodies[place],
+                self._about(item),
+                handled.names[origin],
+                actors[bounds[n] : bounds[n + 1]],
+                score,
+            )
+            for n, place, user, item, score, origin in values
         ]
         return drafts, list(zip(places[kept].tolist(), origins[kept].tolist(), strict=True))
 
     def _draft(
-        self, user: int, item: int, score: float, source: str, actors: Sequence[int]
+        self,
+        user_id: str,
+        body: bytes,
+        about: "_About",
+        source: str,
+        actors: Sequence[int],
+        score: float,
     ) -> Draft:
+        payload, told = self._sources[source]
+        actor_ids = tuple([self._actor_ids[actor] for actor in actors])
+        body = body + about.body + told + encode_part(actor_ids=actor_ids, source_score=score)
+        return Draft(  # by position, as naming the fields would double its cost
+            user_id,
+            about.event_id,
+            self._type,
+            about.digest,
+            body,
+            None,
+            None,
+            about.item_ids,
+            payload,
+            None,
+            "",
+            actor_ids,
+            source,
+            "",
+            score,
+        )
+
+    def _about(self, item: int) -> "_About":
         known = self._events.get(item)
         if known is None:
-            event_id = event_id_of(self._prefix, self._item_ids[item])
-            known = event_id, digest_of(f"{event_id}\0{self._type}".encode())
-            self._events[item] = known
-        return Draft(
-            user_id=self._user_ids[user],
-            event_id=known[0],
-            event_type=self._type,
-            digest=known[1],
-            item_ids=(self._item_ids[item],),
-            payload=self._payloads[source],
-            actor_ids=tuple([self._actor_ids[actor] for actor in actors]),
-            source=source,
-            source_score=score,
-        )
+            name = self._item_ids[item]
+            event_id = event_id_of(self._prefix, name)
+            known = self._events[item] = _About(
+                event_id,
+                (name,),
+                digest_of(f"{event_id}\0{self._type}".encode()),
+                encode_part(event_id=event_id, event_type=self._type, item_ids=[name]),
+            )
+        return known
+
+
+class _About(NamedTuple):
+    """What all drafts about an item have in common."""
+
+    event_id: str
+    item_ids: tuple[str, ...]
+    digest: bytes
+    body: bytes
+
+
+def _told(source: Source) -> tuple[dict[str, str], bytes]:
+    """What all drafts of a source have in common: the payload, and their part of the body."""
+    payload = {REASON: source.reason}
+    return payload, encode_part(payload=payload, source=source.name)

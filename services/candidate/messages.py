@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from google.protobuf.duration_pb2 import Duration
@@ -122,6 +123,12 @@ def encode_admitted(draft: Draft, event: Event) -> bytes:
         "" if draft.source else event.source,
         event.actor_count if draft.actor_ids else 0,
     )
+
+
+def encode_part(**fields: Any) -> bytes:
+    """Some fields of an event in its stored form; parts of all its fields, one after the other, are
+    the form of the whole."""
+    return event_pb2.Event(**fields).SerializeToString(deterministic=True)
 
 
 @lru_cache(maxsize=256)

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +30,12 @@ class Entities:
         """Row by id."""
         return {name: row for row, name in enumerate(self.ids)}
 
-    @cached_property
-    def texts(self) -> pa.StringArray:
-        """The ids."""
-        return pa.array(self.ids, pa.string())
+    def rows_of(self, names: "pa.ChunkedArray[Any]") -> Rows:
+        """The row of each name; NONE for one that isn't among them."""
+        encoded = names.combine_chunks().dictionary_encode()
+        distinct: list[Any] = encoded.dictionary.to_pylist()
+        rows = np.array([self.rows.get(name, NONE) for name in distinct], np.int64)
+        return rows[np.asarray(encoded.indices, np.int64)]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,6 +49,13 @@ class Placement:
     plus the place among the changes."""
     count: int
     """Rows before."""
+
+    @property
+    def unmoved(self) -> bool:
+        """Whether everyone is still where they were, and nobody is new or gone."""
+        return self.before is self.source or (
+            len(self.before) == self.count and bool((self.before == np.arange(self.count)).all())
+        )
 
     @property
     def after(self) -> Rows:

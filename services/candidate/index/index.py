@@ -182,7 +182,7 @@ class UserIndex:
             return IndexState(
                 tables=tables,
                 catalogue=catalogue,
-                relations=tables.relations(catalogue),
+                relations=tables.relations(),
                 prediction=prediction,
                 fit=fitted,
                 user_columns=with_facts(

@@ -1,7 +1,7 @@
 """Reads from Postgres what one snapshot has and an earlier one had not."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv
-from sqlalchemy import Row, TextClause
+from sqlalchemy import TextClause
 
 from services.candidate.attributes import read_item, read_user
 from services.candidate.catalogue_store import QUERIES, RelationKind
@@ -23,8 +22,9 @@ from services.candidate.index.tables import (
     merge_interactions,
     no_interactions,
 )
+from services.candidate.index.ties import ChangedTies, Ties, merge_ties, no_ties
 from services.candidate.models import Interactions
-from services.candidate.sources.relations import Ties
+from services.candidate.sources.arrays import NONE
 from services.candidate.text import DIMENSIONS
 from services.candidate.text.item_vectors import changed_vectors
 from services.runtime.database import UnitOfWork
@@ -34,12 +34,19 @@ BEGINNING = "3:3:"
 ROWS = 5_000
 """Users or items read at a time."""
 BYTES = 2**24
-"""Of interactions parsed at a time."""
-_COLUMNS: Mapping[str, pa.DataType] = {
+"""Of interactions or relations parsed at a time."""
+Types = Mapping[str, pa.DataType]
+_INTERACTIONS: Types = {
     "user": pa.string(),
     "item": pa.string(),
     "time": pa.float64(),
     "weight": pa.float32(),
+}
+_RELATIONS: Types = {
+    "user": pa.string(),
+    "kind": pa.int8(),
+    "target": pa.string(),
+    "strength": pa.float32(),
 }
 
 
@@ -61,13 +68,13 @@ async def read_changes(
     """`known`, which was read in `snapshot`, as it is in this transaction's snapshot, and where its
     users and items are now."""
     since = {"snapshot": snapshot}
-    gone = await _gone_users(work, known, since)
-    users, placed_users, changed_users = await _entities(
-        work, QUERIES.changed_users, since, known.users, read_user, gone
-    )
-    items, placed_items, changed_items = await _entities(
-        work, QUERIES.changed_items_since, since, known.items, read_item
-    )
+    (row,) = await work.rows(QUERIES.erased_since, since)
+    erased = bool(row[0])
+    changed_users = await _changed(work, QUERIES.changed_users, since, known.users, read_user)
+    gone = await _gone_users(work, known.users, changed_users) if erased else frozenset()
+    users, placed_users = await asyncio.to_thread(changed_users.merged, known.users, gone)
+    changed_items = await _changed(work, QUERIES.changed_items_since, since, known.items, read_item)
+    items, placed_items = await asyncio.to_thread(changed_items.merged, known.items)
     newer = await _interactions(work, since, users, items)
     interactions = await asyncio.to_thread(
         merge_interactions, known.interactions, newer, placed_users, placed_items
@@ -80,7 +87,7 @@ async def read_changes(
         placed_items.merge(known.item_live, changed_items.fact(1, np.bool_)),
         await _texts(work, known, since, items, placed_items),
         interactions,
-        await _ties(work, known, since),
+        await _ties(work, known, since, users, placed_users, erased),
     )
     return tables, placed_users, placed_items
 
@@ -101,6 +108,13 @@ class _Changed:
         """One of the facts, of each."""
         return np.array([facts[place] for facts in self.facts], kind)
 
+    def merged(
+        self, known: Entities, gone: frozenset[str] = frozenset()
+    ) -> tuple[Entities, Placement]:
+        """`known` with them, and without those who are gone."""
+        columns = self.columns.finish()
+        return merge_entities(known, self.ids, columns, new=self.new, gone=gone)
+
     def take(self, rows: Sequence[Sequence[Any]]) -> None:
         for name, body, new, *facts in rows:
             self.ids.append(name)
@@ -110,33 +124,27 @@ class _Changed:
             self.facts.append(facts)
 
 
-async def _entities(
+async def _changed(
     work: UnitOfWork,
     query: TextClause,
     since: Mapping[str, str],
     known: Entities,
     read: Callable[[bytes], Mapping[str, TypedValue]],
-    gone: frozenset[str] = frozenset(),
-) -> tuple[Entities, Placement, _Changed]:
+) -> _Changed:
     changed = _Changed(ColumnsBuilder(known.columns.schema, grows=True), read)
     async for rows in work.stream(query, since, ROWS):
         await asyncio.to_thread(changed.take, rows)
-
-    def merge() -> tuple[Entities, Placement]:
-        columns = changed.columns.finish()
-        return merge_entities(known, changed.ids, columns, new=changed.new, gone=gone)
-
-    entities, placement = await asyncio.to_thread(merge)
-    return entities, placement, changed
+    return changed
 
 
-async def _gone_users(work: UnitOfWork, known: Tables, since: Mapping[str, str]) -> frozenset[str]:
-    """Users who were erased; what is left of them is that they are not there."""
-    (row,) = await work.rows(QUERIES.erased_since, since)
-    if not row[0] or not known.users.ids:
+async def _gone_users(work: UnitOfWork, known: Entities, changed: _Changed) -> frozenset[str]:
+    """Users who were erased; what is left of them is that they are not there. Whoever is there is
+    known or has changed: where these are as many as are stored, nobody is gone."""
+    (row,) = await work.rows(QUERIES.count_users)
+    if len(known.ids) + sum(name not in known.rows for name in changed.ids) == row[0]:
         return frozenset()
-    left = {row.user_id for row in await work.rows(QUERIES.all_user_ids)}
-    return frozenset(known.users.rows.keys() - left)
+    table = await _copied(work, QUERIES.all_user_ids, {}, {"user": pa.string()})
+    return frozenset(known.rows.keys() - set(table["user"].to_pylist()))
 
 
 async def _texts(
@@ -156,21 +164,38 @@ async def _texts(
 
 
 async def _ties(
-    work: UnitOfWork, known: Tables, since: Mapping[str, str]
-) -> Mapping[RelationKind, Ties]:
-    (row,) = await work.rows(QUERIES.ties_changed_since, since)
-    if not row[0]:
-        return known.ties
-    rows = await work.rows(QUERIES.load_relations)
-    return {kind: _of_kind(rows, kind) for kind in RelationKind}
+    work: UnitOfWork,
+    known: Tables,
+    since: Mapping[str, str],
+    users: Entities,
+    placed: Placement,
+    erased: bool,
+) -> Ties:
+    """All are read again only when some were removed by themselves: where those known and changed
+    are as many as are stored, they are the same."""
+    changed = await _copied(work, QUERIES.changed_relations, since, _RELATIONS)
+    ties = await asyncio.to_thread(
+        merge_ties, known.ties, users, placed, _relations(changed, users)
+    )
+    if not erased:
+        return ties
+    (row,) = await work.rows(QUERIES.count_relations)
+    if ties.count == row[0]:
+        return ties
+    stored = await _copied(work, QUERIES.changed_relations, {"snapshot": BEGINNING}, _RELATIONS)
+    anew = Placement(np.full(len(users.ids), NONE), np.arange(len(users.ids)), 0)
+    return await asyncio.to_thread(merge_ties, no_ties(), users, anew, _relations(stored, users))
 
 
-def _of_kind(rows: Sequence[Row[Any]], kind: RelationKind) -> Ties:
-    kept = [row for row in rows if row.kind == kind]
-    return (
-        [row.user_id for row in kept],
-        [row.target_id for row in kept],
-        [row.strength for row in kept],
+def _relations(table: pa.Table, users: Entities) -> ChangedTies:
+    targets = users.rows_of(table["target"])
+    strangers: list[Any] = table["target"].filter(pa.array(targets == NONE)).to_pylist()
+    return ChangedTies(
+        users.rows_of(table["user"]),
+        targets,
+        strangers,
+        table["strength"].to_numpy(),
+        table["kind"].to_numpy() == int(RelationKind.FRIEND),
     )
 
 
@@ -178,29 +203,47 @@ async def _interactions(
     work: UnitOfWork, since: Mapping[str, str], users: Entities, items: Entities
 ) -> Interactions:
     parts = [no_interactions(users.ids, items.ids)]
-    rest = bytearray()
-    async for block in work.copy_out(QUERIES.changed_interactions, since):
-        rest += block
-        if len(rest) >= BYTES:
-            end = rest.rindex(b"\n") + 1
-            parts.append(await asyncio.to_thread(_parsed, bytes(rest[:end]), users, items))
-            del rest[:end]
-    if rest:
-        parts.append(await asyncio.to_thread(_parsed, bytes(rest), users, items))
+    async for table in _blocks(work, QUERIES.changed_interactions, since, _INTERACTIONS):
+        parts.append(await asyncio.to_thread(_parsed, table, users, items))
     return await asyncio.to_thread(joined, parts)
 
 
-def _parsed(lines: bytes, users: Entities, items: Entities) -> Interactions:
-    table = csv.read_csv(
-        BytesIO(lines),
-        csv.ReadOptions(column_names=list(_COLUMNS)),
-        convert_options=csv.ConvertOptions(column_types=dict(_COLUMNS)),
-    )
+def _parsed(table: pa.Table, users: Entities, items: Entities) -> Interactions:
     return Interactions(
         users.ids,
         items.ids,
-        np.asarray(pc.index_in(table["user"], value_set=users.texts), np.int64),
-        np.asarray(pc.index_in(table["item"], value_set=items.texts), np.int64),
+        users.rows_of(table["user"]),
+        items.rows_of(table["item"]),
         table["time"].to_numpy(),
         table["weight"].to_numpy(),
+    )
+
+
+async def _copied(
+    work: UnitOfWork, query: TextClause, params: Mapping[str, str], types: Types
+) -> pa.Table:
+    empty = pa.schema(list(types.items())).empty_table()
+    return pa.concat_tables([empty, *[t async for t in _blocks(work, query, params, types)]])
+
+
+async def _blocks(
+    work: UnitOfWork, query: TextClause, params: Mapping[str, str], types: Types
+) -> AsyncIterator[pa.Table]:
+    """What a query finds, parsed a block at a time."""
+    rest = bytearray()
+    async for block in work.copy_out(query, params):
+        rest += block
+        if len(rest) >= BYTES:
+            end = rest.rindex(b"\n") + 1
+            yield await asyncio.to_thread(_read_csv, bytes(rest[:end]), types)
+            del rest[:end]
+    if rest:
+        yield await asyncio.to_thread(_read_csv, bytes(rest), types)
+
+
+def _read_csv(lines: bytes, types: Types) -> pa.Table:
+    return csv.read_csv(
+        BytesIO(lines),
+        csv.ReadOptions(column_names=list(types)),
+        convert_options=csv.ConvertOptions(column_types=dict(types)),
     )

@@ -22,6 +22,16 @@ def sparse(values: Floats, rows: Rows, columns: Rows, shape: tuple[int, int]) ->
     return matrix
 
 
+def changes(*columns: Rows) -> Mask:
+    """Where sorted rows differ from the one before; the first one does."""
+    found = np.ones(len(columns[0]), np.bool_)
+    if len(found):
+        found[1:] = columns[0][1:] != columns[0][:-1]
+        for column in columns[1:]:
+            found[1:] |= column[1:] != column[:-1]
+    return found
+
+
 NONE = -1
 """Fills a row of chosen positions up to its length."""
 

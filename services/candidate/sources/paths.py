@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from services.candidate.sources.arrays import NONE, Floats, Mask, Matrix, Rows
+from services.candidate.sources.arrays import NONE, Floats, Mask, Matrix, Rows, changes
 from services.candidate.sources.source import Ranking
 
 MOST_ACTORS = 32
@@ -62,7 +62,7 @@ class Paths:
         """
         order = np.lexsort((self.actors, -self.strengths, self.items, self.users))
         ways = self._chosen(order)
-        first = np.flatnonzero(_changes(ways.users, ways.items))
+        first = np.flatnonzero(changes(ways.users, ways.items))
         lengths = np.diff(np.append(first, len(order)))
         doubts = np.log1p(-np.minimum(ways.strengths, CLOSEST))
         scores = -np.expm1(np.add.reduceat(doubts, first)) if len(first) else doubts
@@ -91,16 +91,8 @@ def _keys(table: Matrix, width: int) -> Rows:
     return keys
 
 
-def _changes(*columns: Rows) -> Mask:
-    """Where sorted rows differ from the one before."""
-    if not len(columns[0]):
-        return np.empty(0, np.bool_)
-    changed: Mask = np.any([np.diff(column) != 0 for column in columns], axis=0)
-    return np.append(True, changed)
-
-
 def _places(owners: Rows) -> Rows:
     """Position of each entry among those of its owner; owners are sorted."""
-    first = np.flatnonzero(_changes(owners))
+    first = np.flatnonzero(changes(owners))
     lengths = np.diff(np.append(first, len(owners)))
     return np.arange(len(owners)) - np.repeat(first, lengths)
