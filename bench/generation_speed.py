@@ -4,9 +4,9 @@ The candidate service runs in a process of its own on an embedded Postgres, with
 interactions put into its tables by COPY. GenerateDaily is called once for all users, with all
 sources; the time is from the call to its last answer, with the users' index loaded before. How the
 time splits over the stages is read from the service's metrics, its start (loading the index and
-fitting the model) beside it; `propose` may overlap the other stages, so shares are of their sum. The
-service's own processor time and the most memory it held say what is its own share, whatever else
-runs on the machine.
+fitting the model) beside it; `propose` may overlap the other stages, so shares are of their sum.
+The service's processor time and the most memory that it held don't depend on what else runs on the
+machine.
 """
 
 import argparse

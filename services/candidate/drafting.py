@@ -3,22 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise, repeat
 from typing import NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from services.candidate.events import Draft, event_id_of
 from services.candidate.index import IndexState
-from services.candidate.messages import digest_of, encode_part
+from services.candidate.messages import digest_of, encode_part, encode_scores
 from services.candidate.sources import Proposals, Source, SourceCount
-from services.candidate.sources.arrays import Mask, Rows
+from services.candidate.sources.arrays import Mask, Matrix, Rows
 from services.candidate.sources.availability import Yields
 
 REASON = "reason"
 """Name in a generated event's payload of why its source proposed it, for machines."""
-
-Origin = tuple[int, int]
-"""Of a draft: the user's place in the chunk, and the source's in the plan."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,108 +58,16 @@ class Handled:
             found[ids[place]] = patterns[pattern]
         return found
 
-    def yields(
-        self, groups: Rows, accepted: Sequence[Origin], counts: Mapping[str, SourceCount]
-    ) -> Yields:
-        """Counts by group: `accepted` are the origins of candidates that became events."""
+    def yields(self, groups: Rows, accepted: Rows, counts: Mapping[str, SourceCount]) -> Yields:
+        """Counts by group: `accepted` are the origins of candidates that became events, the user's
+        place in the chunk and the source's in the plan; candidates × 2."""
         table = np.zeros(self.asked.shape, np.int64)
-        if accepted:
-            places, columns = np.array(accepted).T
-            np.add.at(table, (places, columns), 1)
+        np.add.at(table, (accepted[:, 0], accepted[:, 1]), 1)
         seconds = [counts[name].seconds if name in counts else 0.0 for name in self.names]
         return Yields.counted(groups, self.asked, self.skipped, table, np.array(seconds))
 
 
-class Drafting:
-    """Makes drafts of one day; what they share of an item or a source is made once."""
-
-    def __init__(
-        self, state: IndexState, sources: Sequence[Source], day: date, event_type: str
-    ) -> None:
-        self._user_ids = state.catalogue.user_ids
-        self._item_ids = state.catalogue.item_ids
-        self._actor_ids = state.relations.actor_ids
-        self._sources = {source.name: _told(source) for source in sources}
-        self._prefix = f"daily:{day.isoformat()}"
-        self._type = event_type
-        self._events: dict[int, _About] = {}
-
-    def drafts(
-        self, rows: Rows, proposals: Proposals, handled: Handled
-    ) -> tuple[list[Draft], list[Origin]]:
-        """Drafts of what was asked, with the origin of each."""
-        columns = np.array([handled.names.index(name) for name in proposals.names], np.int64)
-        places, origins = np.searchsorted(rows, proposals.users), columns[proposals.sources]
-        kept = np.flatnonzero(handled.asked[places, origins])
-        bounds, actors = proposals.actors.indptr.tolist(), proposals.actors.indices.tolist()
-        bodies = [encode_part(user_id=self._user_ids[row]) for row in rows.tolist()]
-        values = zip(
-            kept.tolist(),
-            places[kept].tolist(),
-            proposals.users[kept].tolist(),
-            proposals.items[kept].tolist(),
-            proposals.scores[kept].clip(0.0, 1.0).tolist(),
-            origins[kept].tolist(),
-            strict=True,
-        )
-        drafts = [
-            self._draft(
-                self._user_ids[user],
-                bodies[place],
-                self._about(item),
-                handled.names[origin],
-                actors[bounds[n] : bounds[n + 1]],
-                score,
-            )
-            for n, place, user, item, score, origin in values
-        ]
-        return drafts, list(zip(places[kept].tolist(), origins[kept].tolist(), strict=True))
-
-    def _draft(
-        self,
-        user_id: str,
-        body: bytes,
-        about: "_About",
-        source: str,
-        actors: Sequence[int],
-        score: float,
-    ) -> Draft:
-        payload, told = self._sources[source]
-        actor_ids = tuple([self._actor_ids[actor] for actor in actors])
-        body = body + about.body + told + encode_part(actor_ids=actor_ids, source_score=score)
-        return Draft(  # by position, as naming the fields would double its cost
-            user_id,
-            about.event_id,
-            self._type,
-            about.digest,
-            body,
-            None,
-            None,
-            about.item_ids,
-            payload,
-            None,
-            "",
-            actor_ids,
-            source,
-            "",
-            score,
-        )
-
-    def _about(self, item: int) -> "_About":
-        known = self._events.get(item)
-        if known is None:
-            name = self._item_ids[item]
-            event_id = event_id_of(self._prefix, name)
-            known = self._events[item] = _About(
-                event_id,
-                (name,),
-                digest_of(f"{event_id}\0{self._type}".encode()),
-                encode_part(event_id=event_id, event_type=self._type, item_ids=[name]),
-            )
-        return known
-
-
-class _About(NamedTuple):
+class About(NamedTuple):
     """What all drafts about an item have in common."""
 
     event_id: str
@@ -169,7 +76,96 @@ class _About(NamedTuple):
     body: bytes
 
 
-def _told(source: Source) -> tuple[dict[str, str], bytes]:
-    """What all drafts of a source have in common: the payload, and their part of the body."""
-    payload = {REASON: source.reason}
-    return payload, encode_part(payload=payload, source=source.name)
+class Drafting:
+    """Makes drafts of one day; what they share of an item or a source is made once. There are
+    dozens for each user, so they are made column by column."""
+
+    def __init__(
+        self, state: IndexState, sources: Sequence[Source], day: date, event_type: str
+    ) -> None:
+        self._user_ids = state.catalogue.user_ids
+        self._item_ids = state.catalogue.item_ids
+        self._actor_ids = state.relations.actor_ids
+        self._payloads = {source.name: {REASON: source.reason} for source in sources}
+        self._told = {
+            name: encode_part(payload=payload, source=name)
+            for name, payload in self._payloads.items()
+        }
+        self._prefix = f"daily:{day.isoformat()}"
+        self._type = event_type
+        self._events: dict[int, About] = {}
+
+    def drafts(
+        self, rows: Rows, proposals: Proposals, handled: Handled
+    ) -> tuple[list[Draft], Rows]:
+        """Drafts of what was asked, with their origins (see `Handled.yields`). `rows` are those of
+        the chunk's users, ascending."""
+        columns = np.array([handled.names.index(name) for name in proposals.names], np.int64)
+        places, origins = np.searchsorted(rows, proposals.users), columns[proposals.sources]
+        kept = np.flatnonzero(handled.asked[places, origins])
+        ids = [self._user_ids[row] for row in rows.tolist()]
+        drafts = self._drafts(
+            [ids[place] for place in places[kept].tolist()],
+            list(map(self._about, proposals.items[kept].tolist())),
+            [handled.names[source] for source in origins[kept].tolist()],
+            self._actors(proposals.actors[kept]),
+            proposals.scores[kept].clip(0.0, 1.0).astype(np.float64),
+        )
+        return drafts, np.stack([places[kept], origins[kept]], axis=1)
+
+    def _drafts(
+        self,
+        users: Sequence[str],
+        about: Sequence[About],
+        sources: Sequence[str],
+        actors: Sequence[tuple[str, ...]],
+        scores: npt.NDArray[np.float64],
+    ) -> list[Draft]:
+        named = {name: encode_part(user_id=name) for name in set(users)}
+        parts = zip(
+            [named[user] for user in users],
+            [each.body for each in about],
+            [self._told[source] for source in sources],
+            [encode_part(actor_ids=ids) if ids else b"" for ids in actors],
+            encode_scores(scores),
+            strict=True,
+        )
+        columns = zip(  # in the order of Draft's fields
+            users,
+            [each.event_id for each in about],
+            repeat(self._type),
+            [each.digest for each in about],
+            map(b"".join, parts),
+            repeat(None),
+            repeat(None),
+            [each.item_ids for each in about],
+            [self._payloads[source] for source in sources],
+            repeat(None),
+            repeat(""),
+            actors,
+            sources,
+            repeat(""),
+            scores.tolist(),
+            strict=False,
+        )
+        return list(map(Draft._make, columns))
+
+    def _about(self, item: int) -> About:
+        known = self._events.get(item)
+        if known is None:
+            name = self._item_ids[item]
+            event_id = event_id_of(self._prefix, name)
+            known = self._events[item] = About(
+                event_id,
+                (name,),
+                digest_of(f"{event_id}\0{self._type}".encode()),
+                encode_part(event_id=event_id, event_type=self._type, item_ids=[name]),
+            )
+        return known
+
+    def _actors(self, named: Matrix) -> list[tuple[str, ...]]:
+        if not named.nnz:
+            return [()] * named.shape[0]
+        bounds = named.indptr.tolist()
+        ids = [self._actor_ids[actor] for actor in named.indices.tolist()]
+        return [tuple(ids[begin:end]) for begin, end in pairwise(bounds)]

@@ -244,13 +244,9 @@ class Generator:
                 published = await self._publisher.publish_in(work, drafts, now)
             with progress.timed("mark"):
                 await generation_store.mark_asked(work, plan.order.day, handled.marks(chunk.ids))
-                new = [
-                    origins[place]
-                    for key, place in published.added.items()
-                    if key not in published.evicted
-                ]
-                groups = plan.groups[chunk.rows]
-                yields = handled.yields(groups, new, chunk.proposals.counts)
+                new = [n for key, n in published.added.items() if key not in published.evicted]
+                accepted, groups = origins[np.array(new, np.int64)], plan.groups[chunk.rows]
+                yields = handled.yields(groups, accepted, chunk.proposals.counts)
                 await generation_store.add_yields(work, plan.run_id, plan.names, yields)
             with progress.timed("commit"):
                 await work.commit()

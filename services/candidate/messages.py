@@ -7,6 +7,8 @@ from hashlib import blake2b
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import numpy.typing as npt
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from heliograph.candidate.v1alpha1 import pool_pb2
@@ -129,6 +131,12 @@ def encode_part(**fields: Any) -> bytes:
     """Some fields of an event in its stored form; parts of all its fields, one after the other, are
     the form of the whole."""
     return event_pb2.Event(**fields).SerializeToString(deterministic=True)
+
+
+def encode_scores(scores: npt.NDArray[np.float64]) -> list[bytes]:
+    """`encode_part(source_score=…)` of each."""
+    tag, values = encode_part(source_score=1.0)[:-8], scores.astype("<f8").tobytes()
+    return [tag + values[begin : begin + 8] for begin in range(0, len(values), 8)]
 
 
 @lru_cache(maxsize=256)

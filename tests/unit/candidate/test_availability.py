@@ -171,7 +171,7 @@ def test_what_is_marked_asked_and_skipped() -> None:
     assert handled.asked.tolist() == [[True, False, False], [False, False, False]]
     assert handled.skipped.tolist() == [[False, False, True], [False, False, False]]
     assert handled.marks(["u", "v"]) == {"u": ["a"], "v": ["c"]}
-    yields = handled.yields(np.array([1, 2]), [(0, 0), (0, 0)], proposals.counts)
+    yields = handled.yields(np.array([1, 2]), np.array([(0, 0), (0, 0)]), proposals.counts)
     assert yields.accepted[1].tolist() == [2, 0, 0]
     assert yields.accepted_squares[1].tolist() == [4, 0, 0]
     assert yields.skipped[1].tolist() == [0, 0, 1]
