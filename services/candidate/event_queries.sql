@@ -327,4 +327,4 @@ DELETE FROM arrivals WHERE user_id = :user_id
 -- name: recent_items
 -- Items that events of these users were about, of events accepted since a time.
 SELECT DISTINCT user_id, unnest(item_ids) AS item_id FROM events
-WHERE user_id = ANY(CAST(:user_ids AS text[])) AND accept_time > :since
+WHERE user_id = ANY(CAST(:user_ids AS text[])) AND accept_time > CAST(:since AS timestamptz)

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
+import pyarrow as pa
 
-from services.candidate import event_store, generation_store
+from services.candidate import event_store, generation_store, literals
+from services.candidate.copying import Types, copied, rows_of
 from services.candidate.drafting import Drafting, Handled
 from services.candidate.event_types import EventTypes
 from services.candidate.events import Route
 from services.candidate.generation_store import Run
 from services.candidate.index import IndexState, UserIndex
-from services.candidate.orders import Order, check_sources, rows_of
+from services.candidate.orders import Order, check_sources, ordered_rows
 from services.candidate.progress import Progress
 from services.candidate.publisher import Publisher
 from services.candidate.sources import (
@@ -26,19 +28,20 @@ from services.candidate.sources import (
     make_sources,
 )
 from services.candidate.sources import propose as propose_items
-from services.candidate.sources.arrays import Mask, Matrix, Rows, sparse
+from services.candidate.sources.arrays import NONE, Mask, Matrix, Rows, sparse
 from services.candidate.sources.availability import Availability, AvailabilityOptions, Yields
 from services.candidate.sources.segments import activities
 from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.database import Database, UnitOfWork
 from services.runtime.errors import FailedPrecondition
-from services.runtime.hashing import unit_hash
+from services.runtime.hashing import unit_hashes
 from services.runtime.logs import Logger
 
 EXPLORATION_SALT = "candidate-exploration"
 HALF_LIVES_KEPT = 8
 AT_ONCE = 2
+_RECENT: Types = {"user": pa.string(), "item": pa.string()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,7 @@ class Generator:
         state = await self._index.fitted()
         now, options = self._clock.now(), self._options
         names = [name for name in SOURCES if not order.sources or name in order.sources]
-        rows = rows_of(state.catalogue, order)
+        rows = await asyncio.to_thread(ordered_rows, state.catalogue, order)
         kept = int(options.availability.half_life_days * HALF_LIVES_KEPT)
         since = date.fromordinal(max(1, order.day.toordinal() - kept))
         async with self._database.unit_of_work() as work:
@@ -227,7 +230,7 @@ class Generator:
         if plan.order.ask_all or allowed.all():
             return np.ones_like(allowed)
         day, share = plan.order.day.isoformat(), self._options.availability.exploration_share
-        allowed |= np.array([[unit_hash(EXPLORATION_SALT, day, name) < share] for name in ids])
+        allowed |= (unit_hashes(ids, EXPLORATION_SALT, day) < share)[:, None]
         return allowed
 
     async def _store(self, plan: Plan, chunk: Chunk, progress: Progress) -> Stored:
@@ -262,15 +265,15 @@ class Generator:
 
     async def _recent(self, state: IndexState, ids: Sequence[str]) -> Matrix:
         """Items that the users had events about within the horizon: users × items."""
-        params = {"user_ids": ids, "since": self._clock.now() - self._options.repeat_horizon}
+        since = self._clock.now() - self._options.repeat_horizon
+        params = {"user_ids": literals.texts(ids), "since": since.isoformat()}
         async with self._database.read() as work:
-            found = await work.rows(event_store.QUERIES.recent_items, params)
-        places = {name: place for place, name in enumerate(ids)}
-        items = state.catalogue.item_rows
-        pairs = [(places[row.user_id], items[row.item_id]) for row in found if row.item_id in items]
-        table = np.array(pairs, np.int64).reshape(-1, 2)
-        values = np.ones(len(table), np.float32)
-        return sparse(values, table[:, 0], table[:, 1], (len(ids), len(items)))
+            found = await copied(work, event_store.QUERIES.recent_items, params, _RECENT)
+        users = rows_of({name: place for place, name in enumerate(ids)}, found["user"])
+        items = rows_of(state.catalogue.item_rows, found["item"])
+        known = np.flatnonzero(items != NONE)
+        shape = (len(ids), len(state.catalogue.item_ids))
+        return sparse(np.ones(len(known), np.float32), users[known], items[known], shape)
 
     async def _check_type(self) -> None:
         name = self._options.event_type

@@ -9,7 +9,7 @@ import numpy as np
 from services.candidate.sources import SOURCES, Catalogue
 from services.candidate.sources.arrays import Rows
 from services.runtime.errors import FieldError, InvalidArgument, NotFound
-from services.runtime.hashing import unit_hash
+from services.runtime.hashing import unit_hash, unit_hashes
 
 SHARD_SALT = "candidate-shard"
 
@@ -35,19 +35,20 @@ def shard_of(user_id: str, shard_count: int) -> int:
     return int(unit_hash(SHARD_SALT, user_id) * shard_count)
 
 
-def rows_of(catalogue: Catalogue, order: Order) -> Rows:
+def ordered_rows(catalogue: Catalogue, order: Order) -> Rows:
     """An order's users, ascending. Raises NotFound when it names users and none is known."""
+    rows = np.arange(len(catalogue.user_ids))
     if order.user_ids:
         known = catalogue.user_rows
-        rows = sorted({known[name] for name in order.user_ids if name in known})
-        if not rows:
+        rows = np.array(sorted({known[name] for name in order.user_ids if name in known}), np.int64)
+        if not len(rows):
             raise NotFound("none of the users is known", reason="UNKNOWN_USER")
-    else:
-        rows = list(range(len(catalogue.user_ids)))
-    if order.shard_count > 1:
-        ids, count = catalogue.user_ids, order.shard_count
-        rows = [row for row in rows if shard_of(ids[row], count) == order.shard]
-    return np.array(rows, np.int64)
+    if order.shard_count == 1:
+        return rows
+    ids = [catalogue.user_ids[row] for row in rows.tolist()]
+    shards = (unit_hashes(ids, SHARD_SALT) * order.shard_count).astype(np.int64)
+    chosen: Rows = rows[shards == order.shard]
+    return chosen
 
 
 def check_sources(names: Sequence[str]) -> None:

@@ -1,6 +1,10 @@
 """The stable hash behind arms, experiments and sampling."""
 
+from collections.abc import Iterable
 from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
 
 _MANTISSA = 1 << 53
 
@@ -13,7 +17,23 @@ def unit_hash(salt: str, *parts: str) -> float:
     """
     digest = blake2b(digest_size=8)
     for text in (salt, *parts):
-        data = text.encode()
-        digest.update(len(data).to_bytes(4, "little"))
-        digest.update(data)
+        digest.update(_prefixed(text))
     return (int.from_bytes(digest.digest(), "little") >> 11) / _MANTISSA
+
+
+def unit_hashes(names: Iterable[str], salt: str, *parts: str) -> npt.NDArray[np.float64]:
+    """`unit_hash(salt, *parts, name)` of each name; what they share is hashed once."""
+    shared = blake2b(digest_size=8)
+    for text in (salt, *parts):
+        shared.update(_prefixed(text))
+    digests = []
+    for name in names:
+        digest = shared.copy()
+        digest.update(_prefixed(name))
+        digests.append(digest.digest())
+    return (np.frombuffer(b"".join(digests), "<u8") >> 11) / _MANTISSA
+
+
+def _prefixed(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(4, "little") + data

@@ -4,11 +4,10 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from services.candidate.expressions import Columns, merge_columns
 from services.candidate.sources.arrays import NONE, Rows
@@ -29,13 +28,6 @@ class Entities:
     def rows(self) -> dict[str, int]:
         """Row by id."""
         return {name: row for row, name in enumerate(self.ids)}
-
-    def rows_of(self, names: "pa.ChunkedArray[Any]") -> Rows:
-        """The row of each name; NONE for one that isn't among them."""
-        encoded = names.combine_chunks().dictionary_encode()
-        distinct: list[Any] = encoded.dictionary.to_pylist()
-        rows = np.array([self.rows.get(name, NONE) for name in distinct], np.int64)
-        return rows[np.asarray(encoded.indices, np.int64)]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

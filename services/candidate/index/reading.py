@@ -1,19 +1,18 @@
 """Reads from Postgres what one snapshot has and an earlier one had not."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyarrow import csv
 from sqlalchemy import TextClause
 
 from services.candidate.attributes import read_item, read_user
 from services.candidate.catalogue_store import QUERIES, RelationKind
+from services.candidate.copying import Types, copied, parts, rows_of
 from services.candidate.expressions import ColumnsBuilder, TypedValue
 from services.candidate.index.entities import Entities, Placement, merge_entities
 from services.candidate.index.tables import (
@@ -33,9 +32,6 @@ BEGINNING = "3:3:"
 """The snapshot that saw nothing: no transaction has a number below 3."""
 ROWS = 5_000
 """Users or items read at a time."""
-BYTES = 2**24
-"""Of interactions or relations parsed at a time."""
-Types = Mapping[str, pa.DataType]
 _INTERACTIONS: Types = {
     "user": pa.string(),
     "item": pa.string(),
@@ -143,7 +139,7 @@ async def _gone_users(work: UnitOfWork, known: Entities, changed: _Changed) -> f
     (row,) = await work.rows(QUERIES.count_users)
     if len(known.ids) + sum(name not in known.rows for name in changed.ids) == row[0]:
         return frozenset()
-    table = await _copied(work, QUERIES.all_user_ids, {}, {"user": pa.string()})
+    table = await copied(work, QUERIES.all_user_ids, {}, {"user": pa.string()})
     return frozenset(known.rows.keys() - set(table["user"].to_pylist()))
 
 
@@ -173,7 +169,7 @@ async def _ties(
 ) -> Ties:
     """All are read again only when some were removed by themselves: where those known and changed
     are as many as are stored, they are the same."""
-    changed = await _copied(work, QUERIES.changed_relations, since, _RELATIONS)
+    changed = await copied(work, QUERIES.changed_relations, since, _RELATIONS)
     ties = await asyncio.to_thread(
         merge_ties, known.ties, users, placed, _relations(changed, users)
     )
@@ -182,16 +178,16 @@ async def _ties(
     (row,) = await work.rows(QUERIES.count_relations)
     if ties.count == row[0]:
         return ties
-    stored = await _copied(work, QUERIES.changed_relations, {"snapshot": BEGINNING}, _RELATIONS)
+    stored = await copied(work, QUERIES.changed_relations, {"snapshot": BEGINNING}, _RELATIONS)
     anew = Placement(np.full(len(users.ids), NONE), np.arange(len(users.ids)), 0)
     return await asyncio.to_thread(merge_ties, no_ties(), users, anew, _relations(stored, users))
 
 
 def _relations(table: pa.Table, users: Entities) -> ChangedTies:
-    targets = users.rows_of(table["target"])
+    targets = rows_of(users.rows, table["target"])
     strangers: list[Any] = table["target"].filter(pa.array(targets == NONE)).to_pylist()
     return ChangedTies(
-        users.rows_of(table["user"]),
+        rows_of(users.rows, table["user"]),
         targets,
         strangers,
         table["strength"].to_numpy(),
@@ -202,48 +198,18 @@ def _relations(table: pa.Table, users: Entities) -> ChangedTies:
 async def _interactions(
     work: UnitOfWork, since: Mapping[str, str], users: Entities, items: Entities
 ) -> Interactions:
-    parts = [no_interactions(users.ids, items.ids)]
-    async for table in _blocks(work, QUERIES.changed_interactions, since, _INTERACTIONS):
-        parts.append(await asyncio.to_thread(_parsed, table, users, items))
-    return await asyncio.to_thread(joined, parts)
+    found = [no_interactions(users.ids, items.ids)]
+    async for table in parts(work, QUERIES.changed_interactions, since, _INTERACTIONS):
+        found.append(await asyncio.to_thread(_placed, table, users, items))
+    return await asyncio.to_thread(joined, found)
 
 
-def _parsed(table: pa.Table, users: Entities, items: Entities) -> Interactions:
+def _placed(table: pa.Table, users: Entities, items: Entities) -> Interactions:
     return Interactions(
         users.ids,
         items.ids,
-        users.rows_of(table["user"]),
-        items.rows_of(table["item"]),
+        rows_of(users.rows, table["user"]),
+        rows_of(items.rows, table["item"]),
         table["time"].to_numpy(),
         table["weight"].to_numpy(),
-    )
-
-
-async def _copied(
-    work: UnitOfWork, query: TextClause, params: Mapping[str, str], types: Types
-) -> pa.Table:
-    empty = pa.schema(list(types.items())).empty_table()
-    return pa.concat_tables([empty, *[t async for t in _blocks(work, query, params, types)]])
-
-
-async def _blocks(
-    work: UnitOfWork, query: TextClause, params: Mapping[str, str], types: Types
-) -> AsyncIterator[pa.Table]:
-    """What a query finds, parsed a block at a time."""
-    rest = bytearray()
-    async for block in work.copy_out(query, params):
-        rest += block
-        if len(rest) >= BYTES:
-            end = rest.rindex(b"\n") + 1
-            yield await asyncio.to_thread(_read_csv, bytes(rest[:end]), types)
-            del rest[:end]
-    if rest:
-        yield await asyncio.to_thread(_read_csv, bytes(rest), types)
-
-
-def _read_csv(lines: bytes, types: Types) -> pa.Table:
-    return csv.read_csv(
-        BytesIO(lines),
-        csv.ReadOptions(column_names=list(types)),
-        convert_options=csv.ConvertOptions(column_types=dict(types)),
     )

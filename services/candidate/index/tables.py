@@ -144,7 +144,8 @@ def merge_interactions(
     """`known`, its rows moved, without those of users who are gone, and what is `newer` (in any
     order), by the new rows: sorted by user, item and time, as `known` is. Only what is newer is
     sorted."""
-    if not len(newer) and newer.user_ids is known.user_ids and newer.item_ids is known.item_ids:
+    same = newer.user_ids is known.user_ids and newer.item_ids is known.item_ids
+    if not len(newer) and same and users.unmoved and items.unmoved:
         return known
     newer, moved = in_order(newer), _moved(known, users, items)
     assert newer.times is not None

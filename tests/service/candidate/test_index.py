@@ -14,20 +14,21 @@ from heliograph.type.v1alpha1 import event_pb2
 from structlog.testing import capture_logs
 
 from services.candidate.catalogue import CatalogueWriter
-from services.candidate.catalogue_store import Interaction, Record
+from services.candidate.catalogue_store import Interaction, Record, Relation, RelationKind
 from services.candidate.expressions import AttributeType, compile_filter
 from services.candidate.index import IndexOptions, UserIndex, reading
 from services.candidate.index.model_folder import ModelFolder
 from services.candidate.index.prediction import Prediction
 from services.candidate.index.tables import Tables
 from services.candidate.models import FitOptions, Interactions, fit, load, save
-from services.candidate.sources.arrays import NONE
+from services.candidate.sources.arrays import NONE, Matrix
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 from tests.conftest import OpenDatabase
 from tests.service.candidate.calls import NOW
 
 NAMES = [*(f"u{number:02}" for number in range(30)), "ü,1", 'q"uote', "back\\slash", "Z", "10"]
+STRANGERS = ["studio", 'l,a"bel']
 ITEMS = [*(f"i{number}" for number in range(8)), 'it"em, 9']
 
 
@@ -55,6 +56,13 @@ async def _change(writer: CatalogueWriter, random: Random) -> None:
         for _ in range(10)
     ]
     await writer.put_interactions(pairs, now)  # those of unknown users or items are refused
+    await writer.put_relations([_relation(random) for _ in range(6)], now)
+
+
+def _relation(random: Random) -> Relation:
+    kind = random.choice(list(RelationKind))
+    user, target = random.sample([*NAMES, *STRANGERS] if kind is RelationKind.FOLLOWS else NAMES, 2)
+    return Relation(user, kind, target, random.choice([0.25, 1.0]), removed=random.random() < 0.2)
 
 
 async def _read(database: Database, known: Tables, since: str) -> tuple[Tables, str]:
@@ -80,12 +88,23 @@ def _plain(tables: Tables) -> dict[str, Any]:
             )
         ),
         "rows": tables.users.rows,
+        "follows": _ties(tables, tables.ties.follows),
+        "friends": _ties(tables, tables.ties.friends),
         "matches": [
             compile_filter(text, tables.users.columns.schema)
             .evaluate(tables.users.columns, NOW, np.arange(len(users)))
             .matches.tolist()
             for text in ("user.age > 4", "user.group == 'a'", "'x' in user.tags")
         ],
+    }
+
+
+def _ties(tables: Tables, ties: Matrix) -> dict[tuple[str, str], float]:
+    actors = tables.relations().actor_ids
+    found = ties.tocoo()
+    return {
+        (actors[row], actors[column]): strength
+        for row, column, strength in zip(*found.coords, found.data, strict=True)
     }
 
 
@@ -102,6 +121,8 @@ async def test_what_follows_is_what_is_read_anew(open_database: OpenDatabase) ->
         anew, _ = await _read(database, Tables.empty(), reading.BEGINNING)
         assert _plain(known) == _plain(anew)
     assert len(known.interactions) > 20
+    assert known.ties.follows.nnz > 5
+    assert known.ties.friends.nnz > 5
 
 
 async def test_a_transaction_that_commits_late_is_not_missed(open_database: OpenDatabase) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from services.runtime.hashing import unit_hash
+from services.runtime.hashing import unit_hash, unit_hashes
 
 
 def test_values_are_recorded() -> None:
@@ -34,3 +34,9 @@ def test_salts_are_independent() -> None:
 def test_parts_are_told_apart() -> None:
     assert unit_hash("s", "a", "bc") != unit_hash("s", "ab", "c")
     assert unit_hash("s", "a") != unit_hash("s", "a", "")
+
+
+@given(st.lists(st.text()), st.text(), st.lists(st.text(), max_size=2))
+def test_many_hashes_are_each_as_one(names: list[str], salt: str, parts: list[str]) -> None:
+    expected = [unit_hash(salt, *parts, name) for name in names]
+    assert unit_hashes(names, salt, *parts).tolist() == expected
