@@ -8,6 +8,8 @@ from heliograph.type.v1alpha1 import event_pb2
 
 Connection = psycopg.Connection[tuple[object, ...]]
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+COUNTRIES = ("de", "fr", "it", "pl", "se")
+CREATORS = 5_000
 
 
 def user_id(number: int) -> str:
@@ -20,14 +22,26 @@ def item_id(number: int) -> str:
     return f"item-{number:06}"
 
 
-def copy_users(connection: Connection, count: int) -> None:
-    """Users without attributes."""
+def user_body(name: str, age: int | None) -> bytes:
+    """The stored form of a user; with an age also a country and two interests."""
+    user = event_pb2.User(user_id=name)
+    if age is not None:
+        user.attributes["age"].int_value = age
+        user.attributes["country"].string_value = COUNTRIES[age % len(COUNTRIES)]
+        interests = [f"topic-{age % 7}", f"topic-{age % 11}"]
+        user.attributes["interests"].list_value.values.extend(interests)
+    return user.SerializeToString(deterministic=True)
+
+
+def copy_users(connection: Connection, count: int, *, attributes: bool = False) -> None:
+    """Users, without attributes or with three."""
     query = "COPY candidate.users (user_id, body, create_time) FROM STDIN (FORMAT binary)"
     with connection.cursor().copy(query) as copy:
         copy.set_types(["text", "bytea", "timestamptz"])
         for number in range(count):
             name = user_id(number)
-            copy.write_row((name, event_pb2.User(user_id=name).SerializeToString(), CREATED))
+            age = 16 + number * 7919 % 60 if attributes else None
+            copy.write_row((name, user_body(name, age), CREATED))
     connection.execute("ANALYZE candidate.users")
 
 
@@ -68,3 +82,29 @@ def copy_interactions(
             copy.write_row((user_id(user), item_id(item), moment, 1.0, "open"))
     connection.execute("ANALYZE candidate.interactions")
     return len(keys)
+
+
+def copy_relations(connection: Connection, users: int, ties: int, seed: int = 2) -> int:
+    """Relations: each user follows about half as many creators as `ties` says, users or not, and
+    has as many friends nearby; returns how many are stored."""
+    random = np.random.default_rng(seed)
+    half = ties // 2
+    who = np.repeat(np.arange(users), half)
+    creators = np.minimum(random.zipf(1.5, len(who)), CREATORS) - 1
+    follows = np.unique(np.stack([who, creators], axis=1), axis=0)
+    near = np.repeat(np.arange(users), half - half // 2)
+    friends = np.stack([near, near + random.integers(1, 500, len(near))], axis=1)
+    friends = np.unique(friends[friends[:, 1] < users], axis=0)
+    query = (
+        "COPY candidate.relations (user_id, kind, target_id, strength, create_time) "
+        "FROM STDIN (FORMAT binary)"
+    )
+    with connection.cursor().copy(query) as copy:
+        copy.set_types(["text", "int2", "text", "float4", "timestamptz"])
+        for user, creator in follows.tolist():
+            name = user_id(creator) if creator % 2 and creator != user else f"creator-x{creator}"
+            copy.write_row((user_id(user), 1, name, 0.5, CREATED))
+        for user, friend in friends.tolist():
+            copy.write_row((user_id(user), 2, user_id(friend), 0.5, CREATED))
+    connection.execute("ANALYZE candidate.relations")
+    return len(follows) + len(friends)
