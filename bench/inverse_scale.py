@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bench.interleaved import interleaved, milliseconds, use_one_core
-from bench.inverse_data import BOOSTER, FILTER, NOW, Users, make_items, make_users
-from bench.inverse_search import BATCH, COUNT
+from bench.inverse_data import BOOSTER, Users, make_items, make_users
+from bench.inverse_search import BATCH, COUNT, judges
 from bench.report import Metric
-from services.candidate.expressions import compile_booster, compile_filter
 from services.candidate.retrieval import Float32, top, top_of_each
-from services.candidate.retrieval_judging import ExpressionJudge
 
 GOAL = 1.1
 """Greatest exponent that counts as linear."""
@@ -78,12 +76,10 @@ def _measure(count: int, dimensions: int, rounds: int) -> dict[str, Any]:
 
 
 def _queries(users: Users, items: NDArray[np.float32], rounds: int) -> dict[str, float]:
-    table, schema = Float32(users.vectors), users.columns.schema
-    matches, booster = compile_filter(FILTER, schema), compile_booster(BOOSTER, schema)
+    table, judge = Float32(users.vectors), judges(users, BOOSTER)
 
     def judged(number: int) -> object:
-        judge = ExpressionJudge(users.columns, NOW, matches, booster)
-        return top(table, items[number % BATCH], COUNT, judge=judge)
+        return top(table, items[number % BATCH], COUNT, judge=judge())
 
     single = interleaved(
         {

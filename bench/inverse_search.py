@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from bench.inverse_data import BOOSTER, FILTER, NOW, SMOOTH_BOOSTER, Users, factors, matching
 from services.candidate.expressions import compile_booster, compile_filter
+from services.candidate.judging import Judge
+from services.candidate.questions import BudgetUse
 from services.candidate.retrieval import Best, Float32, top, top_of_each
-from services.candidate.retrieval_judging import ExpressionJudge
+from services.candidate.retrieval_judging import SearchJudge
 from services.candidate.sources.arrays import Floats, Rows
 
 COUNT = 50
@@ -39,17 +41,12 @@ class Search:
     def __init__(self, users: Users, items: Floats) -> None:
         self.users, self.items = users, items
         self.table = Float32(users.vectors)
-        schema = users.columns.schema
-        matches = compile_filter(FILTER, schema)
-        self.judges: dict[str, Callable[[], ExpressionJudge | None]] = {
+        self.judges: dict[str, Callable[[], SearchJudge | None]] = {
             "top": lambda: None,
-            "top_filtered": lambda: ExpressionJudge(users.columns, NOW, matches),
+            "top_filtered": judges(users, None),
         }
         for name, text in BOOSTERS.items():
-            booster = compile_booster(text, schema)
-            self.judges[f"top_filtered_{name}"] = partial(
-                ExpressionJudge, users.columns, NOW, matches, booster
-            )
+            self.judges[f"top_filtered_{name}"] = judges(users, text)
         self._scores = np.empty((BATCH, users.columns.size), np.float32)
 
     def find(self, form: str, item: int) -> Best:
@@ -70,6 +67,16 @@ class Search:
     def batch(self, _: int) -> list[Best]:
         """All items at once."""
         return top_of_each(self.table, self.items[:BATCH], COUNT)
+
+
+def judges(users: Users, booster: str | None) -> Callable[[], SearchJudge]:
+    """Makes judges of the filter and a booster, which are compiled once, over scores that stand for
+    relevance as they are."""
+    schema = users.columns.schema
+    matches = compile_filter(FILTER, schema)
+    boosts = None if booster is None else compile_booster(booster, schema)
+    judge = Judge(users.columns, NOW, 0.0, matches, boosts, None, None, BudgetUse.OFF)
+    return lambda: SearchJudge(judge, relevance=lambda scores: scores)
 
 
 def exactness(search: Search) -> dict[str, float]:

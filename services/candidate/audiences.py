@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 
 from services.candidate import scoring
-from services.candidate.choosing import choose
-from services.candidate.criteria import Criteria, CriteriaReader, wrong_expression
+from services.candidate.answering import Question, answered, estimated
+from services.candidate.criteria import CriteriaReader, wrong_expression
 from services.candidate.expressions import ExpressionError, compile_filter
 from services.candidate.index import IndexState, UserIndex
 from services.candidate.pool import unknown_user
@@ -22,23 +21,12 @@ from services.candidate.questions import (
     Page,
     Subject,
 )
-from services.candidate.scoring import Scored, Table
-from services.candidate.sources.arrays import Floats, Rows
+from services.candidate.scoring import Scored, UserSearch
+from services.candidate.sources.arrays import Rows
 from services.runtime.errors import FailedPrecondition, NotFound
 
 MOST_ASKED = 10_000
 """Users of a group who are asked at most."""
-BINS = 10
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Question:
-    """A question that is understood: what remains is to compute."""
-
-    subject: Subject
-    table: Table
-    score: Callable[[], Scored]
-    criteria: Criteria
 
 
 class Audiences:
@@ -59,12 +47,12 @@ class Audiences:
     async def estimate(self, item_id: str, choice: Choice, page: Page) -> Estimate:
         """How many users a stored item may interest. Raises as `users_for_item`."""
         question = await self._item_question(item_id, choice, page)
-        return await asyncio.to_thread(_estimated, question)
+        return await asyncio.to_thread(estimated, question)
 
     async def estimate_new(self, item: NewItem, choice: Choice, page: Page) -> Estimate:
         """How many users an item that is not stored may interest."""
         question = await self._new_item_question(item, choice, page)
-        return await asyncio.to_thread(_estimated, question)
+        return await asyncio.to_thread(estimated, question)
 
     async def items_for_user(self, user_id: str, choice: Choice, page: Page) -> Audience:
         """Items for a user. Raises NotFound."""
@@ -76,7 +64,7 @@ class Audiences:
 
         table = scoring.item_table(state)
         criteria = await self._criteria.read(state, subject, table, choice, page)
-        return await _answer(Question(subject, table, score, criteria), choice, page)
+        return await _answer(Question(subject, table, criteria, score), choice, page)
 
     async def users_like_user(
         self, user_id: str, choice: Choice, page: Page, *, reciprocal: bool
@@ -92,7 +80,7 @@ class Audiences:
             return scoring.users_like_user(state, row, most=most if reciprocal else None)
 
         criteria = await self._criteria.read(state, subject, table, choice, page)
-        return await _answer(Question(subject, table, score, criteria), choice, page)
+        return await _answer(Question(subject, table, criteria, score), choice, page)
 
     async def items_for_segment(
         self, user_ids: Sequence[str], segment_filter: str, choice: Choice, page: Page
@@ -115,7 +103,7 @@ class Audiences:
 
         table = scoring.item_table(state)
         criteria = await self._criteria.read(state, subject, table, choice, page)
-        return await _answer(Question(subject, table, score, criteria), choice, page)
+        return await _answer(Question(subject, table, criteria, score), choice, page)
 
     async def _item_question(self, item_id: str, choice: Choice, page: Page) -> Question:
         state = await self._state_with(lambda state: item_id in state.catalogue.item_rows)
@@ -126,23 +114,23 @@ class Audiences:
             raise FailedPrecondition(f"item {item_id!r} is deleted", reason="ITEM_DELETED")
         subject = Subject(Direction.USERS_TO_ITEM, item_id)
 
-        def score() -> Scored:
+        def search() -> UserSearch:
             return scoring.users_for_item(state, row, include_interacted=choice.include_interacted)
 
         table = scoring.user_table(state)
         criteria = await self._criteria.read(state, subject, table, choice, page)
-        return Question(subject, table, score, criteria)
+        return Question(subject, table, criteria, search)
 
     async def _new_item_question(self, item: NewItem, choice: Choice, page: Page) -> Question:
         state = await self._state_with(lambda state: state.fit is not None)
         subject = Subject(Direction.USERS_TO_ITEM, item.item_id)
         table = scoring.user_table(state)
 
-        def score() -> Scored:
+        def search() -> UserSearch:
             return scoring.users_for_new_item(state, item)
 
         criteria = await self._criteria.read(state, subject, table, choice, page)
-        return Question(subject, table, score, criteria)
+        return Question(subject, table, criteria, search)
 
     async def _matching(self, state: IndexState, text: str, page: Page) -> Rows:
         try:
@@ -178,44 +166,4 @@ class Audiences:
 
 
 async def _answer(question: Question, choice: Choice, page: Page) -> Audience:
-    return await asyncio.to_thread(_answered, question, choice, page)
-
-
-def _answered(question: Question, choice: Choice, page: Page) -> Audience:
-    scored = question.score()
-    judged = question.criteria.judge.judge(scored.relevance)
-    table = question.table
-    chosen = choose(
-        judged.scores, table.ids, choice.count, after=page.after, spread=question.criteria.spread
-    )
-    return Audience(
-        subject=question.subject,
-        ids=[table.ids[row] for row in chosen.rows],
-        scores=chosen.scores.tolist(),
-        relevance=scored.relevance[chosen.rows].tolist(),
-        counts=table.counts[chosen.rows].tolist(),
-        warm=scored.warm,
-        subject_count=scored.subject_count,
-        group_size=scored.group_size,
-        more=chosen.more,
-        omissions=judged.omissions if scored.complete else {},
-        budget=question.criteria.budget,
-    )
-
-
-def _estimated(question: Question) -> Estimate:
-    scored = question.score()
-    judged = question.criteria.judge.judge(scored.relevance)
-    relevance: Floats = scored.relevance[~np.isneginf(judged.scores)]
-    counts, _ = np.histogram(relevance, BINS, (0.0, 1.0))
-    deciles = np.quantile(relevance, np.arange(1, 10) / 10).tolist() if len(relevance) else []
-    return Estimate(
-        user_count=len(relevance),
-        expected_interactions=float(relevance.sum(dtype=np.float64)),
-        histogram=counts.tolist(),
-        deciles=deciles,
-        warm=scored.warm,
-        subject_count=scored.subject_count,
-        omissions=judged.omissions,
-        budget=question.criteria.budget,
-    )
+    return await asyncio.to_thread(answered, question, choice, page)

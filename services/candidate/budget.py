@@ -65,16 +65,17 @@ class BudgetColumns:
     read_time: datetime
     """When it was read; all of it is at least as new."""
 
-    def obstacles(self) -> Iterator[tuple[Omission, Mask]]:
-        """What makes a send impossible or of poor value, with the users in whose way it stands."""
-        yield Omission.NO_CHANNEL, self.channels == 0
-        yield Omission.CAP, self.remaining == 0
-        yield Omission.POOL_FULL, self.waiting >= self.pool_size
+    def obstacles(self, rows: Rows) -> Iterator[tuple[Omission, Mask]]:
+        """What makes a send impossible or of poor value, and in whose way of these it stands."""
+        yield Omission.NO_CHANNEL, self.channels[rows] == 0
+        yield Omission.CAP, self.remaining[rows] == 0
+        yield Omission.POOL_FULL, self.waiting[rows] >= self.pool_size
 
     def discounts(self, rows: Rows) -> Floats:
         """(1 + left today) / (1 + cap) × (1 − waiting / (1 + pool size)), halved without an open
         channel; in (0, 1]."""
-        left = (1.0 + self.remaining[rows]) / (1.0 + self.caps[rows])
+        remaining = np.minimum(self.remaining[rows], self.caps[rows])
+        left = (1.0 + remaining) / (1.0 + self.caps[rows])
         room = 1.0 - np.minimum(self.waiting[rows], self.pool_size) / (1.0 + self.pool_size)
         found: Floats = (left * room * np.where(self.channels[rows] == 0, 0.5, 1.0)).astype(
             np.float32

@@ -13,7 +13,7 @@ import numpy as np
 from services.candidate.expressions import AttributeType, Columns
 from services.candidate.expressions.columns import PlainColumn, TextColumn
 from services.candidate.questions import Place
-from services.candidate.sources.arrays import Floats, Rows, best
+from services.candidate.sources.arrays import Floats, Mask, Rows, best
 
 GROUPING = (AttributeType.STRING, AttributeType.INT, AttributeType.BOOL)
 """Types of attributes over whose values an answer can be spread."""
@@ -71,7 +71,7 @@ def choose(
 ) -> Chosen:
     """The best `count` rows after a place; −inf is never chosen. Exact, also with a spread."""
     if spread is None or spread.strength == 0:
-        order = best(scores if after is None else _behind(scores, ids, after), count + 1)
+        order = best(_behind(scores, ids, after), count + 1)
         found = scores[order]
     else:
         order, found = _spread(scores, ids, count + 1, after, spread)
@@ -96,9 +96,7 @@ def _spread(
         settled = np.ones(len(pool), np.bool_) if complete else discounted > scores[pool[-1]]
         table = np.full(len(scores), -np.inf, np.float32)
         table[pool[settled]] = discounted[settled]
-        if after is not None:
-            table = _behind(table, ids, after)
-        order = best(table, count)
+        order = best(_behind(table, ids, after), count)
         if complete or len(order) == count:
             return order, table[order]
         size *= POOL_GROWTH
@@ -115,11 +113,16 @@ def _places(groups: Rows) -> Rows:
     return places
 
 
-def _behind(scores: Floats, ids: Sequence[str], after: Place) -> Floats:
-    """The scores with −inf for what stands up to a place: better scores, and equal ones up to the
-    id."""
-    score = np.float32(after.score)
-    hidden = scores > score
-    end = bisect_right(ids, after.id)
-    hidden[:end] |= scores[:end] == score
+def _behind(scores: Floats, ids: Sequence[str], after: Place | None) -> Floats:
+    """The scores with −inf for what stands up to a place."""
+    if after is None:
+        return scores
+    hidden = reached(after, ids, np.arange(len(scores)), scores)
     return np.where(hidden, np.float32(-np.inf), scores)
+
+
+def reached(place: Place, ids: Sequence[str], rows: Rows, scores: Floats) -> Mask:
+    """Which rows stand up to a place: those with better scores, and equal ones up to the id."""
+    score = np.float32(place.score)
+    found: Mask = (scores > score) | ((scores == score) & (rows < bisect_right(ids, place.id)))
+    return found

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar
 
 from services.candidate.budget import BudgetColumns, Budgets
 from services.candidate.choosing import GROUPING, Spread
 from services.candidate.expressions import (
+    AttributeType,
     Columns,
     ExpressionError,
     Schema,
@@ -19,7 +21,6 @@ from services.candidate.questions import (
     BudgetSeen,
     BudgetUse,
     Choice,
-    Direction,
     Page,
     Subject,
 )
@@ -29,6 +30,9 @@ from services.runtime.clock import Clock
 from services.runtime.errors import FieldError, InvalidArgument
 
 Program = TypeVar("Program")
+Compile = Callable[[str, Schema], Program]
+PROGRAMS = 256
+"""Compiled expressions that are kept."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -85,8 +89,8 @@ class CriteriaReader:
             return None
         since = page.moment - choice.rotation.time
         returned = await self._given.returned(subject, choice.scenario, page, since)
-        users = subject.direction in (Direction.USERS_TO_ITEM, Direction.USERS_TO_USER)
-        known = state.catalogue.user_rows if users else state.catalogue.item_rows
+        users, items = state.catalogue.user_rows, state.catalogue.item_rows
+        known = users if subject.direction.returns_users else items
         return Recent.build(returned, known, choice.rotation, page.moment)
 
     async def _budget(
@@ -100,18 +104,29 @@ class CriteriaReader:
 
 
 def _compiled(
-    name: str,
-    text: str,
-    compile_text: Callable[[str, Schema], Program],
-    schema: Schema,
-    choice: Choice,
+    name: str, text: str, compile_text: Compile[Program], schema: Schema, choice: Choice
 ) -> Program | None:
     if not text:
         return None
     try:
-        return compile_text(text, schema)
+        key = frozenset(schema.types.items()), frozenset(schema.longest.items()), schema.owner
+        program: Program = _program(compile_text, text, *key)
     except ExpressionError as error:
         raise wrong_parameter(name, str(error), choice) from error
+    return program
+
+
+@lru_cache(PROGRAMS)
+def _program(
+    compile_text: Compile[Any],
+    text: str,
+    types: frozenset[tuple[str, AttributeType]],
+    longest: frozenset[tuple[str, int]],
+    owner: str,
+) -> Any:
+    """Compiling takes milliseconds, as long as a good part of the search, and the same few
+    expressions are asked with again and again."""
+    return compile_text(text, Schema(dict(types), dict(longest), owner))
 
 
 def _spread(columns: Columns, choice: Choice) -> Spread | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import numpy as np
 
+from services.candidate.bounds import greatest_factor
 from services.candidate.budget import BudgetColumns
 from services.candidate.expressions import BoosterProgram, Columns, FilterProgram
 from services.candidate.questions import BudgetUse, Omission
@@ -21,6 +22,7 @@ class Judged:
     scores: Floats
     """Relevance times all factors but that of diversity, at least 0; −inf for who is left out."""
     omissions: Mapping[Omission, int]
+    """Among the rows judged."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,30 +46,38 @@ class Judge:
         parts = (self.filter, self.booster, self.recent, self.budgets)
         return all(part is None for part in parts)
 
-    def judge(self, relevance: Floats) -> Judged:
-        """Scores of all rows from their relevance, which stays as it is."""
+    @property
+    def greatest_factor(self) -> float:
+        """No score is greater than its relevance times this; infinite where that can't be told.
+        Only a booster's factors may be above 1."""
+        return 1.0 if self.booster is None else greatest_factor(self.booster, self.columns)
+
+    def judge(self, rows: Rows, relevance: Floats) -> Judged:
+        """Scores of some rows (ascending) from their relevance, which stays as it is."""
         omissions: Counter[Omission] = Counter()
-        rows = np.flatnonzero(relevance >= 0.0)
-        omissions[Omission.INELIGIBLE] = len(relevance) - len(rows)
-        rows = self._left(rows, relevance, omissions)
-        scores = np.full(len(relevance), -np.inf, np.float32)
-        scores[rows] = self._factored(rows, relevance[rows])
-        if self.recent is not None:
-            self.recent.apply(scores)
+        places = np.flatnonzero(relevance >= 0.0)
+        omissions[Omission.INELIGIBLE] = len(rows) - len(places)
+        places = self._left(places, rows, relevance, omissions)
+        kept = rows[places]
+        scores = np.full(len(rows), -np.inf, np.float32)
+        scores[places] = self._factored(kept, relevance[places])
         return Judged(scores, {reason: count for reason, count in omissions.items() if count})
 
-    def _left(self, rows: Rows, relevance: Floats, omissions: Counter[Omission]) -> Rows:
-        kept = rows[relevance[rows] >= self.min_relevance]
-        omissions[Omission.MIN_RELEVANCE] = len(rows) - len(kept)
+    def _left(
+        self, places: Rows, rows: Rows, relevance: Floats, omissions: Counter[Omission]
+    ) -> Rows:
+        kept = places[relevance[places] >= self.min_relevance]
+        omissions[Omission.MIN_RELEVANCE] = len(places) - len(kept)
         if self.filter is not None:
-            matches = self.filter.evaluate(self.columns, self.moment, kept).matches
+            matches = self.filter.evaluate(self.columns, self.moment, rows[kept]).matches
             omissions[Omission.FILTER] = len(kept) - int(np.count_nonzero(matches))
             kept = kept[matches]
         if self.budgets is not None and self.budget_use is BudgetUse.EXCLUDE:
-            for reason, mask in self.budgets.obstacles():
-                blocked = mask[kept]
-                omissions[reason] = int(np.count_nonzero(blocked))
-                kept = kept[~blocked]
+            left = np.ones(len(kept), np.bool_)
+            for reason, blocked in self.budgets.obstacles(rows[kept]):
+                omissions[reason] = int(np.count_nonzero(left & blocked))
+                left &= ~blocked
+            kept = kept[left]
         return kept
 
     def _factored(self, rows: Rows, scores: Floats) -> Floats:
@@ -76,4 +86,6 @@ class Judge:
             scores *= self.booster.evaluate(self.columns, self.moment, rows).factors
         if self.budgets is not None and self.budget_use is BudgetUse.DISCOUNT:
             scores *= self.budgets.discounts(rows)
+        if self.recent is not None:
+            self.recent.apply(rows, scores)
         return scores

@@ -17,6 +17,11 @@ class Direction(IntEnum):
     ITEMS_TO_USER = 3
     ITEMS_TO_SEGMENT = 4
 
+    @property
+    def returns_users(self) -> bool:
+        """Whether users are returned, rather than items."""
+        return self in (Direction.USERS_TO_ITEM, Direction.USERS_TO_USER)
+
 
 class BudgetUse(Enum):
     """What is done about users to whom a send is impossible now, or of poor value."""
@@ -84,6 +89,8 @@ class Choice:
     rotation: Rotation | None = None
     diversity: Diversity | None = None
     budget: BudgetUse = BudgetUse.OFF
+    count_omissions: bool = True
+    """False: who is missing need not be counted, which spares a search looking at everybody."""
     scenario: str = ""
     from_scenario: frozenset[str] = frozenset()
     """Which of the parameters the scenario gave."""
@@ -156,7 +163,9 @@ class Estimate:
     user_count: int
     expected_interactions: float
     histogram: Sequence[int]
-    """Users by relevance, in ten bins of equal width over [0, 1]."""
+    """Users by relevance between each bound and the next, the last included."""
+    bounds: Sequence[float]
+    """Ascending from 0 to 1."""
     deciles: Sequence[float]
     warm: bool
     subject_count: int

@@ -1,4 +1,4 @@
-"""Relevance of users and items for each question, exact and in memory. Pure NumPy.
+"""Relevance of items, and of users to users, exact and in memory. Pure NumPy.
 
 All are probabilities of an interaction within the model's horizon, but for the likeness of users,
 which is (1 + cosine) / 2; −inf marks what must not be returned.
@@ -13,16 +13,6 @@ from services.candidate.sources.arrays import Floats, Rows, best
 
 RECIPROCAL_BLOCK = 256
 SEGMENT_BLOCK = 256
-
-
-def users_for_item(
-    catalogue: Catalogue, predictor: Predictor, item: int, *, include_interacted: bool
-) -> Floats:
-    """Interest of every user in an item."""
-    scores: Floats = predictor.relevance("users", np.array([item]))[0]
-    if not include_interacted:
-        scores[catalogue.by_item[[item]].indices] = -np.inf
-    return scores
 
 
 def items_for_user(

@@ -48,6 +48,10 @@ SELECT body FROM scenarios WHERE name = :name
 INSERT INTO scenarios (name, body) VALUES (:name, :body)
 ON CONFLICT (name) DO UPDATE SET body = excluded.body
 
+-- name: delete_scenario
+-- Remove a stored scenario.
+DELETE FROM scenarios WHERE name = :name RETURNING body
+
 -- name: list_scenarios
 -- Stored scenarios by name, after a name.
 SELECT name, body FROM scenarios WHERE name > :after ORDER BY name LIMIT :count

@@ -26,6 +26,8 @@ JUDGED_FIRST = 16
 WIDENED = 1 << 18
 """Numbers widened to 32 bits at a time: 1 MiB."""
 MOST_INT8 = 127.0
+NOTHING: Rows = np.zeros(0, np.int64)
+LOWEST = float(np.finfo(np.float32).min)
 _FLOAT16_BIAS = 112
 """How much greater a float32's exponents are written than a float16's."""
 _FLOAT16_BITS = np.uint32(0x8FFFE000).view(np.int32)
@@ -60,6 +62,8 @@ class Best:
 
     rows: Rows
     values: Floats
+    scores: Floats
+    """By inner product and bias; the values, unless a judge gave them."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -174,18 +178,39 @@ def top(
     count: int,
     *,
     bias: Floats | None = None,
+    excluded: Rows = NOTHING,
     judge: Judge | None = None,
 ) -> Best:
     """The `count` rows worth most for one query, [d]: by x·query + bias, or what `judge` makes of
-    it. Fewer when fewer are left. Raises ValueError when query and table don't fit together."""
-    _require(table, query, bias, 1)
+    it; none of those `excluded`, which ascend. Fewer when fewer are left. Raises ValueError when
+    query and table don't fit together."""
     kept = _Kept(count) if judge is None else _Judged(count, judge)
+    for start, scores in _scored(table, query, bias, excluded):
+        kept.offer(start, scores)
+    return kept.best()
+
+
+def all_scores(
+    table: Table, query: Floats, *, bias: Floats | None = None, excluded: Rows = NOTHING
+) -> Floats:
+    """The scores of all rows, to the last bit those that `top` compares; −inf where excluded."""
+    parts = [scores for _, scores in _scored(table, query, bias, excluded)]
+    found: Floats = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return found
+
+
+def _scored(
+    table: Table, query: Floats, bias: Floats | None, excluded: Rows
+) -> Iterator[tuple[int, Floats]]:
+    """First row and scores of each block. How a product is rounded may depend on the block."""
+    _require(table, query, bias, 1)
     for start, end in _blocks(table.shape[0], BLOCK):
         scores = table.scores(query, start, end)
         if bias is not None:
             scores += bias[start:end]
-        kept.offer(start, scores)
-    return kept.best()
+        first, last = np.searchsorted(excluded, (start, end))
+        scores[excluded[first:last] - start] = -np.inf
+        yield start, scores
 
 
 def top_of_each(
@@ -218,37 +243,40 @@ class _Kept:
         if count < 1:
             raise ValueError("count must be 1 or more")
         self._count = count
-        self._rows: Rows = np.zeros(0, np.int64)
-        self._values: Floats = np.zeros(0, np.float32)
+        nothing = np.zeros(0, np.float32)
+        self._best = Best(NOTHING, nothing, nothing)
         self.worst = -np.inf
         """What a row has to be worth to be kept; −inf until there are enough."""
 
     @property
     def full(self) -> bool:
         """Whether there are as many as wanted."""
-        return len(self._rows) == self._count
+        return len(self._best.rows) == self._count
 
     def offer(self, start: int, scores: Floats) -> None:
         """The scores of the rows from `start` on, all higher rows than those before."""
         found = np.flatnonzero(scores > self.worst)
         if len(found):
-            self.take(found + start, scores[found])
+            self.take(Best(found + start, scores[found], scores[found]))
 
-    def take(self, rows: Rows, values: Floats) -> None:
+    def take(self, more: Best) -> None:
         """Keep the best of these and those before; rows in any order, each once."""
-        rows = np.concatenate([self._rows, rows])
-        values = np.concatenate([self._values, values])
+        before = self._best
+        rows = np.concatenate([before.rows, more.rows])
+        values = np.concatenate([before.values, more.values])
+        scores = np.concatenate([before.scores, more.scores])
         if len(rows) > self._count:
             chosen = _largest(rows, values, self._count)
-            rows, values = rows[chosen], values[chosen]
-        self._rows, self._values = rows, values
+            rows, values, scores = rows[chosen], values[chosen], scores[chosen]
+        self._best = Best(rows, values, scores)
         if self.full:
             self.worst = float(values.min())
 
     def best(self) -> Best:
         """What is kept, in order."""
-        order = np.lexsort((self._rows, -self._values))
-        return Best(self._rows[order], self._values[order])
+        found = self._best
+        order = np.lexsort((found.rows, -found.values))
+        return Best(found.rows[order], found.values[order], found.scores[order])
 
 
 class _Judged:
@@ -258,7 +286,7 @@ class _Judged:
         self._kept = _Kept(count)
         self._judge = judge
         self._first = JUDGED_FIRST * count
-        self._least = judge.least_score(-np.inf)
+        self._least = max(judge.least_score(-np.inf), LOWEST)
         self._waiting: list[tuple[Rows, Floats]] = []
         self._waiting_count = 0
 
@@ -293,9 +321,9 @@ class _Judged:
             return
         values = self._judge.values(rows, scores)
         passing = (values >= self._kept.worst) & (values > -np.inf)
-        self._kept.take(rows[passing], values[passing])
+        self._kept.take(Best(rows[passing], values[passing], scores[passing]))
         if self._kept.full:
-            self._least = self._judge.least_score(self._kept.worst)
+            self._least = max(self._judge.least_score(self._kept.worst), LOWEST)
 
 
 def _largest(rows: Rows, values: Floats, count: int) -> Rows:

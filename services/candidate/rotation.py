@@ -38,6 +38,7 @@ class Recent:
     """What was recently returned, and how far it is pushed down."""
 
     rows: Rows
+    """Ascending."""
     penalties: Floats
     """1 − factor of each of the rows."""
 
@@ -50,15 +51,20 @@ class Recent:
         moment: datetime,
     ) -> "Recent":
         """`returned` are ids with the time they were last returned, `known` the rows by id."""
-        rows = [known[name] for name in returned if name in known]
-        ages = [(moment - time) / rotation.time for name, time in returned.items() if name in known]
+        found = sorted((known[name], name) for name in returned if name in known)
+        ages = [(moment - returned[name]) / rotation.time for _, name in found]
         left = np.clip(1.0 - np.array(ages, np.float32), 0.0, 1.0)
-        return cls(np.array(rows, np.int64), (rotation.rate * left).astype(np.float32))
+        rows = np.array([row for row, _ in found], np.int64)
+        return cls(rows, (rotation.rate * left).astype(np.float32))
 
-    def apply(self, scores: Floats) -> None:
-        """Push down in place: the score times 1 − rate × (1 − age / rotation time); −inf stays."""
-        kept = ~np.isneginf(scores[self.rows])
-        scores[self.rows[kept]] *= 1.0 - self.penalties[kept]
+    def apply(self, rows: Rows, scores: Floats) -> None:
+        """Push down the scores of some rows (ascending) in place: by the factor 1 − rate ×
+        (1 − age / rotation time)."""
+        first, last = np.searchsorted(self.rows, (rows[0], rows[-1] + 1)) if len(rows) else (0, 0)
+        ours = slice(first, last)
+        places = np.searchsorted(rows, self.rows[ours])
+        there = rows[places] == self.rows[ours]
+        scores[places[there]] *= 1.0 - self.penalties[ours][there]
 
 
 class Recommendations:

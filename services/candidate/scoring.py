@@ -1,12 +1,16 @@
-"""From a question to the relevance of every user or item: where the user index is asked."""
+"""From a question to the relevance of users or items: where the user index is asked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from services.candidate import recommend
 from services.candidate.expressions import Columns
 from services.candidate.index import IndexState
+from services.candidate.index.prediction import VectorQuery
 from services.candidate.questions import NewItem
+from services.candidate.retrieval import NOTHING, Best, Float32, Judge, all_scores, top
 from services.candidate.sources.arrays import Floats, Rows
 
 
@@ -36,6 +40,32 @@ class Scored:
     """False: rows that can't be among the best so many are −inf, too."""
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class UserSearch:
+    """Users for an item: all of them scored, or only the best found."""
+
+    query: VectorQuery
+    excluded: Rows
+    """Who must not be returned, ascending."""
+    warm: bool
+    """As in Scored."""
+    subject_count: int
+    group_size: int = 0
+
+    def scored(self) -> Scored:
+        """The relevance of everybody."""
+        asked = self.query
+        scores = all_scores(
+            Float32(asked.vectors), asked.query, bias=asked.bias, excluded=self.excluded
+        )
+        return Scored(asked.relevance(scores), self.warm, self.subject_count)
+
+    def best(self, judge: Judge, count: int) -> Best:
+        """The best `count` by what a judge says."""
+        asked, table = self.query, Float32(self.query.vectors)
+        return top(table, asked.query, count, bias=asked.bias, excluded=self.excluded, judge=judge)
+
+
 def user_table(state: IndexState) -> Table:
     """The users."""
     return Table(state.catalogue.user_ids, state.catalogue.user_counts, state.user_columns)
@@ -46,18 +76,20 @@ def item_table(state: IndexState) -> Table:
     return Table(state.catalogue.item_ids, state.catalogue.item_counts, state.item_columns)
 
 
-def users_for_item(state: IndexState, item: int, *, include_interacted: bool) -> Scored:
+def users_for_item(state: IndexState, item: int, *, include_interacted: bool) -> UserSearch:
     """Users for a stored item, by its row."""
-    scores = recommend.users_for_item(
-        state.catalogue, state.prediction, item, include_interacted=include_interacted
-    )
-    warm = bool(state.catalogue.item_likes[item])
-    return Scored(scores, warm, int(state.catalogue.item_counts[item]))
+    catalogue = state.catalogue
+    interacted = catalogue.by_item[[item]].indices
+    excluded = NOTHING if include_interacted else np.sort(interacted).astype(np.int64)
+    query = state.prediction.users_for_item(item)
+    warm = bool(catalogue.item_likes[item])
+    return UserSearch(query, excluded, warm, int(catalogue.item_counts[item]))
 
 
-def users_for_new_item(state: IndexState, item: NewItem) -> Scored:
+def users_for_new_item(state: IndexState, item: NewItem) -> UserSearch:
     """Users for an item that is not stored."""
-    return Scored(state.prediction.users_for_content(item.attributes, item.text), warm=False)
+    query = state.prediction.users_for_content(item.attributes, item.text)
+    return UserSearch(query, NOTHING, warm=False, subject_count=0)
 
 
 def items_for_user(state: IndexState, user: int, *, include_interacted: bool) -> Scored:

@@ -39,6 +39,7 @@ METHODS: Mapping[str, frozenset[Role]] = _table(
             "EstimateAudience": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR),
             "ReportExposure": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR),
             "PutScenario": (Role.RELEVANCE, Role.OPERATOR),
+            "DeleteScenario": (Role.RELEVANCE, Role.OPERATOR),
             "ListScenarios": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR),
             "LaunchCampaign": (Role.PRODUCER, Role.OPERATOR),
             "GetCampaign": (Role.PRODUCER, Role.OPERATOR),

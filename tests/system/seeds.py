@@ -20,6 +20,7 @@ from heliograph.candidate.v1alpha1 import (
     candidate_pb2_grpc,
     catalogue_pb2,
     publishing_pb2,
+    scenarios_pb2,
 )
 from heliograph.copygen.v1alpha1 import copygen_pb2, copygen_pb2_grpc
 from heliograph.pacer.v1alpha1 import pacer_pb2, pacer_pb2_grpc
@@ -91,6 +92,7 @@ BY_MESSAGE: dict[str, dict[str, Any]] = {
 BY_REQUEST: dict[str, dict[str, Any]] = {
     "PutEventTypeRequest": {"event_type.name": FRESH},
     "ListUserEventsRequest": {"event_id": "hello"},
+    "DeleteScenarioRequest": {"request_id": "gone", "name": "gone"},  # was deleted, by `prepare`
     "CancelEventsRequest": {"item_ids": [FRESH], "campaign_ids": [FRESH]},
 }
 
@@ -231,6 +233,13 @@ async def _stock(
     campaign = campaigns_pb2.Campaign(campaign_id="spring", item_id=ITEM, event_type=TYPE)
     await candidate.LaunchCampaign(
         campaigns_pb2.LaunchCampaignRequest(request_id="spring", campaign=campaign)
+    )
+    gone = scenarios_pb2.Scenario(
+        name="gone", direction=scenarios_pb2.SCENARIO_DIRECTION_USERS_TO_ITEM
+    )
+    await candidate.PutScenario(scenarios_pb2.PutScenarioRequest(request_id="gone", scenario=gone))
+    await candidate.DeleteScenario(
+        scenarios_pb2.DeleteScenarioRequest(request_id="gone", name="gone")
     )
     events = [_event(user, "hello", CRITICAL) for user in users]
     await candidate.PublishEvents(publishing_pb2.PublishEventsRequest(events=events))

@@ -1,11 +1,11 @@
 """Answers of the user index to protos."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
 from heliograph.candidate.v1alpha1 import recommending_pb2
-from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
+from heliograph.type.v1alpha1 import attribute_pb2
 
 from services.candidate.exposure import Exposure
 from services.candidate.messages import write_time
@@ -15,15 +15,15 @@ Attributes = Mapping[str, attribute_pb2.AttributeValue]
 
 
 def write_users(
-    audience: Audience, stored: Mapping[str, event_pb2.User], names: Collection[str]
+    audience: Audience, attributes: Mapping[str, Attributes]
 ) -> list[recommending_pb2.ScoredUser]:
-    """The users of an answer, with those of their attributes that are named."""
+    """The users of an answer, with attributes by id."""
     return [
         recommending_pb2.ScoredUser(
             user_id=name,
             score=score,
             interaction_count=count,
-            attributes=_attributes(stored[name].attributes, names) if name in stored else None,
+            attributes=attributes.get(name),
             relevance=relevance,
         )
         for name, score, relevance, count in _entries(audience)
@@ -31,15 +31,15 @@ def write_users(
 
 
 def write_items(
-    audience: Audience, stored: Mapping[str, event_pb2.Item], names: Collection[str]
+    audience: Audience, attributes: Mapping[str, Attributes]
 ) -> list[recommending_pb2.ScoredItem]:
-    """The items of an answer, with those of their attributes that are named."""
+    """The items of an answer, with attributes by id."""
     return [
         recommending_pb2.ScoredItem(
             item_id=name,
             score=score,
             interaction_count=count,
-            attributes=_attributes(stored[name].attributes, names) if name in stored else None,
+            attributes=attributes.get(name),
             relevance=relevance,
         )
         for name, score, relevance, count in _entries(audience)
@@ -87,9 +87,3 @@ def write_exposure(exposure: Exposure) -> recommending_pb2.ExposureReport:
 
 def _entries(audience: Audience) -> Iterator[tuple[str, float, float, int]]:
     return zip(audience.ids, audience.scores, audience.relevance, audience.counts, strict=True)
-
-
-def _attributes(
-    stored: Attributes, names: Collection[str]
-) -> dict[str, attribute_pb2.AttributeValue]:
-    return {name: stored[name] for name in names if name in stored}

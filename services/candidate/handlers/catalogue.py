@@ -1,8 +1,11 @@
 """Users, items, interactions and relations; their changes; forgetting a user."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar
 
+from google.protobuf.message import Message
 from heliograph.candidate.v1alpha1 import catalogue_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
@@ -17,66 +20,62 @@ LEAST_WEIGHT = 1e-6
 """Weights are stored as 32-bit floats, which cannot hold the smallest 64-bit ones."""
 
 
+Offered = TypeVar("Offered", bound=Message)
+Value = TypeVar("Value")
+Response = TypeVar("Response", bound=Message)
+
+
 class CatalogueCalls(Calls):
     """UpsertUsers, UpsertItems, RecordInteractions, RecordRelations, WatchItems, EraseUser."""
 
     async def UpsertUsers(
         self, request_iterator: AsyncIterator[catalogue_pb2.UpsertUsersRequest], context: Context
     ) -> catalogue_pb2.UpsertUsersResponse:
-        tally = Tally()
-        async for request in request_iterator:
-            batch = judge(request.users, _user, tally.offset)
-            await self.parts.catalogue.put_users(batch.values, self.parts.clock.now())
-            tally.add(batch.accepted, batch.rejections)
-        return catalogue_pb2.UpsertUsersResponse(
-            accepted_count=tally.accepted,
-            rejected_count=tally.rejected,
-            rejections=tally.rejections,
-        )
+        batches = (request.users async for request in request_iterator)
+        put = self.parts.catalogue.put_users
+        return await self._stored(batches, _user, put, catalogue_pb2.UpsertUsersResponse)
 
     async def UpsertItems(
         self, request_iterator: AsyncIterator[catalogue_pb2.UpsertItemsRequest], context: Context
     ) -> catalogue_pb2.UpsertItemsResponse:
-        tally = Tally()
-        async for request in request_iterator:
-            batch = judge(request.items, _item, tally.offset)
-            await self.parts.catalogue.put_items(batch.values, self.parts.clock.now())
-            tally.add(batch.accepted, batch.rejections)
-        return catalogue_pb2.UpsertItemsResponse(
-            accepted_count=tally.accepted,
-            rejected_count=tally.rejected,
-            rejections=tally.rejections,
-        )
+        batches = (request.items async for request in request_iterator)
+        put = self.parts.catalogue.put_items
+        return await self._stored(batches, _item, put, catalogue_pb2.UpsertItemsResponse)
 
     async def RecordInteractions(
         self,
         request_iterator: AsyncIterator[catalogue_pb2.RecordInteractionsRequest],
         context: Context,
     ) -> catalogue_pb2.RecordInteractionsResponse:
-        tally = Tally()
-        async for request in request_iterator:
-            batch = judge(request.interactions, _interaction, tally.offset)
-            now = self.parts.clock.now()
-            batch.refuse(await self.parts.catalogue.put_interactions(batch.values, now))
-            tally.add(batch.accepted, batch.rejections)
-        return catalogue_pb2.RecordInteractionsResponse(
-            accepted_count=tally.accepted,
-            rejected_count=tally.rejected,
-            rejections=tally.rejections,
-        )
+        batches = (request.interactions async for request in request_iterator)
+        put = self.parts.catalogue.put_interactions
+        response = catalogue_pb2.RecordInteractionsResponse
+        return await self._stored(batches, _interaction, put, response)
 
     async def RecordRelations(
         self,
         request_iterator: AsyncIterator[catalogue_pb2.RecordRelationsRequest],
         context: Context,
     ) -> catalogue_pb2.RecordRelationsResponse:
+        batches = (request.relations async for request in request_iterator)
+        put = self.parts.catalogue.put_relations
+        return await self._stored(batches, _relation, put, catalogue_pb2.RecordRelationsResponse)
+
+    async def _stored(
+        self,
+        batches: AsyncIterator[Sequence[Offered]],
+        read: Callable[[Offered], Value],
+        put: Callable[[Sequence[Value], datetime], Awaitable[Mapping[int, Refusal] | None]],
+        response: Callable[..., Response],
+    ) -> Response:
+        """Store what a stream brings, each batch committed before the next is read; `put` says what
+        it refuses."""
         tally = Tally()
-        async for request in request_iterator:
-            batch = judge(request.relations, _relation, tally.offset)
-            now = self.parts.clock.now()
-            batch.refuse(await self.parts.catalogue.put_relations(batch.values, now))
+        async for offered in batches:
+            batch = judge(offered, read, tally.offset)
+            batch.refuse(await put(batch.values, self.parts.clock.now()) or {})
             tally.add(batch.accepted, batch.rejections)
-        return catalogue_pb2.RecordRelationsResponse(
+        return response(
             accepted_count=tally.accepted,
             rejected_count=tally.rejected,
             rejections=tally.rejections,

@@ -1,6 +1,7 @@
 """Parameters and page tokens of recommendations to the domain's values."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from secrets import token_hex
 
@@ -55,6 +56,13 @@ def read_choice(applied: Applied) -> Choice:
         scenario=parameters.scenario,
         from_scenario=applied.from_scenario,
     )
+
+
+def read_user_choice(
+    request: recommending_pb2.RecommendUsersToItemRequest, applied: Applied
+) -> Choice:
+    """How to choose users for an item."""
+    return replace(read_choice(applied), count_omissions=request.count_omissions)
 
 
 def read_item_choice(applied: Applied) -> Choice:
@@ -117,9 +125,10 @@ def next_page_token(
 
 
 def _binding(request: recommending_pb2.RecommendUsersToItemRequest) -> str:
-    """Digest of the question apart from its page token and page size."""
+    """Digest of the question apart from what may differ from page to page."""
     question = recommending_pb2.RecommendUsersToItemRequest()
     question.CopyFrom(request)
     question.ClearField("page_token")
+    question.ClearField("count_omissions")
     question.parameters.ClearField("count")
     return digest_of(question.SerializeToString(deterministic=True)).hex()[:16]

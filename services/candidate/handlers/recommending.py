@@ -1,5 +1,7 @@
 """Recommendations in both directions."""
 
+from collections.abc import Callable
+
 from heliograph.candidate.v1alpha1 import recommending_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
@@ -7,6 +9,7 @@ from services.candidate.attributes import listed, read_item
 from services.candidate.catalogue_store import QUERIES
 from services.candidate.exposure import DEFAULT_DAYS
 from services.candidate.handlers.answers import (
+    Attributes,
     write_basis,
     write_budget,
     write_exposure,
@@ -20,6 +23,7 @@ from services.candidate.handlers.choices import (
     read_choice,
     read_item_choice,
     read_page,
+    read_user_choice,
 )
 from services.candidate.handlers.parts import Calls, Context
 from services.candidate.questions import Audience, Direction, NewItem, Page, Place
@@ -41,7 +45,7 @@ class RecommendingCalls(Calls):
         name = request.item_id if stored else request.item.item_id
         applied = await self._applied(request.parameters, Direction.USERS_TO_ITEM, name)
         audiences = self.parts.audiences
-        choice = read_choice(applied)
+        choice = read_user_choice(request, applied)
         if stored:
             audience = await audiences.users_for_item(name, choice, page)
         else:
@@ -54,7 +58,7 @@ class RecommendingCalls(Calls):
             token = next_page_token(request, page, last)
         return recommending_pb2.RecommendUsersToItemResponse(
             recommendation_id=page.recommendation_id,
-            users=await self._users(audience, applied.parameters),
+            users=write_users(audience, await self._attributes(audience, applied.parameters)),
             basis=write_basis(audience.warm),
             interaction_count=audience.subject_count,
             next_page_token=token,
@@ -68,13 +72,15 @@ class RecommendingCalls(Calls):
     ) -> recommending_pb2.RecommendUsersToUserResponse:
         page = first_page(self.parts.clock.now())
         applied = await self._applied(request.parameters, Direction.USERS_TO_USER, request.user_id)
+        given = request.HasField("reciprocal")
+        reciprocal = request.reciprocal if given else applied.reciprocal
         audience = await self.parts.audiences.users_like_user(
-            request.user_id, read_choice(applied), page, reciprocal=request.reciprocal
+            request.user_id, read_choice(applied), page, reciprocal=reciprocal
         )
         await self._record(audience, applied, page)
         return recommending_pb2.RecommendUsersToUserResponse(
             recommendation_id=page.recommendation_id,
-            users=await self._users(audience, applied.parameters),
+            users=write_users(audience, await self._attributes(audience, applied.parameters)),
             basis=write_basis(audience.warm),
             interaction_count=audience.subject_count,
             omissions=write_omissions(audience.omissions),
@@ -92,7 +98,7 @@ class RecommendingCalls(Calls):
         await self._record(answer, applied, page)
         return recommending_pb2.RecommendItemsToUserResponse(
             recommendation_id=page.recommendation_id,
-            items=await self._items(answer, applied.parameters),
+            items=write_items(answer, await self._attributes(answer, applied.parameters)),
             basis=write_basis(answer.warm),
             interaction_count=answer.subject_count,
             omissions=write_omissions(answer.omissions),
@@ -109,7 +115,7 @@ class RecommendingCalls(Calls):
         await self._record(answer, applied, page)
         return recommending_pb2.RecommendItemsToSegmentResponse(
             recommendation_id=page.recommendation_id,
-            items=await self._items(answer, applied.parameters),
+            items=write_items(answer, await self._attributes(answer, applied.parameters)),
             basis=write_basis(answer.warm),
             user_count=answer.group_size,
             interaction_count=answer.subject_count,
@@ -134,6 +140,7 @@ class RecommendingCalls(Calls):
             user_count=estimate.user_count,
             expected_interaction_count=estimate.expected_interactions,
             relevance_histogram=estimate.histogram,
+            relevance_bounds=estimate.bounds,
             relevance_deciles=estimate.deciles,
             basis=write_basis(estimate.warm),
             interaction_count=estimate.subject_count,
@@ -160,24 +167,22 @@ class RecommendingCalls(Calls):
         given = Given(page, audience.subject, scenario, now, audience.ids)
         await self.parts.recommendations.record(given)
 
-    async def _users(
+    async def _attributes(
         self, audience: Audience, parameters: Parameters
-    ) -> list[recommending_pb2.ScoredUser]:
-        names = parameters.returned_attributes
-        stored: dict[str, event_pb2.User] = {}
-        if names and audience.ids:
-            async with self.parts.database.read() as work:
-                rows = await work.rows(QUERIES.get_user_bodies, {"user_ids": list(audience.ids)})
-            stored = {row.user_id: event_pb2.User.FromString(row.body) for row in rows}
-        return write_users(audience, stored, names)
-
-    async def _items(
-        self, audience: Audience, parameters: Parameters
-    ) -> list[recommending_pb2.ScoredItem]:
-        names = parameters.returned_attributes
-        stored: dict[str, event_pb2.Item] = {}
-        if names and audience.ids:
-            async with self.parts.database.read() as work:
-                rows = await work.rows(QUERIES.get_item_bodies, {"item_ids": list(audience.ids)})
-            stored = {row.item_id: event_pb2.Item.FromString(row.body) for row in rows}
-        return write_items(audience, stored, names)
+    ) -> dict[str, Attributes]:
+        """The attributes asked for of who or what is returned, by id."""
+        names, ids = parameters.returned_attributes, list(audience.ids)
+        if not names or not ids:
+            return {}
+        read: Callable[[bytes], event_pb2.User | event_pb2.Item]
+        if audience.subject.direction.returns_users:
+            read, query, key = event_pb2.User.FromString, QUERIES.get_user_bodies, "user_id"
+        else:
+            read, query, key = event_pb2.Item.FromString, QUERIES.get_item_bodies, "item_id"
+        async with self.parts.database.read() as work:
+            rows = await work.rows(query, {f"{key}s": ids})
+        stored = {getattr(row, key): read(row.body).attributes for row in rows}
+        return {
+            known: {name: values[name] for name in names if name in values}
+            for known, values in stored.items()
+        }

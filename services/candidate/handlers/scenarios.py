@@ -7,7 +7,7 @@ from services.runtime import paging
 
 
 class ScenarioCalls(Calls):
-    """PutScenario, ListScenarios."""
+    """PutScenario, DeleteScenario, ListScenarios."""
 
     async def PutScenario(
         self, request: scenarios_pb2.PutScenarioRequest, context: Context
@@ -16,6 +16,14 @@ class ScenarioCalls(Calls):
             request.scenario, request.request_id, self.parts.clock.now()
         )
         return scenarios_pb2.PutScenarioResponse(scenario=stored)
+
+    async def DeleteScenario(
+        self, request: scenarios_pb2.DeleteScenarioRequest, context: Context
+    ) -> scenarios_pb2.DeleteScenarioResponse:
+        deleted = await self.parts.scenarios.delete(
+            request.name, request.request_id, self.parts.clock.now()
+        )
+        return scenarios_pb2.DeleteScenarioResponse(scenario=deleted)
 
     async def ListScenarios(
         self, request: scenarios_pb2.ListScenariosRequest, context: Context

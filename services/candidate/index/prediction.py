@@ -5,7 +5,7 @@ profiles of now; one without a profile borrows that of those alike by attributes
 the model doesn't know, or knows without interactions, borrows their vectors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,19 @@ from services.candidate.sources.arrays import NONE, Floats, Matrix, Rows, sparse
 BLOCK = 512
 SIDES: tuple[Side, Side] = ("items", "users")
 _QUERIES: Mapping[Side, Side] = {"items": "users", "users": "items"}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class VectorQuery:
+    """A query of a direction that is an inner product: the score of candidate c is
+    `vectors[c] · query + bias[c]`."""
+
+    query: Floats
+    vectors: Floats
+    """Candidates × dimensions."""
+    bias: Floats
+    relevance: Callable[[Floats], Floats]
+    """Probabilities of any scores of this query, which grow with them; −inf stays."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -158,15 +171,27 @@ class Prediction:
         found: Matrix = csr_array(vstack([likes, lent], format="csr"))[order]
         return found
 
+    def users_for_item(self, item: int) -> VectorQuery:
+        """An item as a query for users."""
+        return self._for_users(item, self.profiles("users", np.array([item])))
+
     def users_for_content(
         self, columns: Mapping[str, Sequence[Any]], text: Floats | None
-    ) -> Floats:
-        """Relevance for every user of an item that the index doesn't know, by its attributes (one
-        value each) and the vector of its text."""
-        profile = self.model.lent("users", columns, 1, None if text is None else text[None, :])
-        scores = self.scores_of("users", profile)
-        found: Floats = self.calibrated("users", np.array([NONE]), scores)[0]
-        return found
+    ) -> VectorQuery:
+        """An item that the index doesn't know, by its attributes (one value each) and the vector of
+        its text."""
+        texts = None if text is None else text[None, :]
+        return self._for_users(NONE, self.model.lent("users", columns, 1, texts))
+
+    def _for_users(self, item: int, profile: Matrix) -> VectorQuery:
+        index, found = self.model.index("users"), self.vectors["users"]
+        assert index is not None
+
+        def relevance(scores: Floats) -> Floats:
+            found: Floats = self.calibrated("users", np.array([item]), scores[None, :])[0]
+            return found
+
+        return VectorQuery(index.queries(profile)[0], found.vectors, found.bias, relevance)
 
     def _likes(self, side: Side, rows: Rows) -> Matrix:
         table = self.catalogue.weights if side == "items" else self.catalogue.by_item
@@ -199,11 +224,17 @@ class Unfitted:
         """The scores."""
         return scores
 
+    def users_for_item(self, item: int) -> VectorQuery:
+        """All scores are 0."""
+        size = self._sizes["users"]
+        nothing = np.zeros(0, np.float32)
+        return VectorQuery(nothing, self.user_tastes, np.zeros(size, np.float32), np.copy)
+
     def users_for_content(
         self, columns: Mapping[str, Sequence[Any]], text: Floats | None
-    ) -> Floats:
-        """0."""
-        return np.zeros(self._sizes["users"], np.float32)
+    ) -> VectorQuery:
+        """All scores are 0."""
+        return self.users_for_item(NONE)
 
     def pairs(self, users: Rows, items: Rows) -> Floats:
         """0."""

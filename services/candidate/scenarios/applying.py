@@ -26,6 +26,8 @@ class Applied:
     parameters: recommending_pb2.RecommendationParameters
     from_scenario: frozenset[str] = frozenset()
     """Which of EXPRESSIONS the scenario gave."""
+    reciprocal: bool = False
+    """What the scenario says of users who are matched."""
 
 
 def apply(
@@ -50,7 +52,7 @@ def apply(
     if given.returned_attributes:
         merged.ClearField("returned_attributes")
     merged.MergeFrom(given)
-    return Applied(merged, used)
+    return Applied(merged, used, scenario.reciprocal)
 
 
 def check(scenario: scenarios_pb2.Scenario) -> None:

@@ -11,13 +11,20 @@ from services.candidate.rotation import QUERIES
 from services.candidate.scenarios.applying import Applied, apply, check
 from services.candidate.scenarios.builtin import BUILT_IN
 from services.runtime.database import Database
-from services.runtime.errors import FieldError, InvalidArgument, NotFound
+from services.runtime.errors import (
+    DomainError,
+    FailedPrecondition,
+    FieldError,
+    InvalidArgument,
+    NotFound,
+)
 
-METHOD = "PutScenario"
+PUT, DELETE = "PutScenario", "DeleteScenario"
 
 
 class Scenarios:
-    """Stores, lists and applies scenarios. A stored one replaces the built-in one of its name."""
+    """Stores, removes, lists and applies scenarios. A stored one replaces the built-in one of its
+    name."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,12 +38,27 @@ class Scenarios:
         check(scenario)
         body = scenario.SerializeToString(deterministic=True)
         async with self._database.unit_of_work() as work:
-            answer = await requests.answered(work, METHOD, request_id, digest_of(body))
+            answer = await requests.answered(work, PUT, request_id, digest_of(body))
             if answer is None:
                 await work.execute(QUERIES.put_scenario, {"name": scenario.name, "body": body})
-                await requests.keep(work, METHOD, request_id, digest_of(body), body, now)
+                await requests.keep(work, PUT, request_id, digest_of(body), body, now)
                 await work.commit()
         return scenario
+
+    async def delete(self, name: str, request_id: str, now: datetime) -> scenarios_pb2.Scenario:
+        """Remove a stored scenario; returns it. Raises NotFound, FailedPrecondition for one that is
+        only built in, and AlreadyExists as `put`."""
+        digest = digest_of(name.encode())
+        async with self._database.unit_of_work() as work:
+            body = await requests.answered(work, DELETE, request_id, digest)
+            if body is None:
+                rows = await work.rows(QUERIES.delete_scenario, {"name": name})
+                if not rows:
+                    raise _not_stored(name)
+                body = bytes(rows[0].body)
+                await requests.keep(work, DELETE, request_id, digest, body, now)
+                await work.commit()
+        return scenarios_pb2.Scenario.FromString(body)
 
     async def page(self, after: str, count: int) -> list[scenarios_pb2.Scenario]:
         """Scenarios by name, after a name."""
@@ -68,7 +90,18 @@ class Scenarios:
             else BUILT_IN.get(given.scenario)
         )
         if scenario is None:
-            problem = f"there is no scenario {given.scenario!r}"
-            field = FieldError("parameters.scenario", problem)
-            raise NotFound(problem, reason="UNKNOWN_SCENARIO", fields=[field])
+            raise _unknown(given.scenario, "parameters.scenario")
         return apply(scenario, given, direction, subject)
+
+
+def _not_stored(name: str) -> DomainError:
+    if name in BUILT_IN:
+        problem = f"scenario {name!r} comes with the service; it can be replaced, not deleted"
+        fields = [FieldError("name", problem)]
+        return FailedPrecondition(problem, reason="BUILT_IN_SCENARIO", fields=fields)
+    return _unknown(name, "name")
+
+
+def _unknown(name: str, path: str) -> NotFound:
+    problem = f"there is no scenario {name!r}"
+    return NotFound(problem, reason="UNKNOWN_SCENARIO", fields=[FieldError(path, problem)])

@@ -53,7 +53,7 @@ class World:
 
     async def ask(self, **fields: Any) -> Any:
         request = recommending_pb2.RecommendUsersToItemRequest(
-            item_id="new", parameters=Parameters(**fields)
+            item_id="new", parameters=Parameters(**fields), count_omissions=True
         )
         return await self.candidate.stub.RecommendUsersToItem(request)
 

@@ -32,9 +32,9 @@ HOUR = timedelta(hours=1)
 
 
 async def users_to_item(world: Candidate, item: str = "i02", **fields: Any) -> Any:
-    token = fields.pop("page_token", "")
+    of_request = {n: fields.pop(n) for n in ("page_token", "count_omissions") if n in fields}
     request = recommending_pb2.RecommendUsersToItemRequest(
-        item_id=item, parameters=Parameters(**fields), page_token=token
+        item_id=item, parameters=Parameters(**fields), **of_request
     )
     return await world.stub.RecommendUsersToItem(request)
 
@@ -226,20 +226,31 @@ async def test_diversity_needs_an_attribute_with_values(world: Candidate, name: 
 
 
 async def test_omissions_add_up(world: Candidate) -> None:
-    answer = await users_to_item(world, min_relevance=0.4, filter="user.interaction_count > 2")
+    how = {"min_relevance": 0.4, "filter": "user.interaction_count > 2"}
+    answer = await users_to_item(world, count_omissions=True, **how)
     left_out = {one.omission: one.count for one in answer.omissions}
     assert sum(left_out.values()) + len(answer.users) == len(USERS) + 1
     assert left_out[recommending_pb2.OMISSION_INELIGIBLE] == answer.interaction_count
+    searched = await users_to_item(world, **how)
+    assert searched.users == answer.users
+    assert not searched.omissions
+    first = await users_to_item(world, count_omissions=True, count=1)
+    second = await users_to_item(world, count=1, page_token=first.next_page_token)
+    assert second.recommendation_id == first.recommendation_id
 
 
 async def test_an_estimate_counts_the_audience(world: Candidate) -> None:
-    everyone = await users_to_item(world, count=50, min_relevance=0.2)
+    everyone = await users_to_item(world, count=50, min_relevance=0.2, count_omissions=True)
     request = recommending_pb2.EstimateAudienceRequest(
         item_id="i02", parameters=Parameters(min_relevance=0.2)
     )
     estimate = await world.stub.EstimateAudience(request)
     relevance = [user.relevance for user in everyone.users]
     assert estimate.user_count == len(relevance) == sum(estimate.relevance_histogram)
+    bounds = list(estimate.relevance_bounds)
+    assert (bounds[0], bounds[-1], len(bounds)) == (0.0, 1.0, len(estimate.relevance_histogram) + 1)
+    for low, high, counted in zip(bounds, bounds[1:], estimate.relevance_histogram, strict=False):
+        assert counted == sum(low <= one < high for one in relevance)
     assert estimate.expected_interaction_count == pytest.approx(sum(relevance))
     assert len(estimate.relevance_deciles) == 9
     assert list(estimate.relevance_deciles) == sorted(estimate.relevance_deciles)
@@ -324,6 +335,49 @@ async def test_an_attribute_that_a_scenario_needs_is_told_with_its_name(world: C
     told = failure.value.details() or ""
     assert "win-back" in told
     assert "last_active_time" in told
+
+
+async def test_a_scenario_is_deleted_and_a_built_in_one_comes_back(world: Candidate) -> None:
+    def gone(name: str, request_id: str) -> Any:
+        request = scenarios_pb2.DeleteScenarioRequest(request_id=request_id, name=name)
+        return world.stub.DeleteScenario(request)
+
+    for number, name in enumerate(("grown-ups", "premium")):
+        await world.stub.PutScenario(put(scenario(name), f"p{number}"))
+        deleted = await gone(name, f"d{number}")
+        assert deleted.scenario == scenario(name)
+        assert await gone(name, f"d{number}") == deleted
+    code, reason, _ = await refused(users_to_item(world, scenario="grown-ups"))
+    assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_SCENARIO")
+    listed = await world.stub.ListScenarios(scenarios_pb2.ListScenariosRequest())
+    assert {one.name: one.built_in for one in listed.scenarios}["premium"] is True
+    for name, code, reason in (
+        ("grown-ups", grpc.StatusCode.NOT_FOUND, "UNKNOWN_SCENARIO"),
+        ("premium", grpc.StatusCode.FAILED_PRECONDITION, "BUILT_IN_SCENARIO"),
+    ):
+        assert await refused(gone(name, "new")) == (code, reason, ["name"])
+    code, reason, _ = await refused(gone("premium", "d0"))
+    assert (code, reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+
+
+async def test_a_scenario_may_say_that_both_have_to_match(world: Candidate) -> None:
+    made = scenarios_pb2.Scenario(
+        name="pairs", direction=scenarios_pb2.SCENARIO_DIRECTION_USERS_TO_USER, reciprocal=True
+    )
+    await world.stub.PutScenario(put(made))
+
+    async def found(**fields: Any) -> Any:
+        request = recommending_pb2.RecommendUsersToUserRequest(user_id="u04", **fields)
+        return (await world.stub.RecommendUsersToUser(request)).users
+
+    both, one = await found(reciprocal=True), await found()
+    assert [user.score for user in both] != [user.score for user in one]
+    pairs = Parameters(scenario="pairs")
+    assert await found(parameters=pairs) == both
+    assert await found(parameters=pairs, reciprocal=False) == one
+    made.direction = scenarios_pb2.SCENARIO_DIRECTION_USERS_TO_ITEM
+    code, _, fields = await refused(world.stub.PutScenario(put(made, "p2")))
+    assert (code, fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["scenario"])
 
 
 async def test_scenarios_are_listed_in_pages(world: Candidate) -> None:

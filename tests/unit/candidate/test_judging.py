@@ -62,14 +62,14 @@ def judge(use: BudgetUse = BudgetUse.OFF, recent: Recent | None = None) -> Judge
 
 def test_exclusion_leaves_out_by_the_first_reason() -> None:
     relevance = np.array([1, 0.5, 0.5, 0.5, 0.5], np.float32)
-    judged = judge(BudgetUse.EXCLUDE).judge(relevance)
+    judged = judge(BudgetUse.EXCLUDE).judge(np.arange(5), relevance)
     assert judged.scores.tolist() == [1, LOWEST, LOWEST, LOWEST, 0.5]
     assert judged.omissions == {Omission.NO_CHANNEL: 1, Omission.CAP: 1, Omission.POOL_FULL: 1}
 
 
 def test_a_discount_keeps_everyone() -> None:
     relevance = np.ones(5, np.float32)
-    judged = judge(BudgetUse.DISCOUNT).judge(relevance)
+    judged = judge(BudgetUse.DISCOUNT).judge(np.arange(5), relevance)
     assert judged.scores.tolist() == pytest.approx([1, 0.5, 0.25, 0.1, 0.5 * 0.5])
     assert judged.omissions == {}
     assert relevance.tolist() == [1] * 5
@@ -88,7 +88,7 @@ def test_the_order_of_omissions() -> None:
         budgets=None,
         budget_use=BudgetUse.OFF,
     )
-    assert strict.judge(relevance).omissions == {
+    assert strict.judge(np.arange(5), relevance).omissions == {
         Omission.INELIGIBLE: 1,
         Omission.MIN_RELEVANCE: 1,
         Omission.FILTER: 3,
@@ -111,7 +111,7 @@ def test_rotation_fades_and_leaves_the_left_out_alone() -> None:
     known = {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4}
     recent = Recent.build(returned, known, Rotation(1.0, 2 * HOUR), NOW)
     relevance = np.array([0.5, 0.5, 0.5, LOWEST, 0.5], np.float32)
-    scores = judge(recent=recent).judge(relevance).scores
+    scores = judge(recent=recent).judge(np.arange(5), relevance).scores
     assert scores.tolist() == pytest.approx([0, 0.25, 0.5, LOWEST, 0.5])
 
 

@@ -49,7 +49,7 @@ def table(count: int, seed: int, *, coarse: bool) -> Floats:
 def expected(values: Floats, count: int) -> Best:
     rows = np.flatnonzero(~np.isneginf(values))
     order = rows[np.lexsort((rows, -values[rows]))][:count]
-    return Best(order, values[order])
+    return Best(order, values[order], values[order])
 
 
 def same(found: Best, wanted: Best) -> None:

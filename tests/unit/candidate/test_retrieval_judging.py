@@ -2,70 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from math import inf
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from services.candidate import retrieval
 from services.candidate.bounds import greatest_factor
 from services.candidate.expressions import (
-    AttributeType,
-    Columns,
-    Schema,
     build_columns,
     compile_booster,
     compile_filter,
     typed_value,
 )
+from services.candidate.judging import Judge
+from services.candidate.questions import BudgetUse
 from services.candidate.retrieval import Float32, top
-from services.candidate.retrieval_judging import ExpressionJudge
+from services.candidate.retrieval_judging import SearchJudge, least_score
 from services.candidate.sources.arrays import Floats
-
-NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
-SCHEMA = Schema(
-    {
-        "country": AttributeType.STRING,
-        "visits": AttributeType.INT,
-        "spent": AttributeType.DOUBLE,
-        "seen": AttributeType.TIMESTAMP,
-        "taste": AttributeType.NUMBER_MAP,
-    }
-)
-BOOSTERS = (
-    "1.0",
-    "0.25",
-    "user.visits",
-    'user.country == "DE" ? 2.0 : user.visits > 3 ? 1.5 : 0.5',
-    "1.0 + double(user.visits) / 4.0",
-    "double(user.visits - 2) * -0.5 + 1.0",
-    'has(user.taste) && "art" in user.taste ? user.taste["art"] * 3.0 : 1.0',
-    "user.spent / 2.0",
-    "10.0 / double(user.visits)",
-    "double(user.visits % 3)",
-    '{"DE": 3.0, "FR": 0.1}[user.country]',
-)
-
-
-def people(count: int, seed: int) -> Columns:
-    """Users with few distinct values, so that values are often equal; some lack attributes."""
-    random = np.random.default_rng(seed)
-
-    def one() -> dict[str, object]:
-        found = {
-            "country": str(random.choice(["DE", "FR", "IT"])),
-            "visits": int(random.integers(0, 6)),
-            "spent": float(random.choice([0.0, 1.5, 4.0])),
-            "seen": NOW - timedelta(days=int(random.integers(0, 9))),
-            "taste": {"art": float(random.choice([0.5, 1.0]))},
-        }
-        return {name: value for name, value in found.items() if random.random() < 0.9}
-
-    users = ({name: typed_value(value) for name, value in one().items()} for _ in range(count))  # type: ignore[arg-type]
-    return build_columns(users, SCHEMA)
+from tests.unit.candidate.people import BOOSTERS, FILTERS, NOW, SCHEMA, people
 
 
 def coarse(count: int, seed: int) -> Floats:
@@ -86,28 +44,22 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     st.integers(1, 30),
     st.integers(0, 1000),
     st.sampled_from(BOOSTERS),
-    st.sampled_from(("true", 'user.country == "DE" || user.visits > 2', "user.spent > 2.0")),
+    st.sampled_from(FILTERS),
     st.sampled_from((0.0, 1.0)),
 )
 def test_it_finds_what_judging_all_rows_finds(
     rows: int, count: int, seed: int, booster: str, condition: str, least: float
 ) -> None:
     columns, vectors = people(rows, seed), coarse(rows, seed)
-    judge = ExpressionJudge(
-        columns,
-        NOW,
-        compile_filter(condition, SCHEMA),
-        compile_booster(booster, SCHEMA),
-        min_score=least,
-    )
-    assert judge.filter is not None
-    assert judge.booster is not None
+    matches, boosts = compile_filter(condition, SCHEMA), compile_booster(booster, SCHEMA)
+    judge = Judge(columns, NOW, least, matches, boosts, None, None, BudgetUse.OFF)
     scores = vectors @ np.ones(2, np.float32)
-    kept = judge.filter.evaluate(columns, NOW).matches & (scores >= least)
-    values = (scores * judge.booster.evaluate(columns, NOW).factors).astype(np.float32)
+    kept = matches.evaluate(columns, NOW).matches & (scores >= least)
+    values = (scores * boosts.evaluate(columns, NOW).factors).astype(np.float32)
     wanted = np.flatnonzero(kept)
     wanted = wanted[np.lexsort((wanted, -values[wanted]))][:count]
-    found = top(Float32(vectors), np.ones(2, np.float32), count, judge=judge)
+    as_it_is = SearchJudge(judge, relevance=lambda scores: scores)
+    found = top(Float32(vectors), np.ones(2, np.float32), count, judge=as_it_is)
     np.testing.assert_array_equal(found.rows, wanted)
     np.testing.assert_array_equal(found.values, values[wanted])
 
@@ -145,6 +97,26 @@ def test_nan_has_no_bound() -> None:
     assert greatest_factor(compile_booster("user.spent", SCHEMA), columns) == inf
 
 
-def test_a_negative_least_score_is_refused() -> None:
-    with pytest.raises(ValueError, match="min_score"):
-        ExpressionJudge(people(1, 1), NOW, min_score=-0.1)
+@settings(max_examples=50)
+@given(
+    st.floats(-10, 10, width=32),
+    st.floats(-20, 20),
+    st.floats(1e-3, 2),
+    st.floats(1e-9, 1.1),
+)
+def test_the_least_score_is_where_enough_begins(
+    score: float, level: float, slope: float, wanted: float
+) -> None:
+    def relevance(scores: Floats) -> Floats:
+        found: Floats = expit(slope * scores.astype(np.float64) + level).astype(np.float32)
+        return found
+
+    one = np.array([score], np.float32)
+    for asked in (wanted, float(relevance(one)[0])):
+        least = np.array([least_score(relevance, asked)], np.float32)
+        enough = np.float32(asked)
+        if np.isinf(least[0]):
+            assert relevance(np.array([1e30], np.float32))[0] < enough
+            continue
+        assert relevance(least)[0] >= enough
+        assert relevance(np.nextafter(least, np.float32(-1e38)))[0] < enough
