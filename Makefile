@@ -82,6 +82,7 @@ bench: $(VENV)/.dev protos ## Run the benches and rewrite the tables in docs/eva
 	$(BIN)/python -m bench.volume --json out/volume.json
 	$(BIN)/python -m bench.item_ranking --json out/item_ranking.json
 	$(BIN)/python -m bench.inverse --json out/inverse.json --peers implicit faiss_flat
+	$(BIN)/python -m bench.audience --json out/audience.json
 	$(BIN)/python -m bench.publish --json out/publish.json
 	$(BIN)/python -m bench.text_vectors --json out/text_vectors.json
 	$(BIN)/python -m bench.candidate_quality --json out/candidate_quality.json

@@ -59,7 +59,7 @@ def least_score(relevance: Callable[[Floats], Floats], wanted: float) -> float:
     low, high = (int(_ordered(np.array([end], np.float32))[0]) for end in (-_GREATEST, _GREATEST))
     with np.errstate(over="ignore"):
         while low < high:
-            probes = np.unique(np.linspace(low, high, PROBES).astype(np.int64))
+            probes = np.linspace(low, high, PROBES).astype(np.int64)
             enough = np.flatnonzero(relevance(_floats(probes)) >= wanted)
             if not len(enough):
                 return inf
