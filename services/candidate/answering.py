@@ -10,7 +10,7 @@ from services.candidate.criteria import Criteria
 from services.candidate.judging import Judged
 from services.candidate.questions import Audience, Choice, Estimate, Omission, Page, Subject
 from services.candidate.retrieval_judging import SearchJudge
-from services.candidate.scoring import Scored, Table, UserSearch
+from services.candidate.scoring import MOST_MATCHED, ReciprocalSearch, Scored, Table, UserSearch
 from services.candidate.sources.arrays import Floats
 
 BOUNDS = (0.0, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -24,7 +24,7 @@ class Question:
     subject: Subject
     table: Table
     criteria: Criteria
-    ask: Callable[[], Scored | UserSearch]
+    ask: Callable[[], Scored | UserSearch | ReciprocalSearch]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -40,10 +40,12 @@ class _Found:
 def answered(question: Question, choice: Choice, page: Page) -> Audience:
     """The answer. A search and a look at everybody give the same one, to the last bit."""
     asked = question.ask()
-    if isinstance(asked, UserSearch) and not _needs_everybody(question, choice):
+    if isinstance(asked, ReciprocalSearch):
+        found = _matched(question, asked, choice, page)
+    elif isinstance(asked, UserSearch) and not _needs_everybody(question, choice):
         found = _searched(question, asked, choice, page)
     else:
-        asked = _scored(asked)
+        asked = asked.scored() if isinstance(asked, UserSearch) else asked
         found = _chosen(question, asked, choice, page)
     table, rows = question.table, found.chosen.rows
     return Audience(
@@ -62,8 +64,10 @@ def answered(question: Question, choice: Choice, page: Page) -> Audience:
 
 
 def estimated(question: Question) -> Estimate:
-    """How many there are, and how relevant."""
-    scored = _scored(question.ask())
+    """How many users there are for an item, and how relevant it is to them."""
+    asked = question.ask()
+    assert isinstance(asked, UserSearch)
+    scored = asked.scored()
     judged = _judged(question, scored)
     relevance: Floats = scored.relevance[~np.isneginf(judged.scores)]
     counts, _ = np.histogram(relevance, BOUNDS)
@@ -97,17 +101,25 @@ def _searched(question: Question, search: UserSearch, choice: Choice, page: Page
     return _Found(chosen, search.query.relevance(best.scores[kept]), {})
 
 
+def _matched(question: Question, search: ReciprocalSearch, choice: Choice, page: Page) -> _Found:
+    """A spread is over all who are looked at."""
+    spread, size = question.criteria.spread, len(question.table.ids)
+    wanted = choice.count + 1
+    count = wanted if spread is None else max(wanted, MOST_MATCHED)
+    best = search.best(question.criteria.judge, count)
+    scores, relevance = np.full((2, size), -np.inf, np.float32)
+    scores[best.rows], relevance[best.rows] = best.values, best.scores
+    chosen = choose(scores, question.table.ids, choice.count, after=page.after, spread=spread)
+    return _Found(chosen, relevance[chosen.rows], {})
+
+
 def _chosen(question: Question, scored: Scored, choice: Choice, page: Page) -> _Found:
     judged = _judged(question, scored)
     ids, spread = question.table.ids, question.criteria.spread
     chosen = choose(judged.scores, ids, choice.count, after=page.after, spread=spread)
-    omissions = judged.omissions if scored.complete and choice.count_omissions else {}
+    omissions = judged.omissions if choice.count_omissions else {}
     return _Found(chosen, scored.relevance[chosen.rows], omissions)
 
 
 def _judged(question: Question, scored: Scored) -> Judged:
     return question.criteria.judge.judge(np.arange(len(scored.relevance)), scored.relevance)
-
-
-def _scored(asked: Scored | UserSearch) -> Scored:
-    return asked.scored() if isinstance(asked, UserSearch) else asked

@@ -21,7 +21,7 @@ from services.candidate.questions import (
     Page,
     Subject,
 )
-from services.candidate.scoring import Scored, UserSearch
+from services.candidate.scoring import ReciprocalSearch, Scored, UserSearch
 from services.candidate.sources.arrays import Rows
 from services.runtime.errors import FailedPrecondition, NotFound
 
@@ -72,15 +72,13 @@ class Audiences:
         """Users alike to a user. Raises NotFound."""
         state, row = await self._user(user_id)
         subject = Subject(Direction.USERS_TO_USER, user_id)
+
+        def ask() -> Scored | ReciprocalSearch:
+            return scoring.users_like_user(state, row, reciprocal=reciprocal)
+
         table = scoring.user_table(state)
-
-        def score() -> Scored:
-            # All of them where more than relevance chooses among them.
-            most = choice.count if criteria.only_relevance else len(table.ids)
-            return scoring.users_like_user(state, row, most=most if reciprocal else None)
-
         criteria = await self._criteria.read(state, subject, table, choice, page)
-        return await _answer(Question(subject, table, criteria, score), choice, page)
+        return await _answer(Question(subject, table, criteria, ask), choice, page)
 
     async def items_for_segment(
         self, user_ids: Sequence[str], segment_filter: str, choice: Choice, page: Page

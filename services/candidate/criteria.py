@@ -45,11 +45,6 @@ class Criteria:
     budget: BudgetSeen | None
     """None: not asked for."""
 
-    @property
-    def only_relevance(self) -> bool:
-        """Whether relevance alone orders the answer."""
-        return self.judge.is_idle and self.spread is None
-
 
 class CriteriaReader:
     """Reads what the criteria of questions need: earlier answers and budgets."""

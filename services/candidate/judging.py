@@ -41,12 +41,6 @@ class Judge:
     budget_use: BudgetUse
 
     @property
-    def is_idle(self) -> bool:
-        """Whether scores are as relevance is, and nothing is left out but by relevance."""
-        parts = (self.filter, self.booster, self.recent, self.budgets)
-        return all(part is None for part in parts)
-
-    @property
     def greatest_factor(self) -> float:
         """No score is greater than its relevance times this; infinite where that can't be told.
         Only a booster's factors may be above 1."""

@@ -4,14 +4,11 @@ All are probabilities of an interaction within the model's horizon, but for the 
 which is (1 + cosine) / 2; −inf marks what must not be returned.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from services.candidate.sources import Catalogue, Predictor
 from services.candidate.sources.arrays import Floats, Rows, best
 
-RECIPROCAL_BLOCK = 256
 SEGMENT_BLOCK = 256
 
 
@@ -61,42 +58,25 @@ def users_like_user(catalogue: Catalogue, tastes: Floats, user: int) -> Floats:
     return scores
 
 
-def reciprocal(
-    catalogue: Catalogue, tastes: Floats, user: int, scores: Floats, count: int
-) -> Floats:
-    """The best `count` of `scores` (users_like_user of a user with a vector) by the smaller
-    of the two directions' ranks, as 1 − rank / number of others; −inf for all others.
-
-    The others come in the order of their rank for the user, which bounds their score from above, so
-    it ends, exact, as soon as no further one can be among the best.
-    """
+def forward_ranks(scores: Floats) -> Floats:
+    """1 − rank / number of others by users_like_user, in [0, 1]; −inf stays."""
     order = best(scores, len(scores))
-    others = max(len(order) - 1, 1)
     found = np.full(len(scores), -np.inf, np.float32)
-    for start, rows in _blocks(order):
-        forward = 1.0 - np.arange(start, start + len(rows)) / others
-        found[rows] = np.minimum(forward, 1.0 - _ranks_of(catalogue, tastes, user, rows) / others)
-        taken = found[order[: start + len(rows)]]
-        bound = 1.0 - (start + len(rows)) / others
-        if len(taken) >= count and np.partition(taken, len(taken) - count)[-count] >= bound:
-            break
+    found[order] = 1.0 - np.arange(len(order)) / max(len(order) - 1, 1)
     return found
 
 
-def _blocks(order: Rows) -> Iterator[tuple[int, Rows]]:
-    for start in range(0, len(order), RECIPROCAL_BLOCK):
-        yield start, order[start : start + RECIPROCAL_BLOCK]
-
-
-def _ranks_of(catalogue: Catalogue, tastes: Floats, user: int, rows: Rows) -> Rows:
-    """Rank, from 0, of the user among the others who like something, for each of `rows`."""
+def backward_ranks(catalogue: Catalogue, tastes: Floats, user: int, rows: Rows) -> Floats:
+    """The same of a user among those who are like each of `rows`: everybody is looked at for each
+    of them."""
     table = _likeness(tastes, rows)
     open_users = catalogue.user_likes > 0
     open_users[user] = True
     table[:, ~open_users] = -np.inf
     table[np.arange(len(rows)), rows] = -np.inf
-    ranks: Rows = (table > table[:, [user]]).sum(axis=1)
-    return ranks
+    ranks = (table > table[:, [user]]).sum(axis=1)
+    found: Floats = 1.0 - (ranks / max(np.count_nonzero(open_users) - 2, 1)).astype(np.float32)
+    return found
 
 
 def _likeness(tastes: Floats, rows: Rows) -> Floats:

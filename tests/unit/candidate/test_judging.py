@@ -164,6 +164,13 @@ def test_what_is_given_wins_over_a_scenario() -> None:
     assert applied.from_scenario == {"diversity_attribute"}
 
 
+def test_partners_and_players_are_matched_both_ways() -> None:
+    matched = {name for name, scenario in BUILT_IN.items() if scenario.reciprocal}
+    assert matched == {"partners", "similar-players"}
+    given_ = recommending_pb2.RecommendationParameters(scenario="similar-players")
+    assert apply(BUILT_IN["similar-players"], given_, Direction.USERS_TO_USER, "u").reciprocal
+
+
 def test_domain_values_are_those_of_the_protos() -> None:
     for reason in Omission:
         assert recommending_pb2.Omission.Value(f"OMISSION_{reason.name}") == reason
