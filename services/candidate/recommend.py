@@ -10,6 +10,8 @@ from services.candidate.sources import Catalogue, Predictor
 from services.candidate.sources.arrays import Floats, Rows, best
 
 SEGMENT_BLOCK = 256
+USER_BLOCK = 8_192
+"""Users at a time whose likeness to others stays in the processor's cache."""
 
 
 def items_for_user(
@@ -50,7 +52,7 @@ def users_like_user(catalogue: Catalogue, tastes: Floats, user: int) -> Floats:
     """Likeness to a user of every other who likes something; all others' activity when the user
     neither likes anything nor is like anyone by attributes."""
     if tastes[user].any():
-        scores: Floats = _likeness(tastes, np.array([user]))[0]
+        scores: Floats = _likeness(tastes, user)
         scores[catalogue.user_likes == 0] = -np.inf
     else:
         scores = catalogue.activity.copy()
@@ -69,18 +71,31 @@ def forward_ranks(scores: Floats) -> Floats:
 def backward_ranks(catalogue: Catalogue, tastes: Floats, user: int, rows: Rows) -> Floats:
     """The same of a user among those who are like each of `rows`: everybody is looked at for each
     of them."""
-    table = _likeness(tastes, rows)
-    open_users = catalogue.user_likes > 0
-    open_users[user] = True
-    table[:, ~open_users] = -np.inf
-    table[np.arange(len(rows)), rows] = -np.inf
-    ranks = (table > table[:, [user]]).sum(axis=1)
-    found: Floats = 1.0 - (ranks / max(np.count_nonzero(open_users) - 2, 1)).astype(np.float32)
+    closed = catalogue.user_likes == 0
+    closed[user] = True
+    penalty = np.where(closed, np.float32(-np.inf), np.float32(0.0))
+    asked = tastes[rows]
+    own = asked @ _units(tastes[[user]])[0]
+    better = np.zeros(len(rows), np.int64)
+    for start in range(0, len(tastes), USER_BLOCK):
+        part = slice(start, start + USER_BLOCK)
+        table = asked @ _units(tastes[part]).T + penalty[part]
+        here = np.flatnonzero((rows >= start) & (rows < start + USER_BLOCK))
+        table[here, rows[here] - start] = -np.inf
+        better += (table > own[:, None]).sum(axis=1)
+    others = max(int(np.count_nonzero(~closed)) - 1, 1)
+    found: Floats = 1.0 - (better / others).astype(np.float32)
     return found
 
 
-def _likeness(tastes: Floats, rows: Rows) -> Floats:
-    lengths = np.maximum(np.linalg.norm(tastes, axis=1), np.float32(1e-12))
-    cosine = tastes[rows] @ tastes.T / lengths[rows][:, None] / lengths
+def _likeness(tastes: Floats, user: int) -> Floats:
+    cosine = _units(tastes) @ _units(tastes[[user]])[0]
     likeness: Floats = np.clip((1.0 + cosine) / 2.0, 0.0, 1.0).astype(np.float32)
     return likeness
+
+
+def _units(tastes: Floats) -> Floats:
+    """Of length one; 0 stays."""
+    lengths = np.maximum(np.linalg.norm(tastes, axis=1, keepdims=True), np.float32(1e-12))
+    units: Floats = tastes / lengths
+    return units

@@ -18,7 +18,7 @@ from services.candidate.sources.arrays import Floats, Rows, best
 
 MOST_MATCHED = 2_048
 """Others whose rank of a user is looked up at most, in the order of theirs for the user."""
-MATCHED_AT_ONCE = 256
+MATCHED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False, slots=True)
