@@ -42,6 +42,7 @@ class BenchService:
     """A running candidate service."""
 
     stub: candidate_pb2_grpc.CandidateServiceStub
+    channel: grpc.Channel
     metrics_port: int
     pid: int
 
@@ -118,7 +119,7 @@ def candidate_service(
         with grpc.insecure_channel(address) as channel:
             _await_serving(channel, process, log)
             stub = candidate_pb2_grpc.CandidateServiceStub(channel)
-            yield BenchService(stub, metrics_port, process.pid)
+            yield BenchService(stub, channel, metrics_port, process.pid)
     finally:
         process.terminate()
         process.wait(STOP_SECONDS)
