@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
+from struct import Struct
 from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Row
 
-from services.candidate import literals
+from services.candidate import binary_rows, literals
 from services.candidate.aggregation import Key, Waiting
 from services.candidate.events import End, Event, Route
 from services.candidate.messages import decode_event, encode_event
@@ -76,7 +77,19 @@ class NewEvent(NamedTuple):
 
 _FATE = NewEvent._fields.index("merged_into")
 _PLAIN = tuple(NewEvent._field_defaults.values())
-_PLAIN_FATE = "\\N\t\\N\t\tf\t\\N\t\\\\x\t\t\\N"
+_PLAIN_FATE = b"".join(
+    [
+        binary_rows.NULL,
+        binary_rows.NULL,
+        *binary_rows.texts([""]),
+        binary_rows.flag(False),
+        binary_rows.NULL,
+        *binary_rows.texts(["", ""]),
+        binary_rows.NULL,
+    ]
+)
+_NUMBERS = Struct(">ihidiqiq").pack
+"""Fields of route, score and two times, each behind its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +166,7 @@ async def insert(work: UnitOfWork, new: Sequence[NewEvent], now: datetime) -> No
     Their users are locked and their keys are known to be new, so a plain COPY will do.
     """
     if new:
-        await work.copy_text("events", COLUMNS, _rows(new, now))
+        await work.copy_binary("events", COLUMNS, _rows(new, now))
     queued = [entry.event for entry in new if entry.route is not Route.RANKED]
     if queued:
         ready = keys_of([(event.user_id, event.event_id) for event in queued]) | {
@@ -279,57 +292,60 @@ def keys_of(keys: Iterable[EventKey]) -> dict[str, object]:
 
 
 def _rows(new: Sequence[NewEvent], now: datetime) -> bytes:
-    """Events in COPY's text format."""
+    """Events in COPY's binary format."""
     events = [entry.event for entry in new]
-    accepted = now.isoformat()
-    return literals.copied_rows(
+    accepted = binary_rows.microseconds(now)
+    return binary_rows.rows(
+        len(COLUMNS),
         [
-            literals.copied([event.user_id for event in events]),
-            literals.copied([event.event_id for event in events]),
-            literals.copied([event.event_type for event in events]),
-            literals.copied([event.source for event in events]),
-            literals.copied([event.campaign_id for event in events]),
-            literals.copied([event.aggregation_key for event in events]),
-            literals.copied([_array(event.item_ids) for event in events]),
-            [_ROUTES[entry.route] for entry in new],
-            [repr(event.source_score) for event in events],
-            [_text(event.expire_time) for event in events],
-            [accepted] * len(new),
-            literals.copied_binaries(entry.digest for entry in new),
-            literals.copied_binaries(entry.body for entry in new),
-            [_fate(entry, now, accepted) for entry in new],
-        ]
+            binary_rows.texts(event.user_id for event in events),
+            binary_rows.texts(event.event_id for event in events),
+            [
+                _names(event.event_type, event.source, event.campaign_id, event.aggregation_key)
+                for event in events
+            ],
+            [binary_rows.text_array(event.item_ids) for event in events],
+            [
+                _NUMBERS(2, route, 8, event.source_score, 8, expire, 8, accepted)
+                for event, route, expire in zip(
+                    events,
+                    (entry.route for entry in new),
+                    (binary_rows.microseconds(event.expire_time) for event in events),
+                    strict=True,
+                )
+            ],
+            binary_rows.binaries(entry.digest for entry in new),
+            binary_rows.binaries(entry.body for entry in new),
+            [_fate(entry, now) for entry in new],
+        ],
     )
 
 
-_array = lru_cache(maxsize=16384)(literals.texts)
-_ROUTES = {route: str(int(route)) for route in Route}
+@lru_cache(maxsize=4096)
+def _names(*values: str) -> bytes:
+    """Fields that a publisher's events have in common."""
+    return b"".join(binary_rows.texts(values))
 
 
-@lru_cache(maxsize=1024)
-def _text(moment: datetime) -> str:
-    return moment.isoformat()
-
-
-def _fate(entry: NewEvent, now: datetime, accepted: str) -> str:
+def _fate(entry: NewEvent, now: datetime) -> bytes:
     """The columns from `end_kind` on: of nearly all events the same."""
     if entry[_FATE:] == _PLAIN and not entry.event.actor_sketch:
         return _PLAIN_FATE
     end, ready = _end_of(entry), entry.ready_time
-    held = ready is not None and ready > now
-    content = b"" if entry.content is None else entry.content.packed()
-    merged, reason = literals.copied([entry.merged_into, entry.suppressed])
-    sketch, packed = literals.copied_binaries([pack(entry.event.actor_sketch), content])
-    return "\t".join(
+    content = None if entry.content is None else entry.content.packed()
+    merged, sketch, reason = binary_rows.binaries(
+        [entry.merged_into.encode(), pack(entry.event.actor_sketch), entry.suppressed.encode()]
+    )
+    return b"".join(
         [
-            literals.NULL if end is None else str(end),
-            literals.NULL if end is None else accepted,
+            binary_rows.smallint(end),
+            binary_rows.time(None if end is None else now),
             merged,
-            "t" if held else "f",
-            literals.NULL if ready is None else ready.isoformat(),
+            binary_rows.flag(ready is not None and ready > now),
+            binary_rows.time(ready),
             sketch,
             reason,
-            literals.NULL if entry.content is None else packed,
+            binary_rows.NULL if content is None else binary_rows.binaries([content])[0],
         ]
     )
 

@@ -1,11 +1,10 @@
-"""Postgres literals for batches: arrays as parameters, and values in the text format of COPY.
+"""Postgres literals for batches: arrays as parameters.
 
 A batch is a few long columns. Written here in one go they cost a fraction of what the driver takes,
 which looks at each value for its type.
 """
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 
 
@@ -41,27 +40,3 @@ def times(values: Iterable[datetime | None]) -> str:
 def flags(values: Iterable[bool]) -> str:
     """Literal of truth values."""
     return "{" + ",".join(["t" if value else "f" for value in values]) + "}"
-
-
-NULL = "\\N"
-"""In COPY's text format."""
-_SPECIAL = re.compile(r"[\\\t\n\r]")
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
-
-def copied(values: Sequence[str]) -> Sequence[str]:
-    """Texts, and literals, as COPY reads them."""
-    if _SPECIAL.search("\0".join(values)) is None:
-        return values
-    return [value.translate(_ESCAPES) for value in values]
-
-
-def copied_binaries(values: Iterable[bytes]) -> Sequence[str]:
-    """Byte strings as COPY reads them."""
-    return ["\\\\x" + value.hex() for value in values]
-
-
-def copied_rows(columns: Sequence[Iterable[str]]) -> bytes:
-    """The rows of some columns as COPY reads them."""
-    rows = map("\t".join, zip(*columns, strict=True))
-    return ("\n".join(rows) + "\n").encode()

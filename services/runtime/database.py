@@ -213,11 +213,12 @@ class UnitOfWork:
 
         return await self._translated(lambda: self._copy(table, columns, write))
 
-    async def copy_text(self, table: str, columns: Sequence[str], rows: bytes) -> int:
-        """The same with rows in COPY's text format, for whom the driver's formatting of each value
-        is too slow."""
+    async def copy_binary(self, table: str, columns: Sequence[str], rows: bytes) -> int:
+        """The same with all that COPY reads in its binary format, header and end included: for
+        whom the driver's formatting of each value is too slow. The server takes two thirds of the
+        time that it takes for text."""
         return await self._translated(
-            lambda: self._copy(table, columns, lambda copy: copy.write(rows))
+            lambda: self._copy(table, columns, lambda copy: copy.write(rows), form="binary")
         )
 
     async def commit(self) -> None:
@@ -236,11 +237,14 @@ class UnitOfWork:
         table: str,
         columns: Sequence[str],
         write: Callable[[psycopg.AsyncCopy], Awaitable[None]],
+        form: Literal["text", "binary"] = "text",
     ) -> int:
         driver = (await self._connection.get_raw_connection()).driver_connection
         assert isinstance(driver, psycopg.AsyncConnection)
-        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
-            sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, columns))
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(
+            sql.Identifier(*table.split(".")),
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
+            sql.SQL(form),
         )
         async with driver.cursor() as cursor:
             async with cursor.copy(statement) as copy:
