@@ -2,8 +2,12 @@
 
 -- name: lock_users
 -- Which of the users exist; each is locked, in one order, so that a user's pool has one writer.
-SELECT user_id, pool_bound FROM users WHERE user_id = ANY(CAST(:user_ids AS text[]))
-ORDER BY user_id FOR NO KEY UPDATE
+-- One row of arrays is read several times faster than a row for each.
+SELECT array_agg(user_id) AS user_ids, array_agg(pool_bound) AS pool_bounds
+FROM (
+    SELECT user_id, pool_bound FROM users WHERE user_id = ANY(CAST(:user_ids AS text[]))
+    ORDER BY user_id FOR NO KEY UPDATE
+) AS locked
 
 -- name: stored_digests
 -- Events of these keys that were accepted before. Each is looked up by its key, however few events

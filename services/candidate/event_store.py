@@ -106,12 +106,15 @@ class Ending:
 async def lock_users(work: UnitOfWork, user_ids: Iterable[str]) -> dict[str, int]:
     """Those of the users that exist, each locked against other writers of its pool, with the number
     of events that wait in it at most."""
-    rows = await work.rows(QUERIES.lock_users, {"user_ids": literals.texts(set(user_ids))})
-    return {row.user_id: row.pool_bound for row in rows}
+    params = {"user_ids": literals.texts(set(user_ids))}
+    (row,) = await work.rows(QUERIES.lock_users, params)
+    return dict(zip(row.user_ids or (), row.pool_bounds or (), strict=True))
 
 
 async def stored_digests(work: UnitOfWork, keys: Collection[EventKey]) -> dict[EventKey, bytes]:
     """Digests of those events that were accepted before."""
+    if not keys:
+        return {}
     rows = await work.rows(QUERIES.stored_digests, keys_of(keys))
     return {(row.user_id, row.event_id): bytes(row.digest) for row in rows}
 
@@ -160,13 +163,13 @@ async def past_contents(
     return past
 
 
-async def insert(work: UnitOfWork, new: Sequence[NewEvent], now: datetime) -> None:
-    """Store accepted events; immediate and scheduled ones enter the ready queue.
-
-    Their users are locked and their keys are known to be new, so a plain COPY will do.
-    """
-    if new:
-        await work.copy_binary("events", COLUMNS, _rows(new, now))
+async def insert(work: UnitOfWork, new: Sequence[NewEvent], now: datetime) -> bool:
+    """Store new events; immediate and scheduled ones enter the ready queue. Stores none and returns
+    False when one of the keys is known. Their users are locked."""
+    if not new:
+        return True
+    if not await work.copy_new("events", COLUMNS, _rows(new, now)):
+        return False
     queued = [entry.event for entry in new if entry.route is not Route.RANKED]
     if queued:
         ready = keys_of([(event.user_id, event.event_id) for event in queued]) | {
@@ -174,6 +177,7 @@ async def insert(work: UnitOfWork, new: Sequence[NewEvent], now: datetime) -> No
             "expire_times": literals.times(event.expire_time for event in queued),
         }
         await work.execute(QUERIES.queue_ready, ready)
+    return True
 
 
 async def grow(
@@ -215,11 +219,12 @@ async def bound_pools(
             params = {"user_ids": overfull, "pool_size": pool_size, "now": now}
             rows = await work.rows(QUERIES.evict_events, params)
             evicted = {(row.user_id, row.event_id): End(row.end_kind) for row in rows}
-    params = {
-        "user_ids": literals.texts(stored),
-        "bounds": literals.numbers(stored.values()),
-    }
-    await work.execute(QUERIES.set_pool_bounds, params)
+    if stored:
+        params = {
+            "user_ids": literals.texts(stored),
+            "bounds": literals.numbers(stored.values()),
+        }
+        await work.execute(QUERIES.set_pool_bounds, params)
     return evicted
 
 

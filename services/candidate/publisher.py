@@ -1,13 +1,12 @@
 """Accepts events: the only way into the pool and the ready queue."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.candidate import catalogue_store, event_store
-from services.candidate.admission import admit
+from services.candidate.admission import Admission
 from services.candidate.aggregation import MergePlan, aggregation_key, plan_merges
 from services.candidate.event_store import EventKey, NewEvent
 from services.candidate.event_types import EventTypes
@@ -18,6 +17,7 @@ from services.candidate.messages import encode_admitted
 from services.candidate.repeats import Content, repetition
 from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
+from services.runtime.errors import Aborted
 
 
 @dataclass(slots=True)
@@ -66,46 +66,46 @@ class Publisher:
             "candidate", "events_repeated", "", "Suppressed repetitions, by reason.", ["reason"]
         )
 
-    async def publish(
-        self, drafts: Sequence[Draft], now: datetime, locked: asyncio.Event | None = None
-    ) -> Published:
-        """Accept a batch; all that is accepted is committed when this returns.
-
-        `locked` is set as soon as the batch's users are locked: a batch that is begun then comes
-        after this one wherever both have to do with a user, and beside it elsewhere.
-        """
+    async def publish(self, drafts: Sequence[Draft], now: datetime) -> Published:
+        """Accept a batch; all that is accepted is committed when this returns."""
         if not drafts:
             return Published()
         async with self._database.unit_of_work() as work:
-            published = await self.publish_in(work, drafts, now, locked)
+            published = await self.publish_in(work, drafts, now)
             await work.commit()
         return published
 
     async def publish_in(
-        self,
-        work: UnitOfWork,
-        drafts: Sequence[Draft],
-        now: datetime,
-        locked: asyncio.Event | None = None,
+        self, work: UnitOfWork, drafts: Sequence[Draft], now: datetime
     ) -> Published:
-        """The same inside a unit of work that the caller commits."""
-        published = Published()
+        """The same inside a unit of work that the caller commits.
+
+        Hardly any batch has an event that was accepted before. So only those are looked up that
+        would be refused if they are no replays; of the others the table's key tells, and then all
+        are looked up and judged again.
+        """
         rules = await self._types.rules(work, {draft.event_type for draft in drafts})
         offered = await self._admitted(work, drafts, rules, now)
         users = await event_store.lock_users(work, (draft.user_id for draft in drafts))
-        if locked is not None:
-            locked.set()
-        accepted = await self._judge(work, drafts, offered, users, published)
-        if accepted:
-            plan = await self._plan(work, accepted, rules, now)
-            planned = _planned(accepted, plan)
-            new = await self._suppressed(work, planned, rules, now)
-            await event_store.insert(work, new, now)
-            await self._grow(work, new, plan)
-            published.merged = sum(1 for entry in new if entry.merged_into)
-            published.suppressed.update(entry.suppressed for entry in new if entry.suppressed)
-            published.evicted = await self._fill_pools(work, new, users, now)
-            await event_store.announce(work, _readers(new, plan, now), now)
+        doubtful = {
+            draft.key
+            for draft, judged in zip(drafts, offered, strict=True)
+            if isinstance(judged, Refusal)
+        }
+        stored = await event_store.stored_digests(work, doubtful)
+        published, accepted = _judged(drafts, offered, users, stored)
+        new, plan = await self._planned(work, accepted, rules, now)
+        if not await event_store.insert(work, new, now):
+            stored = await event_store.stored_digests(work, {draft.key for draft in drafts})
+            published, accepted = _judged(drafts, offered, users, stored)
+            new, plan = await self._planned(work, accepted, rules, now)
+            if not await event_store.insert(work, new, now):
+                raise Aborted("a concurrent call stored the same; repeat the call")
+        await self._grow(work, new, plan)
+        published.merged = sum(1 for entry in new if entry.merged_into)
+        published.suppressed.update(entry.suppressed for entry in new if entry.suppressed)
+        published.evicted = await self._fill_pools(work, new, users, now)
+        await event_store.announce(work, _readers(new, plan, now), now)
         work.after_commit(lambda: self._count(published))
         return published
 
@@ -116,14 +116,14 @@ class Publisher:
         rules: Mapping[str, TypeRules],
         now: datetime,
     ) -> list[NewEvent | Refusal]:
-        """What each draft comes to by itself: all that needs no lock on its user, as the batch
-        before may still hold it."""
+        """What each draft comes to by itself: all that needs no lock on its user, as another batch
+        may still hold it."""
         items = {item for draft in drafts for item in draft.item_ids}
         deleted = await catalogue_store.deleted_items(work, items)
+        admission = Admission(rules, now, tolerance=self._tolerance, deleted_items=deleted)
         offered: list[NewEvent | Refusal] = []
         for draft in drafts:
-            rule = rules.get(draft.event_type)
-            judged = admit(draft, rule, now, tolerance=self._tolerance, deleted_items=deleted)
+            judged = admission.admit(draft)
             if isinstance(judged, Refusal):
                 offered.append(judged)
             else:
@@ -131,32 +131,16 @@ class Publisher:
                 offered.append(NewEvent(judged, route, draft.digest, body))
         return self._ranked(offered)
 
-    async def _judge(
+    async def _planned(
         self,
         work: UnitOfWork,
-        drafts: Sequence[Draft],
-        offered: Sequence[NewEvent | Refusal],
-        users: Collection[str],
-        published: Published,
-    ) -> list[NewEvent]:
-        """New events; a replay is neither new nor refused, whatever has become of it since."""
-        keys = [(draft.user_id, draft.event_id) for draft in drafts]
-        seen = await event_store.stored_digests(work, set(keys))
-        accepted = []
-        for place, (key, draft, judged) in enumerate(zip(keys, drafts, offered, strict=True)):
-            known = seen.get(key)
-            if known == draft.digest:
-                continue
-            refusal = _wrong_key(draft, users, known)
-            if refusal is None:
-                if isinstance(judged, NewEvent):
-                    seen[key] = draft.digest
-                    published.added[key] = place
-                    accepted.append(judged)
-                    continue
-                refusal = judged
-            published.refusals[place] = refusal
-        return accepted
+        accepted: Sequence[NewEvent],
+        rules: Mapping[str, TypeRules],
+        now: datetime,
+    ) -> tuple[Sequence[NewEvent], MergePlan]:
+        """New events as they are to be stored, merged or suppressed where their types say so."""
+        plan = await self._plan(work, accepted, rules, now)
+        return await self._suppressed(work, _merged(accepted, plan), rules, now), plan
 
     def _ranked(self, offered: Sequence[NewEvent | Refusal]) -> list[NewEvent | Refusal]:
         """The same, events of the ranked route with their items best first and, where the
@@ -192,8 +176,6 @@ class Publisher:
         arrived = Counter(
             entry.event.user_id for entry in new if entry.route is Route.RANKED and entry.waits
         )
-        if not arrived:
-            return {}
         bounds = {user: users[user] + count for user, count in arrived.items()}
         return await event_store.bound_pools(work, bounds, self._pool_size, now)
 
@@ -204,6 +186,8 @@ class Publisher:
         rules: Mapping[str, TypeRules],
         now: datetime,
     ) -> MergePlan:
+        if not any(rule.window for rule in rules.values()):
+            return MergePlan()
         pairs = [(entry.event, rules[entry.event.event_type]) for entry in accepted]
         keyed = [
             (key, rule)
@@ -228,7 +212,7 @@ class Publisher:
         windows = {name: rule.repeat_window for name, rule in rules.items() if rule.repeat_window}
         judged = [
             entry
-            for entry in new
+            for entry in (new if windows else ())
             if entry.event.event_type in windows
             and aggregation_key(entry.event, rules[entry.event.event_type]) is None
         ]
@@ -242,9 +226,10 @@ class Publisher:
         return [told.get((entry.event.user_id, entry.event.event_id), entry) for entry in new]
 
     async def _grow(self, work: UnitOfWork, new: Sequence[NewEvent], plan: MergePlan) -> None:
-        fresh = {(entry.event.user_id, entry.event.event_id) for entry in new}
-        stored = [event for key, event in plan.grown.items() if key not in fresh]
-        await event_store.grow(work, stored, plan.ready_times)
+        if plan.grown:
+            fresh = {(entry.event.user_id, entry.event.event_id) for entry in new}
+            stored = [event for key, event in plan.grown.items() if key not in fresh]
+            await event_store.grow(work, stored, plan.ready_times)
 
     def _count(self, published: Published) -> None:
         self._accepted.inc(len(published.added))
@@ -258,9 +243,37 @@ class Publisher:
             self._repeats.labels(reason).inc(count)
 
 
-def _planned(accepted: Sequence[NewEvent], plan: MergePlan) -> list[NewEvent]:
-    planned = list(accepted)
+def _judged(
+    drafts: Sequence[Draft],
+    offered: Sequence[NewEvent | Refusal],
+    users: Collection[str],
+    stored: Mapping[EventKey, bytes],
+) -> tuple[Published, list[NewEvent]]:
+    """What becomes of drafts, and the new events among them. A replay of what is stored, by
+    digests, or of an earlier draft is neither new nor refused, whatever has become of it since."""
+    published, accepted, seen = Published(), [], dict(stored)
+    for place, (draft, judged) in enumerate(zip(drafts, offered, strict=True)):
+        key = draft.user_id, draft.event_id
+        known = seen.get(key)
+        if known == draft.digest:
+            continue
+        refusal = _wrong_key(draft, users, known)
+        if refusal is None:
+            if isinstance(judged, NewEvent):
+                seen[key] = draft.digest
+                published.added[key] = place
+                accepted.append(judged)
+                continue
+            refusal = judged
+        published.refusals[place] = refusal
+    return published, accepted
+
+
+def _merged(accepted: Sequence[NewEvent], plan: MergePlan) -> Sequence[NewEvent]:
     touched = plan.grown.keys() | plan.merged_into.keys() | plan.ready_times.keys()
+    if not touched:
+        return accepted
+    planned = list(accepted)
     for place, entry in enumerate(accepted):
         key = entry.event.user_id, entry.event.event_id
         if key in touched:

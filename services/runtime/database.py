@@ -38,6 +38,9 @@ _CONFLICTS = (
 )
 _UNREACHABLE_CLASSES = ("08", "53", "57")  # connection, resources, operator intervention
 
+_SAVEPOINT = "SAVEPOINT copying"
+_BACK_TO_SAVEPOINT = "ROLLBACK TO SAVEPOINT copying"
+_RELEASE_SAVEPOINT = "RELEASE SAVEPOINT copying"
 _SET_TIMEOUT = text("SELECT set_config('statement_timeout', :milliseconds, true)")
 
 # A unique key of a partitioned table is reported under the name of the partition's own key.
@@ -192,8 +195,7 @@ class UnitOfWork:
         literal = query.bindparams(**params).compile(
             dialect=self._connection.dialect, compile_kwargs={"literal_binds": True}
         )
-        driver = (await self._connection.get_raw_connection()).driver_connection
-        assert isinstance(driver, psycopg.AsyncConnection)
+        driver = await self._driver()
         statement = f"COPY ({literal}) TO STDOUT (FORMAT csv)"
         async with driver.cursor() as cursor, cursor.copy(statement.encode()) as copy:
             while block := await self._translated(copy.read):
@@ -213,13 +215,14 @@ class UnitOfWork:
 
         return await self._translated(lambda: self._copy(table, columns, write))
 
-    async def copy_binary(self, table: str, columns: Sequence[str], rows: bytes) -> int:
-        """The same with all that COPY reads in its binary format, header and end included: for
-        whom the driver's formatting of each value is too slow. The server takes two thirds of the
-        time that it takes for text."""
-        return await self._translated(
-            lambda: self._copy(table, columns, lambda copy: copy.write(rows), form="binary")
-        )
+    async def copy_new(self, table: str, columns: Sequence[str], rows: bytes) -> bool:
+        """Insert rows with COPY, all or none: none and False when one of them breaks a unique key,
+        after which the transaction goes on as if nothing had been tried.
+
+        `rows` are all that COPY reads in its binary format. The driver, which looks at each value
+        for its type, is too slow for many, and the server reads text at two thirds of the speed.
+        """
+        return await self._translated(lambda: self._copy_new(table, columns, rows))
 
     async def commit(self) -> None:
         """Make the work permanent. A unit of work commits once and does nothing after."""
@@ -232,6 +235,17 @@ class UnitOfWork:
         """Have `run` called once the transaction is committed, never when it rolls back."""
         self._after_commit.append(run)
 
+    async def _copy_new(self, table: str, columns: Sequence[str], rows: bytes) -> bool:
+        driver = await self._driver()
+        await driver.execute(_SAVEPOINT)
+        try:
+            await self._copy(table, columns, lambda copy: copy.write(rows), form="binary")
+        except postgres.UniqueViolation:
+            await driver.execute(_BACK_TO_SAVEPOINT)
+            return False
+        await driver.execute(_RELEASE_SAVEPOINT)
+        return True
+
     async def _copy(
         self,
         table: str,
@@ -239,8 +253,7 @@ class UnitOfWork:
         write: Callable[[psycopg.AsyncCopy], Awaitable[None]],
         form: Literal["text", "binary"] = "text",
     ) -> int:
-        driver = (await self._connection.get_raw_connection()).driver_connection
-        assert isinstance(driver, psycopg.AsyncConnection)
+        driver = await self._driver()
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(
             sql.Identifier(*table.split(".")),
             sql.SQL(", ").join(map(sql.Identifier, columns)),
@@ -250,6 +263,11 @@ class UnitOfWork:
             async with cursor.copy(statement) as copy:
                 await write(copy)
             return cursor.rowcount
+
+    async def _driver(self) -> psycopg.AsyncConnection[Any]:
+        driver = (await self._connection.get_raw_connection()).driver_connection
+        assert isinstance(driver, psycopg.AsyncConnection)
+        return driver
 
     async def _translated(self, operation: Callable[[], Awaitable[Result]]) -> Result:
         if self._ended:

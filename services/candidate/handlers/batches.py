@@ -31,7 +31,7 @@ class Batch(Generic[Value]):
     def refuse(self, refusals: Mapping[int, Refusal]) -> None:
         """Reject well-formed items as well, by position among `values`."""
         for place, refusal in refusals.items():
-            self.rejections.append(_rejection(self.places[place], refusal))
+            self.rejections.append(refused(self.places[place], refusal))
         self.rejections.sort(key=lambda entry: entry.index)
 
     @property
@@ -55,7 +55,7 @@ def judge(
         try:
             value = read(item)
         except Refused as error:
-            batch.rejections.append(_rejection(place, error.refusal))
+            batch.rejections.append(refused(place, error.refusal))
             continue
         batch.values.append(value)
         batch.places.append(place)
@@ -76,13 +76,15 @@ class Tally:
         return self.accepted + self.rejected
 
     def add(self, accepted: int, rejections: Iterable[status_pb2.Rejection]) -> None:
-        """Count a batch; the first rejections are kept."""
-        found = list(rejections)
+        """Count a batch; the first rejections by position are kept, in whatever order they come."""
         self.accepted += accepted
-        self.rejected += len(found)
-        self.rejections.extend(found[: MOST_REJECTIONS - len(self.rejections)])
+        if found := list(rejections):
+            self.rejected += len(found)
+            kept = sorted([*self.rejections, *found], key=lambda entry: entry.index)
+            self.rejections = kept[:MOST_REJECTIONS]
 
 
-def _rejection(place: int, refusal: Refusal) -> status_pb2.Rejection:
+def refused(place: int, refusal: Refusal) -> status_pb2.Rejection:
+    """Why the item at a position was not accepted."""
     fields = [FieldError(refusal.path, refusal.message)] if refusal.path else []
     return rejection(place, refusal.reason, refusal.message, fields)

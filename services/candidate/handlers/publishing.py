@@ -1,15 +1,13 @@
 """Event types and the ways in for events."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from functools import partial
+from collections.abc import AsyncIterator, Sequence
 
 from heliograph.candidate.v1alpha1 import catalogue_pb2, publishing_pb2
 
 from services.candidate.events import Draft
-from services.candidate.handlers.batches import Batch, Tally, judge
+from services.candidate.handlers.batches import Batch, Tally, judge, refused
+from services.candidate.handlers.lanes import open_lanes
 from services.candidate.handlers.parts import Calls, Context
-from services.candidate.handlers.pipeline import Pipeline
 from services.candidate.messages import read_draft
 from services.runtime import paging
 
@@ -44,7 +42,9 @@ class PublishingCalls(Calls):
     async def PublishEvents(
         self, request: publishing_pb2.PublishEventsRequest, context: Context
     ) -> publishing_pb2.PublishEventsResponse:
-        batch = await self._publish(judge(request.events, read_draft))
+        batch = judge(request.events, read_draft)
+        published = await self.parts.publisher.publish(batch.values, self.parts.clock.now())
+        batch.refuse(published.refusals)
         return publishing_pb2.PublishEventsResponse(
             accepted_count=batch.accepted, rejections=batch.rejections
         )
@@ -55,29 +55,27 @@ class PublishingCalls(Calls):
         context: Context,
     ) -> publishing_pb2.PublishEventStreamResponse:
         tally, offset = Tally(), 0
-        async with Pipeline[Batch[Draft]]() as pipeline:
+
+        async def store(placed: Sequence[tuple[int, Draft]]) -> None:
+            drafts = [draft for _, draft in placed]
+            published = await self.parts.publisher.publish(drafts, self.parts.clock.now())
+            refusals = published.refusals.items()
+            rejections = [refused(placed[place][0], refusal) for place, refusal in refusals]
+            tally.add(len(placed) - len(rejections), rejections)
+
+        async with open_lanes(store) as lanes:
             async for request in request_iterator:
-                drafts = judge(request.events, read_draft, offset)
+                batch = judge(request.events, read_draft, offset)
                 offset += len(request.events)
-                committed = await pipeline.put(partial(self._publish, drafts))
-                if committed is not None:
-                    tally.add(committed.accepted, committed.rejections)
-            for committed in await pipeline.rest():
-                tally.add(committed.accepted, committed.rejections)
+                tally.add(0, batch.rejections)
+                for lane, part in zip(lanes, _by_lane(batch, len(lanes)), strict=True):
+                    if part:
+                        await lane.put(part)
         return publishing_pb2.PublishEventStreamResponse(
             accepted_count=tally.accepted,
             rejected_count=tally.rejected,
             rejections=tally.rejections,
         )
-
-    async def _publish(
-        self, batch: Batch[Draft], locked: asyncio.Event | None = None
-    ) -> Batch[Draft]:
-        """Store what is well-formed of a batch, and reject the rest."""
-        now = self.parts.clock.now()
-        published = await self.parts.publisher.publish(batch.values, now, locked)
-        batch.refuse(published.refusals)
-        return batch
 
     async def CancelEvents(
         self, request: publishing_pb2.CancelEventsRequest, context: Context
@@ -98,3 +96,11 @@ class PublishingCalls(Calls):
                 publishing_pb2.EventKey(user_id=user, event_id=event) for user, event in withdrawn
             ]
         )
+
+
+def _by_lane(batch: Batch[Draft], lanes: int) -> list[list[tuple[int, Draft]]]:
+    """Drafts with their positions, those of a user together."""
+    parts: list[list[tuple[int, Draft]]] = [[] for _ in range(lanes)]
+    for placed in zip(batch.places, batch.values, strict=True):
+        parts[hash(placed[1].user_id) % lanes].append(placed)
+    return parts

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.candidate.admission import admit
+from services.candidate.admission import Admission
 from services.candidate.aggregation import Waiting, merge, plan_merges
 from services.candidate.cursors import Position, read_cursor
 from services.candidate.events import Draft, Event, Refusal, Route, TypeRules, event_id_of
@@ -24,7 +24,7 @@ LIKES = TypeRules("like", Route.RANKED, timedelta(days=3), HOUR)
 
 def admitted(rules: TypeRules = NEWS, **fields: object) -> Event | Refusal:
     draft = Draft("u", "e", rules.name, b"", **fields)  # type: ignore[arg-type]
-    return admit(draft, rules, NOW, tolerance=timedelta(minutes=5))
+    return Admission({rules.name: rules}, NOW, tolerance=timedelta(minutes=5)).admit(draft)
 
 
 def test_defaults_are_filled_in() -> None:
