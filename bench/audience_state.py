@@ -50,7 +50,7 @@ def make_state(users: int, items: int, dimensions: int) -> IndexState:
     return IndexState(
         tables=tables,
         catalogue=catalogue,
-        relations=tables.relations(catalogue),
+        relations=tables.relations(),
         prediction=Prediction.of(_model(interactions, made.vectors, bias), tables, catalogue),
         fit=None,
         user_columns=facts,

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import grpc
 import numpy as np
 import psycopg
 from heliograph.candidate.v1alpha1 import publishing_pb2
@@ -60,6 +61,7 @@ MANNERS = (
 
 def published(service: BenchService, requests: Sequence[bytes]) -> float:
     """Seconds that one stream takes. Raises RuntimeError when an event is rejected."""
+    call: grpc.StreamUnaryMultiCallable[bytes, publishing_pb2.PublishEventStreamResponse]
     call = service.channel.stream_unary(
         METHOD, None, publishing_pb2.PublishEventStreamResponse.FromString
     )
