@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.candidate.admission import admit
+from services.candidate.admission import Admission
 from services.candidate.drafting import Drafting, Handled
 from services.candidate.events import Event, Route, TypeRules
 from services.candidate.messages import decode_event, encode_admitted, encode_event
@@ -45,7 +45,7 @@ def test_the_stored_form_of_a_draft_says_what_the_draft_says(
     kept = [each for each in candidates if asked[each[0], each[2]]]
     assert origins.tolist() == [[user, source] for user, _, source, _, _ in kept]
     for draft, (user, item, source, score, actors) in zip(drafts, kept, strict=True):
-        event = admit(draft, RULES, NOW, tolerance=timedelta(0))
+        event = Admission({RULES.name: RULES}, NOW, tolerance=timedelta(0)).admit(draft)
         assert isinstance(event, Event)
         assert decode_event(encode_admitted(draft, event)) == decode_event(encode_event(event))
         assert event.user_id == ACTORS[user]
