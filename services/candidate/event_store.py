@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple, Self
@@ -298,29 +299,25 @@ def keys_of(keys: Iterable[EventKey]) -> dict[str, object]:
 
 def _rows(new: Sequence[NewEvent], now: datetime) -> bytes:
     """Events in COPY's binary format."""
-    events = [entry.event for entry in new]
-    accepted = binary_rows.microseconds(now)
+    events, routes, digests, bodies, *_ = zip(*new, strict=True)
+    (users, ids, types, _, expiries, items, _, _, keys, _, sources, campaigns, scores, *_) = zip(
+        *events, strict=True
+    )
+    expire = map(binary_rows.microseconds, expiries)
+    accepted = repeat(binary_rows.microseconds(now))
+    numbers = map(
+        _NUMBERS, repeat(2), routes, repeat(8), scores, repeat(8), expire, repeat(8), accepted
+    )
     return binary_rows.rows(
         len(COLUMNS),
         [
-            binary_rows.texts(event.user_id for event in events),
-            binary_rows.texts(event.event_id for event in events),
-            [
-                _names(event.event_type, event.source, event.campaign_id, event.aggregation_key)
-                for event in events
-            ],
-            [binary_rows.text_array(event.item_ids) for event in events],
-            [
-                _NUMBERS(2, route, 8, event.source_score, 8, expire, 8, accepted)
-                for event, route, expire in zip(
-                    events,
-                    (entry.route for entry in new),
-                    (binary_rows.microseconds(event.expire_time) for event in events),
-                    strict=True,
-                )
-            ],
-            binary_rows.binaries(entry.digest for entry in new),
-            binary_rows.binaries(entry.body for entry in new),
+            binary_rows.texts(users),
+            binary_rows.texts(ids),
+            list(map(_names, types, sources, campaigns, keys)),
+            list(map(binary_rows.text_array, items)),
+            list(numbers),
+            binary_rows.binaries(digests),
+            binary_rows.binaries(bodies),
             [_fate(entry, now) for entry in new],
         ],
     )

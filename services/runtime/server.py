@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import os
 import socket
 import time
@@ -26,6 +27,7 @@ from services.runtime.roles import service_url
 from services.runtime.settings import ConfigurationError, RuntimeSettings
 
 _DATABASE_PAUSE_S = 0.2
+VALUES_OF_BATCHES = 50_000
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -86,6 +88,7 @@ class Service:
             await self._health.set(name, _SERVING)
         shown = [*self._host.services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(shown, self._server)
+        keep_what_lives_on()
         await self._server.start()
         self._frame.tasks.start()
 
@@ -110,6 +113,14 @@ class Service:
             await close()
         except Exception:
             self._log.exception("closing failed")
+
+
+def keep_what_lives_on() -> None:
+    """Take what a bound service holds out of the garbage collector's sight, and have it look after
+    batches, not after every few hundred values of one: it took a seventh of a publisher's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(VALUES_OF_BATCHES, 20, 100)
 
 
 def make_frame(settings: RuntimeSettings, name: str, log: logs.Logger) -> Frame:
