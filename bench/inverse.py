@@ -7,9 +7,10 @@ bare BLAS product over the same matrix plus `numpy.argpartition`, without any fi
 are compared with brute force in double precision.
 
 `--peers` adds libraries and databases on the same data (bench.inverse_peers says which and with
-what settings); those that aren't installed are named and left out. `--peer-users` gives the slow
-ones fewer users; ours are then timed on as many. `--scale` goes from a tenth of the users to ten
-times as many and fits the exponents of time and memory.
+what settings); without names all of them; those that aren't installed are named and left out. The
+approximate ones get fewer users, `--approximate-users`, as their indexes take many minutes to build
+on one core; ours are then timed on as many, in the same turns. `--scale` goes from a tenth of the
+users to ten times as many and fits the exponents of time and memory.
 """
 
 import argparse
@@ -118,8 +119,9 @@ def report(given: argparse.Namespace) -> BenchReport:
         MEMORY_GOAL,
         "lower",
     )
-    if given.peers:
-        own, series["peers"] = compared(given.peers, search, given.peer_users, given.rounds)
+    if given.peers is not None:
+        names, fewer = given.peers or list(PEERS), given.approximate_users
+        own, series["peers"] = compared(names, search, fewer, given.rounds)
         metrics |= own
     if given.scale:
         sizes = [int(given.users * 10 ** (step / 2)) for step in range(-2, 3)]
@@ -136,8 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=[], metavar="PEER")
-    parser.add_argument("--peer-users", type=int, default=None, help="fewer users for slow peers")
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), metavar="PEER")
+    parser.add_argument("--approximate-users", type=int, default=200_000)
     parser.add_argument("--scale", action="store_true", help="a tenth to ten times the users")
     given = parser.parse_args(arguments)
     use_one_core()

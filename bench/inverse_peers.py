@@ -40,11 +40,10 @@ from bench.report import Metric
 from services.candidate.sources.arrays import Floats, Rows
 
 Opens = Callable[[Users], AbstractContextManager[Peer]]
-SLOW = ("pgvector_exact", "pgvector_hnsw", "lancedb_flat", "lancedb_hnsw")
-"""Peers that get `--peer-users`."""
 GOAL = 1.2
 """Most of an exact peer's time: it reads the same vectors, so the best of them take as long."""
 APPROXIMATE = ("pgvector_hnsw", "lancedb_hnsw")
+"""They have an index that takes long to build, so they get fewer users."""
 _ROWS = 20_000
 """Loaded at a time."""
 
@@ -188,7 +187,7 @@ def packages(series: Mapping[str, Any]) -> list[str]:
 
 
 def compared(
-    names: Sequence[str], search: Search, peer_users: int | None, rounds: int
+    names: Sequence[str], search: Search, approximate_users: int, rounds: int
 ) -> tuple[dict[str, Metric], dict[str, Any]]:
     """Our time over each peer's, in turns with it, plain and with the filter; for exact ones as
     metrics. With each stands the share of the exact answers that it finds. A peer that isn't
@@ -197,8 +196,8 @@ def compared(
     series: dict[str, Any] = {}
     for name in names:
         users = search.users
-        if name in SLOW and peer_users is not None:
-            users = users.first(min(peer_users, users.columns.size))
+        if name in APPROXIMATE:
+            users = users.first(min(approximate_users, users.columns.size))
         ours = Search(users, search.items)
         try:
             with PEERS[name](users) as peer:

@@ -31,6 +31,7 @@ REMOVALS = (
     EVENTS.delete_user_arrivals,
     QUERIES.delete_user_interactions,
     QUERIES.delete_user_relations,
+    QUERIES.delete_user_removed_relations,
     WORK.delete_user_memberships,
     WORK.delete_user_generated,
     GIVEN.delete_user_recommendations,

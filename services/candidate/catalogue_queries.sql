@@ -116,6 +116,7 @@ SELECT EXISTS (
         SELECT xid FROM users UNION ALL SELECT xid FROM items
         UNION ALL SELECT xid FROM interactions UNION ALL SELECT xid FROM relations
         UNION ALL SELECT xid FROM item_vectors UNION ALL SELECT xid FROM erasures
+        UNION ALL SELECT xid FROM removed_relations
     ) AS changes
     WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
         AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
@@ -165,6 +166,12 @@ SELECT user_id, kind, target_id, strength FROM relations
 WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
     AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
 
+-- name: removed_relations
+-- Relations whose removal a snapshot did not see; what is stored again by now is changed as well.
+SELECT user_id, kind, target_id, CAST(0 AS real) FROM removed_relations
+WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
+    AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))
+
 -- name: count_relations
 -- How many relations there are.
 SELECT count(*) FROM relations
@@ -181,21 +188,39 @@ ON CONFLICT (user_id, kind, target_id) DO UPDATE SET strength = excluded.strengt
 WHERE relations.strength <> excluded.strength
 
 -- name: delete_relations
--- Remove relations.
+-- Remove relations, and remember that they were there.
 WITH ended AS (
     SELECT relations.user_id, relations.kind, relations.target_id
     FROM unnest(CAST(:user_ids AS text[]), CAST(:kinds AS smallint[]), CAST(:target_ids AS text[]))
         AS ended(user_id, kind, target_id)
     JOIN relations USING (user_id, kind, target_id)
     ORDER BY relations.user_id, relations.kind, relations.target_id FOR UPDATE OF relations
+), deleted AS (
+    DELETE FROM relations USING ended
+    WHERE relations.user_id = ended.user_id AND relations.kind = ended.kind
+        AND relations.target_id = ended.target_id
+    RETURNING relations.user_id, relations.kind, relations.target_id
 )
-DELETE FROM relations USING ended
-WHERE relations.user_id = ended.user_id AND relations.kind = ended.kind
-    AND relations.target_id = ended.target_id
+INSERT INTO removed_relations (user_id, kind, target_id, remove_time)
+SELECT user_id, kind, target_id, CAST(:now AS timestamptz) FROM deleted
+ORDER BY user_id, kind, target_id
+ON CONFLICT (user_id, kind, target_id) DO UPDATE SET remove_time = excluded.remove_time,
+    xid = pg_current_xact_id()
 
 -- name: delete_user_relations
 -- Remove a user's relations, in both directions.
 DELETE FROM relations WHERE user_id = :user_id OR target_id = :user_id
+
+-- name: delete_user_removed_relations
+-- Forget a user's relations of the past, in both directions.
+DELETE FROM removed_relations WHERE user_id = :user_id OR target_id = :user_id
+
+-- name: delete_old_removed_relations
+-- Bounded deletion of removals that every index has read long ago.
+DELETE FROM removed_relations WHERE (user_id, kind, target_id) IN (
+    SELECT user_id, kind, target_id FROM removed_relations
+    WHERE remove_time < :before ORDER BY remove_time LIMIT :count
+)
 
 -- name: delete_user_interactions
 -- Remove a user's interactions.

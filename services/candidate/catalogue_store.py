@@ -102,9 +102,7 @@ async def remove_relations(
     work: UnitOfWork, relations: Collection[Relation], now: datetime
 ) -> None:
     """Remove relations; what isn't stored is no error."""
-    removed = (await work.execute(QUERIES.delete_relations, _relation_keys(relations))).rowcount
-    if removed:
-        await work.execute(QUERIES.insert_erasure, {"now": now})
+    await work.execute(QUERIES.delete_relations, _relation_keys(relations) | {"now": now})
 
 
 async def share_users(work: UnitOfWork, user_ids: Collection[str]) -> set[str]:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import TextClause
 
 from services.candidate.admission import LONGEST_LIFE
+from services.candidate.catalogue_store import QUERIES as CATALOGUE
 from services.candidate.event_store import QUERIES as EVENTS
 from services.candidate.generation_store import QUERIES as WORK
 from services.candidate.rotation import QUERIES as GIVEN
@@ -28,9 +29,9 @@ class Upkeep:
         self._recommendations = settings.recommendation_retention
 
     async def run(self, now: datetime) -> None:
-        """Delete events that ended, and answers given, before the retention; old arrivals,
-        withdrawals and recommendations; marks of daily runs, and what teams used, a week after
-        their day; the runs after the retention."""
+        """Delete events that ended, answers given and relations removed before the retention; old
+        arrivals, withdrawals and recommendations; marks of daily runs, and what teams used, a week
+        after their day; the runs after the retention."""
         await self._delete(EVENTS.delete_ended_events, now - self._retention)
         await self._delete(EVENTS.delete_old_withdrawals, now - KEEP_WITHDRAWALS)
         await self._delete(EVENTS.delete_old_requests, now - self._retention)
@@ -39,6 +40,7 @@ class Upkeep:
         await self._delete(WORK.delete_old_generated, now - KEEP_MARKS)
         await self._delete(WORK.delete_old_runs, now - max(self._retention, KEEP_MARKS))
         await self._delete(WORK.delete_old_usage, now - KEEP_MARKS)
+        await self._delete(CATALOGUE.delete_old_removed_relations, now - self._retention)
         async with self._database.unit_of_work() as work:
             await work.execute(EVENTS.delete_old_erasures, {"before": now - self._retention})
             await work.commit()

@@ -27,7 +27,7 @@ class Entities:
     @cached_property
     def rows(self) -> dict[str, int]:
         """Row by id."""
-        return {name: row for row, name in enumerate(self.ids)}
+        return dict(zip(self.ids, range(len(self.ids)), strict=True))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -21,7 +21,7 @@ from services.candidate.index.tables import (
     merge_interactions,
     no_interactions,
 )
-from services.candidate.index.ties import ChangedTies, Ties, merge_ties, no_ties
+from services.candidate.index.ties import NamedTies, Ties, merge_ties, no_ties, put_ties
 from services.candidate.models import Interactions
 from services.candidate.sources.arrays import NONE
 from services.candidate.text import DIMENSIONS
@@ -167,26 +167,27 @@ async def _ties(
     placed: Placement,
     erased: bool,
 ) -> Ties:
-    """All are read again only when some were removed by themselves: where those known and changed
-    are as many as are stored, they are the same."""
+    """Where someone was erased, all are read again unless those known and changed are as many as
+    are stored: then they are the same."""
     changed = await copied(work, QUERIES.changed_relations, since, _RELATIONS)
-    ties = await asyncio.to_thread(
-        merge_ties, known.ties, users, placed, _relations(changed, users)
-    )
+    removed = await copied(work, QUERIES.removed_relations, since, _RELATIONS)
+
+    ended, put = _named(removed, users), _named(changed, users)
+    ties = await asyncio.to_thread(merge_ties, known.ties, users, placed, ended, put)
     if not erased:
         return ties
     (row,) = await work.rows(QUERIES.count_relations)
     if ties.count == row[0]:
         return ties
     stored = await copied(work, QUERIES.changed_relations, {"snapshot": BEGINNING}, _RELATIONS)
-    anew = Placement(np.full(len(users.ids), NONE), np.arange(len(users.ids)), 0)
-    return await asyncio.to_thread(merge_ties, no_ties(), users, anew, _relations(stored, users))
+    none = no_ties(len(users.ids))
+    return await asyncio.to_thread(put_ties, none, users, _named(stored, users))
 
 
-def _relations(table: pa.Table, users: Entities) -> ChangedTies:
+def _named(table: pa.Table, users: Entities) -> NamedTies:
     targets = rows_of(users.rows, table["target"])
     strangers: list[Any] = table["target"].filter(pa.array(targets == NONE)).to_pylist()
-    return ChangedTies(
+    return NamedTies(
         rows_of(users.rows, table["user"]),
         targets,
         strangers,

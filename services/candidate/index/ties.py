@@ -11,6 +11,9 @@ from services.candidate.index.entities import Entities, Placement
 from services.candidate.index.sorting import insertion_points
 from services.candidate.sources.arrays import NONE, Floats, Mask, Matrix, Rows, sparse
 
+Entries = tuple[Rows, Rows, Floats]
+"""Rows, columns and values."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Ties:
@@ -31,8 +34,8 @@ class Ties:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class ChangedTies:
-    """Relations that are new or have another strength."""
+class NamedTies:
+    """Some relations, each once."""
 
     users: Rows
     targets: Rows
@@ -51,24 +54,50 @@ def no_ties(users: int = 0) -> Ties:
     return Ties([], table, table)
 
 
-def merge_ties(known: Ties, users: Entities, placed: Placement, changed: ChangedTies) -> Ties:
-    """`known` with its users where they are now, without those who are gone, and with what changed.
-    Where nobody came or went and nothing changed, the same."""
-    if placed.unmoved and not len(changed.users):
-        return known
+def merge_ties(
+    known: Ties, users: Entities, placed: Placement, removed: NamedTies, changed: NamedTies
+) -> Ties:
+    """`known` with its users where they are now, without those who are gone and what was removed,
+    and then with what is new or has another strength. Where nothing of this is, the same."""
     found = known if placed.unmoved else _moved(known, users, placed)
-    if new := set(changed.strangers) - set(found.strangers):
-        found = _with_strangers(found, sorted({*found.strangers, *new}))
-    actors = {name: len(users.ids) + place for place, name in enumerate(found.strangers)}
-    targets = changed.targets.copy()
-    targets[targets == NONE] = [actors[name] for name in changed.strangers]
-    one, other = np.flatnonzero(~changed.friends), np.flatnonzero(changed.friends)
-    pairs = np.concatenate([changed.users[other], targets[other]])
-    back = np.concatenate([targets[other], changed.users[other]])
+    return put_ties(_without_ties(found, users, removed), users, changed)
+
+
+def put_ties(known: Ties, users: Entities, changed: NamedTies) -> Ties:
+    """With some relations, new or with another strength."""
+    if not len(changed.users):
+        return known
+    if new := set(changed.strangers) - set(known.strangers):
+        known = _with_strangers(known, sorted({*known.strangers, *new}))
+    one, other = _entries(known, users, changed)
+    return Ties(known.strangers, _put(known.follows, *one), _put(known.friends, *other))
+
+
+def _without_ties(known: Ties, users: Entities, removed: NamedTies) -> Ties:
+    if not len(removed.users):
+        return known
+    one, other = _entries(known, users, removed)
     return Ties(
-        found.strangers,
-        _put(found.follows, changed.users[one], targets[one], changed.strengths[one]),
-        _put(found.friends, pairs, back, np.tile(changed.strengths[other], 2)),
+        known.strangers, _without(known.follows, *one[:2]), _without(known.friends, *other[:2])
+    )
+
+
+def _entries(known: Ties, users: Entities, named: NamedTies) -> tuple[Entries, Entries]:
+    """Those of the follows and of the friends, in both directions. What names a user or a target
+    that isn't known is left out."""
+    actors = {name: len(users.ids) + place for place, name in enumerate(known.strangers)}
+    targets = named.targets.copy()
+    targets[targets == NONE] = [actors.get(name, NONE) for name in named.strangers]
+    there = (named.users != NONE) & (targets != NONE)
+    one = np.flatnonzero(there & ~named.friends)
+    other = np.flatnonzero(there & named.friends & (targets < len(users.ids)))
+    return (
+        (named.users[one], targets[one], named.strengths[one]),
+        (
+            np.concatenate([named.users[other], targets[other]]),
+            np.concatenate([targets[other], named.users[other]]),
+            np.tile(named.strengths[other], 2),
+        ),
     )
 
 
@@ -132,9 +161,7 @@ def _put(table: Matrix, rows: Rows, columns: Rows, values: Floats) -> Matrix:
         return sparse(values, rows, columns, table.shape)
     order = np.lexsort((columns, rows))
     rows, columns, values = rows[order], columns[order], values[order]
-    begins, ends = table.indptr[rows].astype(np.int64), table.indptr[rows + 1].astype(np.int64)
-    points = insertion_points([table.indices], [columns], begins, ends)
-    there = (points < ends) & (table.indices[np.minimum(points, table.nnz - 1)] == columns)
+    points, there = _places(table, rows, columns)
     data = table.data.copy()
     data[points[there]] = values[there]
     new = ~there
@@ -146,3 +173,28 @@ def _put(table: Matrix, rows: Rows, columns: Rows, values: Floats) -> Matrix:
     )
     found: Matrix = csr_array(entries, shape=table.shape)
     return found
+
+
+def _without(table: Matrix, rows: Rows, columns: Rows) -> Matrix:
+    """Without some entries; those that it doesn't have don't matter."""
+    points, there = _places(table, rows, columns)
+    if not there.any():
+        return table
+    shrunk = np.append(0, np.cumsum(np.bincount(rows[there], minlength=table.shape[0])))
+    entries: Any = (
+        np.delete(table.data, points[there]),
+        np.delete(table.indices, points[there]),
+        table.indptr - shrunk,
+    )
+    found: Matrix = csr_array(entries, shape=table.shape)
+    return found
+
+
+def _places(table: Matrix, rows: Rows, columns: Rows) -> tuple[Rows, Mask]:
+    """Where entries are or belong among the stored ones, and which are there."""
+    begins, ends = table.indptr[rows].astype(np.int64), table.indptr[rows + 1].astype(np.int64)
+    points = insertion_points([table.indices], [columns], begins, ends)
+    there = np.zeros(len(rows), np.bool_)
+    inside = np.flatnonzero(points < ends)
+    there[inside] = table.indices[points[inside]] == columns[inside]
+    return points, there

@@ -13,7 +13,7 @@ from services.candidate.expressions import Columns
 from services.candidate.index.entities import Entities, Placement, merge_entities
 from services.candidate.index.sorting import insertion_points
 from services.candidate.index.tables import Tables, merge_interactions, no_interactions
-from services.candidate.index.ties import ChangedTies, Ties, merge_ties, no_ties
+from services.candidate.index.ties import NamedTies, Ties, merge_ties, no_ties
 from services.candidate.models import Interactions
 from services.candidate.sources import Catalogue
 from services.candidate.sources.arrays import NONE, Matrix
@@ -43,13 +43,15 @@ class World:
         for ties in (self.follows, self.friends):
             for tie in [tie for tie in ties if erased & {*tie}]:
                 del ties[tie]
+        ended = _ended(self.follows, random), _ended(self.friends, random)
         for done in [done for done in self.interactions if done[0] in erased]:
             del self.interactions[done]
         stored = set(random.sample(NAMES, k=random.randint(0, 3)))
         new = {name for name in stored if name in erased or name not in before}
         self.users |= stored
         self.items |= set(random.sample(ITEMS, k=random.randint(0, 1)))
-        return Change(stored, new, erased - stored, self._interact(random), *self._relate(random))
+        done = self._interact(random)
+        return Change(stored, new, erased - stored, done, *ended, *self._relate(random))
 
     def _interact(self, random: Random) -> dict[Interaction, float]:
         found = {}
@@ -77,6 +79,14 @@ class World:
         return follows, friends
 
 
+def _ended(ties: dict[Tie, float], random: Random) -> set[Tie]:
+    """Some are removed; they may be stored again at once."""
+    found = {tie for tie in sorted(ties) if random.random() < 0.2}
+    for tie in found:
+        del ties[tie]
+    return found
+
+
 @dataclass
 class Change:
     """What the index reads of a change."""
@@ -85,6 +95,8 @@ class Change:
     new: set[str]
     gone: set[str]
     interactions: dict[Interaction, float]
+    unfollowed: set[Tie]
+    parted: set[Tie]
     follows: dict[Tie, float]
     friends: dict[Tie, float]
 
@@ -110,7 +122,15 @@ class Known:
             users,
             known,
             merge_interactions(self.interactions, newer, moved, placed),
-            merge_ties(self.ties, users, moved, _ties(change, users)),
+            merge_ties(
+                self.ties,
+                users,
+                moved,
+                _ties(
+                    dict.fromkeys(change.unfollowed, 0.0), dict.fromkeys(change.parted, 0.0), users
+                ),
+                _ties(change.follows, change.friends, users),
+            ),
         )
 
 
@@ -131,15 +151,15 @@ def _interactions(
     )
 
 
-def _ties(change: Change, users: Entities) -> ChangedTies:
-    ties = [*change.follows, *change.friends]
-    targets = [users.rows.get(target, NONE) for _, target in ties]
-    return ChangedTies(
-        np.array([users.rows[user] for user, _ in ties], np.int64),
-        np.array(targets, np.int64),
+def _ties(follows: dict[Tie, float], friends: dict[Tie, float], users: Entities) -> NamedTies:
+    ties = [*follows, *friends]
+    names = [users.rows.get(name, NONE) for tie in ties for name in tie]
+    return NamedTies(
+        np.array(names[::2], np.int64),
+        np.array(names[1::2], np.int64),
         [target for _, target in ties if target not in users.rows],
-        np.array([*change.follows.values(), *change.friends.values()], np.float32),
-        np.arange(len(ties)) >= len(change.follows),
+        np.array([*follows.values(), *friends.values()], np.float32),
+        np.arange(len(ties)) >= len(follows),
     )
 
 
@@ -156,7 +176,14 @@ def test_followed_tables_are_those_read_anew(seed: int) -> None:
     for _ in range(8):
         known = known.after(world.change(random), world.items)
         everything = Change(
-            world.users, world.users, set(), world.interactions, world.follows, world.friends
+            stored=world.users,
+            new=world.users,
+            gone=set(),
+            interactions=world.interactions,
+            unfollowed=set(),
+            parted=set(),
+            follows=world.follows,
+            friends=world.friends,
         )
         anew = _empty().after(everything, world.items)
         assert list(known.users.ids) == list(anew.users.ids) == sorted(world.users)
