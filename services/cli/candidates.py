@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.candidate.models import (
+    TIES,
     CandidateModel,
     Effort,
     FitError,
@@ -23,6 +24,7 @@ from services.candidate.models import (
     read_attributes,
     read_ids,
     read_interactions,
+    read_ties,
     save,
 )
 
@@ -40,6 +42,7 @@ def candidate() -> None:
 @click.option("--interactions", type=_FILE, required=True, help="user_id, item_id, …, Parquet.")
 @click.option("--users", type=_FILE, help="user_id and attributes, Parquet.")
 @click.option("--items", type=_FILE, help="item_id and content, Parquet.")
+@click.option("--ties", type=_FILE, help="user_id and target_id: whom they follow, Parquet.")
 @click.option("--out", type=_PATH, required=True, help="Folder for the model.")
 @click.option("--horizon-days", type=click.FloatRange(min=0, min_open=True), help="How far ahead.")
 @click.option(
@@ -61,6 +64,7 @@ def fit_command(
     interactions: Path,
     users: Path | None,
     items: Path | None,
+    ties: Path | None,
     out: Path,
     horizon_days: float | None,
     split: Split,
@@ -73,12 +77,16 @@ def fit_command(
     try:
         user_ids, user_columns = read_attributes(users, "user_id") if users else ([], {})
         item_ids, item_columns = read_attributes(items, "item_id") if items else ([], {})
-        read = read_interactions(interactions, user_ids, item_ids)
+        tied = read_ids(ties, "user_id") if ties else []
+        read = read_interactions(interactions, [*user_ids, *tied], item_ids)
+        about_users = aligned(read.user_ids, user_ids, user_columns)
+        if ties:
+            about_users = {**about_users, TIES: read_ties(ties, read.user_ids)}
         horizon = None if horizon_days is None else horizon_days * DAY
         model = fit(
             read,
             FitOptions(horizon, split, effort, seed),
-            aligned(read.user_ids, user_ids, user_columns),
+            about_users,
             aligned(read.item_ids, item_ids, item_columns),
         )
         save(model, out)

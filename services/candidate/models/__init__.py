@@ -27,11 +27,14 @@ from services.candidate.models.reading import (
     read_attributes,
     read_ids,
     read_interactions,
+    read_ties,
 )
 from services.candidate.models.selection import Effort
+from services.candidate.models.ties import TIES, tie_lists
 from services.candidate.models.windows import Split
 
 __all__ = [
+    "TIES",
     "CandidateModel",
     "Effort",
     "FactorRanker",
@@ -49,5 +52,7 @@ __all__ = [
     "read_attributes",
     "read_ids",
     "read_interactions",
+    "read_ties",
     "save",
+    "tie_lists",
 ]

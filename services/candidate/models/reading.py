@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from services.candidate.models.attributes import Columns
 from services.candidate.models.interactions import Interactions, Seconds
-from services.candidate.sources.arrays import Floats
+from services.candidate.models.ties import tie_lists
+from services.candidate.sources.arrays import NONE, Floats
 
 
 class InputError(Exception):
@@ -49,6 +50,19 @@ def read_attributes(path: Path, key: str) -> tuple[list[str], dict[str, Sequence
             raise InputError(f"{path}: column {key!r}, row {row}: {name!r} stands there twice")
     others = [name for name in table.column_names if name != key]
     return ids, {name: table.column(name).to_pylist() for name in others}
+
+
+def read_ties(path: Path, ids: Sequence[str]) -> list[list[str] | None]:
+    """Columns `user_id` and `target_id`, whom the user follows or is friends with, to the attribute
+    of `tie_lists`. Ties of users who aren't among `ids` are left out. Raises InputError."""
+    table = _table(path)
+    rows = {name: row for row, name in enumerate(ids)}
+    users, targets = (
+        np.array([rows.get(name, NONE) for name in _ids(path, table, column)], np.int64)
+        for column in ("user_id", "target_id")
+    )
+    known = (users != NONE) & (targets != NONE)
+    return tie_lists(ids, users[known], targets[known])
 
 
 def aligned(ids: Sequence[str], given: Sequence[str], columns: Columns) -> Columns:
