@@ -3,6 +3,7 @@
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from services.candidate.index.placing import contents_of
 from services.candidate.index.tables import Tables
 from services.candidate.models import CandidateModel, FitOptions, fit
 
@@ -10,9 +11,8 @@ from services.candidate.models import CandidateModel, FitOptions, fit
 def fit_model(tables: Tables, *, seed: int, threads: int = 1) -> CandidateModel:
     """Fit on all that is known. `threads`: of the linear algebra, 0: all cores. Raises FitError
     when nothing is liked."""
-    users, items = (
-        entities.columns.lists(np.arange(len(entities.ids)))
-        for entities in (tables.users, tables.items)
-    )
+    contents = contents_of(tables)
+    users, _ = contents["users"].of(np.arange(len(tables.users.ids)))
+    items, _ = contents["items"].of(np.arange(len(tables.items.ids)))
     with threadpool_limits(threads or None):
         return fit(tables.interactions, FitOptions(effort="quick", seed=seed), users, items)

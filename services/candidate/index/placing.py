@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from services.candidate.index.entities import Entities, Placement
 from services.candidate.index.tables import Tables
-from services.candidate.models import CandidateModel, Side
+from services.candidate.index.ties import Ties
+from services.candidate.models import TIES, CandidateModel, Side
 from services.candidate.models.attributes import Attributes, nearest
 from services.candidate.sources.arrays import NONE, Floats, Rows
 
@@ -25,11 +26,16 @@ class Contents:
     entities: Entities
     texts: npt.NDArray[np.float16] | None
     """Vectors of their texts by row; 0: none yet."""
+    ties: Ties | None
+    """None: they have none."""
 
     def of(self, rows: Rows) -> tuple[dict[str, list[Any]], Floats | None]:
-        """Attributes and vectors of some rows."""
+        """Attributes, ties among them, and vectors of some rows."""
         texts = None if self.texts is None else self.texts[rows].astype(np.float32)
-        return self.entities.columns.lists(rows), texts
+        columns = self.entities.columns.lists(rows)
+        if self.ties is not None and self.ties.count:
+            columns[TIES] = self.ties.lists(self.entities, rows)
+        return columns, texts
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -48,8 +54,8 @@ class Vectors:
 def contents_of(tables: Tables) -> Mapping[Side, Contents]:
     """Of users and items."""
     return {
-        "users": Contents(tables.users, None),
-        "items": Contents(tables.items, tables.item_texts),
+        "users": Contents(tables.users, None, tables.ties),
+        "items": Contents(tables.items, tables.item_texts, None),
     }
 
 

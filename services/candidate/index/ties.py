@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ Entries = tuple[Rows, Rows, Floats]
 """Rows, columns and values."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Ties:
     """Who follows whom, and who are friends. Actors are the users in their order, then the
     strangers. The indices of both matrices are sorted."""
@@ -31,6 +32,34 @@ class Ties:
     def count(self) -> int:
         """Relations as they are stored: a friendship once."""
         return int(self.follows.nnz + self.friends.nnz // 2)
+
+    def lists(self, users: Entities, rows: Rows) -> list[list[str] | None]:
+        """Of some users, with whom they are tied: see `models.ties`."""
+        found: list[list[str] | None] = []
+        for row in rows.tolist():
+            if not self._named[row]:
+                found.append(None)
+                continue
+            tied = self._both.indices[slice(*self._both.indptr[row : row + 2])].tolist()
+            found.append([users.ids[row], *(self._actor(users, place) for place in tied)])
+        return found
+
+    def _actor(self, users: Entities, place: int) -> str:
+        count = len(users.ids)
+        return users.ids[place] if place < count else self.strangers[place - count]
+
+    @cached_property
+    def _both(self) -> Matrix:
+        both: Matrix = csr_array(self.follows + self.friends)
+        return both
+
+    @cached_property
+    def _named(self) -> Mask:
+        """Users whom a relation names."""
+        found: Mask = np.diff(self._both.indptr) > 0
+        followed = self._both.indices[self._both.indices < len(found)]
+        found[followed] = True
+        return found
 
 
 @dataclass(frozen=True, eq=False, slots=True)

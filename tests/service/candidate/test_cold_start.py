@@ -11,7 +11,14 @@ from heliograph.type.v1alpha1 import event_pb2
 from services.candidate.text import weights
 from services.runtime.settings import RuntimeSettings
 from tests.conftest import StartSystem
-from tests.service.candidate.calls import NOW, Candidate, interaction, stamp
+from tests.service.candidate.calls import (
+    NOW,
+    Candidate,
+    follows,
+    friend,
+    interaction,
+    stamp,
+)
 
 USERS = [f"u{number:02}" for number in range(30)]
 SPACE = ["Star Wars", "Alien", "Apollo 13", "Star Trek", "Stargate", "Contact"]
@@ -66,6 +73,19 @@ async def test_a_stored_item_that_nobody_has_seen_is_found_the_same(candidate: C
     answer = await candidate.stub.RecommendUsersToItem(request)
     assert answer.basis == recommending_pb2.BASIS_COLD_START
     assert sum(user.user_id >= "u15" for user in answer.users) >= 12
+
+
+async def test_a_newcomer_is_given_what_those_like_whom_she_follows(candidate: Candidate) -> None:
+    await prepare(candidate, genres=False)
+    await candidate.users([event_pb2.User(user_id=name) for name in ("new-1", "new-2")])
+    ties = follows("new-1", "u03"), follows("new-1", "u07"), friend("new-2", "u21")
+    assert (await candidate.relations(*ties)).rejected_count == 0
+    for user, films in (("new-1", SPACE), ("new-2", LOVE)):
+        request = recommending_pb2.RecommendItemsToUserRequest(user_id=user)
+        request.parameters.count = 5
+        answer = await candidate.stub.RecommendItemsToUser(request)
+        assert answer.basis == recommending_pb2.BASIS_COLD_START
+        assert {item.item_id for item in answer.items} < set(films)
 
 
 @pytest.mark.timeout(120)
