@@ -23,7 +23,7 @@ from tests.conftest import RunningSystem, StartSystem
 from tests.service.candidate.calls import Candidate, event_type, interaction
 
 USERS = [f"u{number:02}" for number in range(20)]
-DAY = "2026-01-05"
+DAY = str(datetime.now(UTC).date())
 Answer = generating_pb2.GenerateDailyResponse
 
 
