@@ -3,10 +3,11 @@
 -- name: lock_users
 -- Which of the users exist; each is locked, in one order, so that a user's pool has one writer.
 -- One row of arrays is read several times faster than a row for each.
-SELECT array_agg(user_id) AS user_ids, array_agg(pool_bound) AS pool_bounds
+SELECT array_agg(user_id) AS user_ids, array_agg(pool_bound) AS pool_bounds,
+    array_agg(place) AS places
 FROM (
-    SELECT user_id, pool_bound FROM users WHERE user_id = ANY(CAST(:user_ids AS text[]))
-    ORDER BY user_id FOR NO KEY UPDATE
+    SELECT user_id, pool_bound, CAST(ctid AS text) AS place FROM users
+    WHERE user_id = ANY(CAST(:user_ids AS text[])) ORDER BY user_id FOR NO KEY UPDATE
 ) AS locked
 
 -- name: stored_digests
@@ -100,10 +101,11 @@ WHERE user_id = ANY(CAST(:user_ids AS text[])) AND end_kind IS NULL AND route = 
 GROUP BY user_id
 
 -- name: set_pool_bounds
--- Store how many events at most wait in these users' pools.
+-- Store how many events at most wait in the pools of users whose rows, locked in this transaction,
+-- stay where they are. To look each up by its id once more takes half as long again.
 UPDATE users SET pool_bound = new.bound
-FROM unnest(CAST(:user_ids AS text[]), CAST(:bounds AS integer[])) AS new(user_id, bound)
-WHERE users.user_id = new.user_id
+FROM unnest(CAST(:places AS tid[]), CAST(:bounds AS integer[])) AS new(place, bound)
+WHERE users.ctid = new.place
 
 -- name: evict_events
 -- Bring the pools of these users down to their size: what has expired first (recorded as expired),

@@ -93,6 +93,15 @@ _NUMBERS = Struct(">ihidiqiq").pack
 """Fields of route, score and two times, each behind its length."""
 
 
+class LockedUser(NamedTuple):
+    """What a transaction knows of a user whose row it has locked."""
+
+    bound: int
+    """At least the number of events that wait in the pool."""
+    place: str
+    """Of the row, in the table."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """The end of one event."""
@@ -104,12 +113,14 @@ class Ending:
     decision_id: str = ""
 
 
-async def lock_users(work: UnitOfWork, user_ids: Iterable[str]) -> dict[str, int]:
-    """Those of the users that exist, each locked against other writers of its pool, with the number
-    of events that wait in it at most."""
+async def lock_users(work: UnitOfWork, user_ids: Iterable[str]) -> dict[str, LockedUser]:
+    """Those of the users that exist, each locked against other writers of its pool, in the order of
+    their ids."""
     params = {"user_ids": literals.texts(set(user_ids))}
     (row,) = await work.rows(QUERIES.lock_users, params)
-    return dict(zip(row.user_ids or (), row.pool_bounds or (), strict=True))
+    if row.user_ids is None:
+        return {}
+    return dict(zip(row.user_ids, map(LockedUser, row.pool_bounds, row.places), strict=True))
 
 
 async def stored_digests(work: UnitOfWork, keys: Collection[EventKey]) -> dict[EventKey, bytes]:
@@ -200,30 +211,34 @@ async def grow(
 
 
 async def bound_pools(
-    work: UnitOfWork, bounds: Mapping[str, int], pool_size: int, now: datetime
+    work: UnitOfWork,
+    users: Mapping[str, LockedUser],
+    arrived: Mapping[str, int],
+    pool_size: int,
+    now: datetime,
 ) -> dict[EventKey, End]:
     """Keep locked users' pools within their size; returns the events that had to leave, evicted or,
     where they had expired, as that.
 
-    `bounds` are the most events that may wait in each pool. Ends don't lower the stored bound, so
-    only where it passes the size are events counted, and the bound made exact again.
+    `arrived` is how many events came into each pool. Ends don't lower the stored bound, so only
+    where it passes the size are events counted, and the bound made exact again.
     """
-    stored = dict(bounds)
+    bounds = {user: users[user].bound + count for user, count in arrived.items()}
     evicted: dict[EventKey, End] = {}
     doubtful = [user for user, bound in bounds.items() if bound > pool_size]
     if doubtful:
         rows = await work.rows(QUERIES.count_pools, {"user_ids": doubtful})
         counts = {row.user_id: row.waiting for row in rows}
-        stored |= {user: min(counts.get(user, 0), pool_size) for user in doubtful}
+        bounds |= {user: min(counts.get(user, 0), pool_size) for user in doubtful}
         overfull = [user for user, count in counts.items() if count > pool_size]
         if overfull:
             params = {"user_ids": overfull, "pool_size": pool_size, "now": now}
             rows = await work.rows(QUERIES.evict_events, params)
             evicted = {(row.user_id, row.event_id): End(row.end_kind) for row in rows}
-    if stored:
+    if bounds:
         params = {
-            "user_ids": literals.texts(stored),
-            "bounds": literals.numbers(stored.values()),
+            "places": literals.texts(users[user].place for user in bounds),
+            "bounds": literals.numbers(bounds.values()),
         }
         await work.execute(QUERIES.set_pool_bounds, params)
     return evicted

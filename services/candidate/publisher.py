@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from services.candidate import catalogue_store, event_store
 from services.candidate.admission import Admission
 from services.candidate.aggregation import MergePlan, aggregation_key, plan_merges
-from services.candidate.event_store import EventKey, NewEvent
+from services.candidate.event_store import EventKey, LockedUser, NewEvent
 from services.candidate.event_types import EventTypes
 from services.candidate.events import Draft, End, Event, Refusal, Route, TypeRules
 from services.candidate.index import UserIndex
@@ -170,14 +170,13 @@ class Publisher:
         self,
         work: UnitOfWork,
         new: Sequence[NewEvent],
-        users: Mapping[str, int],
+        users: Mapping[str, LockedUser],
         now: datetime,
     ) -> dict[EventKey, End]:
         arrived = Counter(
             entry.event.user_id for entry in new if entry.route is Route.RANKED and entry.waits
         )
-        bounds = {user: users[user] + count for user, count in arrived.items()}
-        return await event_store.bound_pools(work, bounds, self._pool_size, now)
+        return await event_store.bound_pools(work, users, arrived, self._pool_size, now)
 
     async def _plan(
         self,
