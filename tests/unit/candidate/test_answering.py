@@ -157,10 +157,15 @@ def pages(question: Question, choice: Choice, most: int) -> list[Audience]:
 @settings(deadline=None)
 @given(asked_ones)
 def test_a_search_finds_what_judging_everybody_finds(model: str, asked: Asked) -> None:
-    question = question_of(state_of(model), asked)
+    state = state_of(model)
+    question = question_of(state, asked)
     counted = pages(question, Choice(count=asked.count), 4)
     searched = pages(question, Choice(count=asked.count, count_omissions=False), 4)
     assert [replace(page, omissions={}) for page in counted] == searched
+    if asked.item < ITEMS and not asked.include_interacted:
+        catalogue = state.catalogue
+        known = {catalogue.user_ids[row] for row in catalogue.by_item[[asked.item]].indices}
+        assert not known & {name for page in searched for name in page.ids}
     if not counted[0].more:
         assert sum(counted[0].omissions.values()) + len(counted[0].ids) == USERS
 

@@ -64,24 +64,28 @@ def brute_force(catalogue: Catalogue, tastes: Floats, user: int) -> Floats:
 
 
 @pytest.mark.parametrize("count", [1, 10, 300])
+@pytest.mark.parametrize("user", [11, 60, 111, 250])
 @pytest.mark.parametrize("text", ["", 'user.country == "DE" ? 2.0 : 0.5'])
 def test_reciprocal_equals_brute_force(
     catalogue: Catalogue,
-    prediction: Prediction,
     monkeypatch: pytest.MonkeyPatch,
+    user: int,
     count: int,
     text: str,
 ) -> None:
-    monkeypatch.setattr(scoring, "MATCHED_AT_ONCE", 16)
+    monkeypatch.setattr(scoring, "MATCHED_AT_ONCE", 4)
     columns = people(USERS, 1)
     matches = compile_filter("!has(user.visits) || user.visits != 2", columns.schema)
     booster = compile_booster(text, columns.schema) if text else None
     judge = Judge(columns, NOW, 0.0, matches, booster, None, None, BudgetUse.OFF)
+    # Tastes are crowded in some directions, so that who is near to one has others who are nearer.
+    tastes = (np.random.default_rng(2).standard_normal((USERS, 3)) ** 3).astype(np.float32)
+    prediction = Mock(spec=Prediction, user_tastes=tastes)
     state = Mock(spec=IndexState, catalogue=catalogue, prediction=prediction)
-    asked = scoring.users_like_user(state, 11, reciprocal=True)
+    asked = scoring.users_like_user(state, user, reciprocal=True)
     assert isinstance(asked, scoring.ReciprocalSearch)
     found = asked.best(judge, count)
-    wanted = judge.judge(np.arange(USERS), brute_force(catalogue, prediction.user_tastes, 11))
+    wanted = judge.judge(np.arange(USERS), brute_force(catalogue, tastes, user))
     open_scores = wanted.scores[~np.isneginf(wanted.scores)]
     expected = np.sort(open_scores)[::-1][:count]
     # of two who are alike to the last digit either may come first: one rank is 1 / others
