@@ -171,6 +171,7 @@ class UserIndex:
 
         def build() -> IndexState:
             catalogue = tables.catalogue()
+            catalogue.derive()
             prediction: Prediction | Unfitted = Unfitted(catalogue)
             if state is not None and isinstance(state.prediction, Prediction):
                 if known is state.tables:

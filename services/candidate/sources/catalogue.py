@@ -97,6 +97,10 @@ class Catalogue:
         pairs: Matrix = csr_array(entries, shape=(len(user_ids), len(item_ids)))
         return cls(user_ids, item_ids, pairs, item_created, item_live, latest)
 
+    def derive(self) -> None:
+        """Make what questions and sources look at, so that none of them waits for it."""
+        _ = self.by_item, self.user_likes, self.item_likes
+
     @cached_property
     def user_rows(self) -> Mapping[str, int]:
         """Row by user id."""
