@@ -79,7 +79,7 @@ def fit_direction(
     """Choose, fit and calibrate; everything oriented as queries × candidates. `clock` and
     `activities` are there if the windows are in time."""
     if not windows:
-        task = replace(task, forms=1)
+        task = replace(task, forms=1, dense=False)
     activity = activities.candidates if activities else None
     choice = choose(known, windows, activity, task)
     ranker = make_ranker(known, clock, choice, activity, task)
@@ -109,7 +109,7 @@ def make_ranker(
         rows = np.flatnonzero(np.diff(known.matrix.indptr)).astype(np.int64)
         sample = known.matrix[_some(rows, REFERENCES, task.seed)]
     there = known_candidates(known)
-    if task.forms > 1:
+    if task.dense:
         centres = _centres(scorers, sample, there, task.forms)
         return FilterRanker(scorers, choice.combination, offset, rest, centres, there)
     factors = [scorer for scorer in scorers if isinstance(scorer, Factors)]

@@ -23,7 +23,7 @@ from services.candidate.models.model import CandidateModel, Side
 from services.candidate.sources.arrays import Matrix
 
 FORMAT = "heliograph-candidate-model"
-VERSION = 3
+VERSION = 4
 MANIFEST = "manifest.json"
 SIDES: tuple[Side, Side] = ("items", "users")
 

@@ -1,7 +1,7 @@
 """The fitted model of candidates, both directions."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -181,8 +181,9 @@ def fit(
     if not windows or windows[0].clock is None:
         clock = None
     backwards = [window.transposed() for window in windows]
-    forms = 1 if options.effort == "quick" else 2
-    tasks = (Task(forms, options.effort, options.seed), Task(1, options.effort, options.seed))
+    dense = options.effort == "full"
+    ahead_task = Task(2 if dense and clock is None else 1, dense, options.effort, options.seed)
+    back_task = replace(ahead_task, forms=1, dense=False)
     ahead = back = None
     if clock is not None:
         moments = QUICK_MOMENTS if options.effort == "quick" else MOST_MOMENTS
@@ -191,8 +192,8 @@ def fit(
         ahead = Activities(candidates=items_activity, queries=users_activity)
         back = Activities(candidates=users_activity, queries=items_activity)
     directions: dict[Side, Direction] = {
-        "items": fit_direction(interactions, clock, windows, ahead, tasks[0]),
-        "users": fit_direction(interactions.transposed, clock, backwards, back, tasks[1]),
+        "items": fit_direction(interactions, clock, windows, ahead, ahead_task),
+        "users": fit_direction(interactions.transposed, clock, backwards, back, back_task),
     }
     return CandidateModel(
         interactions.user_ids,

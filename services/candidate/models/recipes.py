@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 
 from services.candidate.models.decomposition import Basis
 from services.candidate.models.interactions import Interactions
+from services.candidate.models.returns import ReturnFilter
 from services.candidate.models.scorers import (
     MOST_DENSE,
     Arrays,
@@ -36,15 +37,17 @@ def fit_scorers(known: Interactions, recipes: Sequence[Recipe], seed: int) -> li
     """Fit each recipe; the low-pass filters share one decomposition."""
     ranks = [int(recipe.values[0]) for recipe in recipes if recipe.kind == "lowpass"]
     basis = Basis.fit(known, max(ranks), seed) if ranks else None
-    return [_fitted(known.matrix, recipe, basis) for recipe in recipes]
+    return [_fitted(known, recipe, basis) for recipe in recipes]
 
 
-def _fitted(matrix: Matrix, recipe: Recipe, basis: Basis | None) -> Scorer:
-    values = recipe.values
+def _fitted(known: Interactions, recipe: Recipe, basis: Basis | None) -> Scorer:
+    matrix, values = known.matrix, recipe.values
     if recipe.kind == "ease":
         return Ease.fit(matrix, values[0])
     if recipe.kind == "linear":
         return LinearFilter.fit(matrix, (values[0], values[1], values[2]))
+    if recipe.kind == "returns":
+        return ReturnFilter.fit(known, values[0], (values[1], values[2]))
     if recipe.kind == "lowpass" and basis is not None:
         return Factors.low_pass(basis, int(values[0]), (values[1], values[2]), values[3])
     raise ValueError(f"unknown scorer {recipe.kind!r}")
@@ -57,23 +60,35 @@ def load_scorer(kind: str, arrays: Arrays, shape: tuple[int, int]) -> Scorer:
     if kind == "lowpass":
         return Factors(arrays["inward"], arrays["outward"])
     if kind == "linear":
-        parts: Any = (arrays["data"], arrays["indices"], arrays["indptr"])
-        table: Matrix = csr_array(parts, shape=shape)
+        table = _table(arrays, "", shape)
         return LinearFilter(table, arrays["inward"], arrays["through"], arrays["outward"])
+    if kind == "returns":
+        before, after = (_table(arrays, f"{name}_", shape) for name in ("before", "after"))
+        return ReturnFilter(before, after, arrays["through"], arrays["outward"])
     raise ValueError(f"unknown scorer {kind!r}")
 
 
-def recipes_for(shape: tuple[int, int], forms: int) -> list[Recipe]:
-    """What the fit tries on a matrix of this shape (queries × candidates); with one form only inner
-    products."""
+def _table(arrays: Arrays, prefix: str, shape: tuple[int, int]) -> Matrix:
+    names = (f"{prefix}{name}" for name in ("data", "indices", "indptr"))
+    parts: Any = tuple(arrays[name] for name in names)
+    table: Matrix = csr_array(parts, shape=shape)
+    table.check_format(full_check=True)
+    return table
+
+
+def recipes_for(shape: tuple[int, int], *, dense: bool, timed: bool) -> list[Recipe]:
+    """What the fit tries on a matrix of this shape (queries × candidates): inner products, with
+    `dense` others too, with `timed` also what needs the times of a user's visits."""
     small = shape[1] <= MOST_DENSE
     found = []
     for rank in SMALL_RANKS if small else LARGE_RANKS:
         found += [Recipe("lowpass", (rank, 0.5, 0.5, sharp)) for sharp in (0.0, 1.0)]
-    if forms > 1:
+    if dense:
         found += [Recipe("linear", powers) for powers in LINEAR_POWERS]
         if small:
             found += [Recipe("ease", (penalty,)) for penalty in EASE_PENALTIES]
+        if timed:
+            found.append(Recipe("returns", RETURNS))
     return found
 
 
@@ -112,4 +127,6 @@ LARGE_RANKS = (64, 256)
 QUICK_RANK = 64
 QUICK_SMALL_RANK = 24
 QUICK_SHARE = 8
+RETURNS = (6.0, 0.5, 0.5)
+"""Hours between visits, and the powers of degrees."""
 EASE_PENALTIES = (1.0, 4.0, 16.0)

@@ -57,8 +57,10 @@ class Task:
     """What a direction is fitted for."""
 
     forms: int
-    """Of each scorer's scores, see `taste_features`; 1: the result has to be an index of vectors,
-    so only scorers that are inner products take part."""
+    """Of each scorer's scores, see `taste_features`."""
+    dense: bool
+    """Whether scorers that are no inner products take part; else the result is an index of
+    vectors."""
     effort: Effort
     seed: int
 
@@ -90,7 +92,7 @@ def choose(
     recipes, report = [quick_recipe(known.matrix.shape)], dict[Recipe, float]()
     if not quick:
         recent = windows[-CHOICE_WINDOWS:]
-        report = _screened(recent, recipes_for(recent[0].met.shape, task.forms), SCREENED, task)
+        report = _screened(recent, recipes_for(recent[0].met.shape, dense=task.dense, timed=True), SCREENED, task)
         recipes = _best_of_kinds(report)
     labelled = {recipe.label: mean for recipe, mean in report.items()}
     size = windows[0].met.shape[1]
@@ -111,7 +113,7 @@ def _timeless(window: Window, task: Task) -> Choice:
     report: dict[Recipe, float] = {}
     recipes = [quick_recipe(window.known.matrix.shape)]
     if not quick:
-        recipes = recipes_for(window.met.shape, task.forms)
+        recipes = recipes_for(window.met.shape, dense=task.dense, timed=False)
         report = _screened([window], recipes, SCREENED, task)
         report |= _refined(window, report, task)
         recipes = _best_of_kinds(report)
