@@ -100,6 +100,42 @@ async def test_stream_counts_positions_over_all_batches(candidate: Candidate) ->
     assert reasons(answer.rejections) == {1: "UNKNOWN_USER", 3: "INVALID_FIELD"}
 
 
+async def test_a_replay_among_new_events_changes_nothing_for_them(candidate: Candidate) -> None:
+    kinds = [event_type("news"), event_type("like", window_s=3600), event_type("code", IMMEDIATE)]
+    await candidate.prepare(["anna", "bert"], kinds=kinds)
+
+    def like(name: str, actor: str) -> event_pb2.Event:
+        return event("anna", name, "like", aggregation_key="post", actor_ids=[actor])
+
+    first = [like("1", "x"), like("2", "y"), event("bert", "a"), event("anna", "c", "code")]
+    assert (await candidate.publish(*first)).accepted_count == 4
+    changed = event("bert", "a", payload={"other": "content"})
+    more = [event("bert", "b"), *first, changed, like("3", "z"), event("anna", "d", "code")]
+    answer = await candidate.publish(*more)
+    assert (answer.accepted_count, reasons(answer.rejections)) == (7, {5: "EVENT_ID_REUSED"})
+    (waiting,) = (await candidate.pool("anna"))["anna"]
+    assert (waiting.event_id, waiting.merged_count) == ("1", 3)
+    assert sorted(await candidate.pool_ids("bert")) == ["a", "b"]
+    assert sorted(await candidate.lease()) == ["c", "d"]
+
+
+async def test_of_a_stream_the_first_event_under_an_id_stands(candidate: Candidate) -> None:
+    users = [f"u{n}" for n in range(40)]
+    await candidate.prepare(users, kinds=[event_type("news")])
+    batches = [
+        publishing_pb2.PublishEventStreamRequest(
+            events=[event(user, "e", payload={"batch": str(number)}) for user in users]
+        )
+        for number in range(12)
+    ]
+    for _ in range(2):  # the second time all are replays, or refused again
+        answer = await candidate.stub.PublishEventStream(iter(batches))
+        assert (answer.accepted_count, answer.rejected_count) == (40, 440)
+        assert [entry.index for entry in answer.rejections] == [*range(40, 480)]
+    pools = await candidate.pool(*users)
+    assert {one.payload["batch"] for user in users for one in pools[user]} == {"0"}
+
+
 async def test_events_of_one_key_are_merged(candidate: Candidate) -> None:
     await candidate.prepare(["anna", "bert"], kinds=[event_type("like", window_s=3600)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -91,6 +92,28 @@ async def test_copy_is_part_of_the_transaction(database: Database) -> None:
     async with database.read() as work:
         stored = await work.rows(text("SELECT id, amount, at, words FROM account WHERE id > 9"))
     assert [tuple(row) for row in stored] == rows
+
+
+async def test_copy_new_stores_all_or_none_and_the_transaction_goes_on(database: Database) -> None:
+    def rows(*ids: int) -> bytes:
+        fields = b"".join(struct.pack(">hiiid", 2, 4, key, 8, 0.5) for key in ids)
+        return b"PGCOPY\n\xff\r\n\0" + bytes(8) + fields + b"\xff\xff"
+
+    columns = ["id", "amount"]
+    async with database.unit_of_work() as work:
+        await work.execute(MOVE, {"id": 1})
+        assert not await work.copy_new("account", columns, rows(20, 21, 2))
+        assert await work.copy_new("account", columns, rows(20, 21))
+        assert not await work.copy_new("account", columns, rows(22, 20))
+        assert await work.copy_new("account", columns, rows(23))
+        with pytest.raises(DBAPIError, match="amount_not_negative"):
+            await work.execute(text("UPDATE account SET amount = -1"))
+    assert await count(database) == 2
+    async with database.unit_of_work() as work:
+        assert not await work.copy_new("account", columns, rows(20, 1))
+        assert await work.copy_new("account", columns, rows(20))
+        await work.commit()
+    assert await count(database) == 3
 
 
 async def test_read_sees_one_state_and_writes_nothing(database: Database) -> None:
