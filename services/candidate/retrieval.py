@@ -17,8 +17,6 @@ from services.candidate.sources.arrays import Floats, Rows
 
 BLOCK = 32_768
 """Rows of a block: 8 MiB of 64 floats."""
-BATCH_BLOCK = 32_768
-"""Rows of a block that many queries share."""
 JUDGED_AT_ONCE = 32_768
 """Rows that wait before a judge is asked about them together: asking has a price of its own."""
 JUDGED_FIRST = 16
@@ -227,7 +225,7 @@ def top_of_each(
         raise ValueError(f"{len(queries)} queries with {len(judges)} judges")
     kept: list[_Kept | _Judged]
     kept = [_Judged(count, judge) for judge in judges] or [_Kept(count) for _ in queries]
-    for start, end in _blocks(table.shape[0], BATCH_BLOCK):
+    for start, end in _blocks(table.shape[0], BLOCK):
         scores = table.scores(queries, start, end)
         if bias is not None:
             scores += bias[start:end]

@@ -106,7 +106,7 @@ class ReciprocalSearch:
             done += len(part)
             if done >= count and done < len(order):
                 worst = np.partition(values[:done], done - count)[done - count]
-                if worst >= bounds[order[done]]:
+                if worst > bounds[order[done]]:
                     break
         return Best(rows[:done], values[:done], relevance[:done])
 

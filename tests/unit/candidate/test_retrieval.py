@@ -60,7 +60,6 @@ def same(found: Best, wanted: Best) -> None:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "BLOCK", 16)
-    monkeypatch.setattr(retrieval, "BATCH_BLOCK", 16)
     monkeypatch.setattr(retrieval, "JUDGED_AT_ONCE", 32)
     monkeypatch.setattr(retrieval, "JUDGED_FIRST", 3)
     monkeypatch.setattr(retrieval, "WIDENED", 64)
