@@ -212,7 +212,7 @@ class Generator:
         with progress.timed("read"):
             async with self._database.read() as work:
                 missing = await _missing(work, plan, ids)
-            blocked = await self._recent(plan.state, ids)
+                blocked = await self._recent(work, plan.state, ids)
         allowed = self._allowed(plan, rows, ids)
         with progress.timed("propose"):
             proposals = await asyncio.to_thread(
@@ -263,12 +263,11 @@ class Generator:
             self._failures.labels(name).inc()
             self._log.error("a source failed and is left out", source=name, exc_info=error)
 
-    async def _recent(self, state: IndexState, ids: Sequence[str]) -> Matrix:
+    async def _recent(self, work: UnitOfWork, state: IndexState, ids: Sequence[str]) -> Matrix:
         """Items that the users had events about within the horizon: users × items."""
         since = self._clock.now() - self._options.repeat_horizon
         params = {"user_ids": literals.texts(ids), "since": since.isoformat()}
-        async with self._database.read() as work:
-            found = await copied(work, event_store.QUERIES.recent_items, params, _RECENT)
+        found = await copied(work, event_store.QUERIES.recent_items, params, _RECENT)
         users = rows_of({name: place for place, name in enumerate(ids)}, found["user"])
         items = rows_of(state.catalogue.item_rows, found["item"])
         known = np.flatnonzero(items != NONE)

@@ -214,15 +214,21 @@ async def test_erasing_a_user_ends_ties_in_both_directions(
     await candidate.prepare(["anna", "bert", "carl"])
     await candidate.relations(
         follows("anna", "bert"), follows("carl", "anna"), friend("carl", "anna"),
-        friend("bert", "carl"),
+        friend("bert", "carl"), follows("bert", "anna"),
     )  # fmt: skip
+    await candidate.relations(follows("bert", "anna", removed=True))
     answer = await candidate.stub.EraseUser(catalogue_pb2.EraseUserRequest(user_id="anna"))
-    assert answer.removed_count == 4  # three ties and the user
-    assert await stored_relations(open_database("candidate")) == [("bert", 2, "carl", 1.0)]
+    assert answer.removed_count == 5  # three ties, one of the past, and the user
+    database = open_database("candidate")
+    assert await stored_relations(database) == [("bert", 2, "carl", 1.0)]
+    assert await stored_relations(database, "removed_relations") == []
 
 
-async def stored_relations(database: Database) -> list[tuple[object, ...]]:
-    query = text("SELECT user_id, kind, target_id, strength FROM relations ORDER BY 1, 2, 3")
+async def stored_relations(
+    database: Database, table: str = "relations"
+) -> list[tuple[object, ...]]:
+    strength = "strength" if table == "relations" else "0"
+    query = text(f"SELECT user_id, kind, target_id, {strength} FROM {table} ORDER BY 1, 2, 3")
     async with database.read() as work:
         return [tuple(row) for row in await work.rows(query)]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import structlog
 from heliograph.type.v1alpha1 import event_pb2
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from services.candidate.catalogue import CatalogueWriter
@@ -21,7 +22,9 @@ from services.candidate.index.model_folder import ModelFolder
 from services.candidate.index.prediction import Prediction
 from services.candidate.index.tables import Tables
 from services.candidate.models import FitOptions, Interactions, fit, load, save
+from services.candidate.settings import CandidateSettings
 from services.candidate.sources.arrays import NONE, Matrix
+from services.candidate.upkeep import Upkeep
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 from tests.conftest import OpenDatabase
@@ -123,6 +126,24 @@ async def test_what_follows_is_what_is_read_anew(open_database: OpenDatabase) ->
     assert len(known.interactions) > 20
     assert known.ties.follows.nnz > 5
     assert known.ties.friends.nnz > 5
+
+
+async def test_marks_of_removed_relations_leave_after_the_retention(
+    open_database: OpenDatabase,
+) -> None:
+    database, settings = open_database("candidate"), CandidateSettings()
+    writer, upkeep = CatalogueWriter(database, timedelta(days=30)), Upkeep(database, settings)
+    await writer.put_users([_user("u00", Random(1))], NOW)
+    for removed in (False, True):
+        tie = Relation("u00", RelationKind.FOLLOWS, "studio", 1.0, removed=removed)
+        await writer.put_relations([tie], NOW)
+    counts = []
+    for days in (-1, 1):
+        await upkeep.run(NOW + settings.retention + timedelta(days=days))
+        async with database.read() as work:
+            (row,) = await work.rows(text("SELECT count(*) FROM removed_relations"))
+        counts.append(row[0])
+    assert counts == [1, 0]
 
 
 async def test_a_transaction_that_commits_late_is_not_missed(open_database: OpenDatabase) -> None:
