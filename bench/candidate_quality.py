@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 
@@ -191,16 +191,9 @@ def attributes(data: MovieLens) -> tuple[dict[str, list[object]], dict[str, list
     return users, items
 
 
-def cold_users(model: CandidateModel, everything: Interactions, window: Window) -> list[Found]:
+def cold_users(model: CandidateModel, window: Window) -> list[Found]:
     """Users who are new in the week: by their attributes, and the most popular items."""
-    clock, times = window.clock, everything.times
-    assert clock is not None
-    assert times is not None
-    week = (times >= clock.now) & (times < clock.now + clock.horizon)
-    old = np.bincount(window.known.users, minlength=len(everything.user_ids)) > 0
-    there = np.bincount(window.known.items, minlength=len(everything.item_ids)) > 0
-    part = everything.take(week & ~old[everything.users] & there[everything.items])
-    new = Window(window.known, part.matrix, clock)
+    new = replace(window, met=window.by_new_users)
     return [
         judge(model_scores(model, "items"), new, "items"),
         judge(popular(window.known, (4.0,)), new, "items"),
@@ -240,7 +233,7 @@ def judged(
     chosen = {side: model.directions[side].label for side in SIDES}
     if window.clock is None:
         return Judged(found, chosen, [], [], [])
-    cold = cold_users(model, everything, window)
+    cold = cold_users(model, window)
     items = item_reliability(model, everything, window)
     return Judged(found, chosen, cold, reliability(model, window), items)
 

@@ -26,7 +26,7 @@ from services.candidate.index.placing import (
 from services.candidate.index.tables import Tables
 from services.candidate.models import CandidateModel, Side
 from services.candidate.sources import Catalogue
-from services.candidate.sources.arrays import NONE, Floats, Matrix, Rows, sparse
+from services.candidate.sources.arrays import NONE, Floats, Mask, Matrix, Rows, sparse
 
 BLOCK = 512
 SIDES: tuple[Side, Side] = ("items", "users")
@@ -111,12 +111,12 @@ class Prediction:
 
     def scores(self, side: Side, rows: Rows, some: Rows | None = None) -> Floats:
         """See `Predictor`."""
-        return self.scores_of(side, self.profiles(side, rows), some)
+        return self.scores_of(side, *self.profiles(side, rows), some)
 
     def popularity(self, side: Side) -> Floats:
         """See `Predictor`."""
         blank = csr_array(np.zeros((1, len(self.model.ids(side))), np.float32))
-        scores: Floats = self.scores_of(side, blank)[0]
+        scores: Floats = self.scores_of(side, blank, np.zeros(1, np.bool_))[0]
         return scores
 
     def calibrated(self, side: Side, rows: Rows, scores: Floats) -> Floats:
@@ -131,49 +131,54 @@ class Prediction:
         order = np.argsort(places, kind="stable")
         ends = np.searchsorted(places[order], np.arange(BLOCK, len(asked) + BLOCK, BLOCK))
         for block, part in enumerate(np.split(order, ends[:-1])):
-            profiles = self.profiles("items", asked[block * BLOCK : (block + 1) * BLOCK])
-            scores[part] = self._paired(profiles, places[part] - block * BLOCK, items[part])
+            profiles, new = self.profiles("items", asked[block * BLOCK : (block + 1) * BLOCK])
+            scores[part] = self._paired(profiles, new, places[part] - block * BLOCK, items[part])
         return self.calibrated("items", users, scores[:, None])[:, 0]
 
-    def _paired(self, profiles: Matrix, places: Rows, items: Rows) -> Floats:
+    def _paired(self, profiles: Matrix, new: Mask, places: Rows, items: Rows) -> Floats:
         index = self.model.index("items")
         if index is None:
-            scores: Floats = self.scores_of("items", profiles)[places, items]
+            scores: Floats = self.scores_of("items", profiles, new)[places, items]
             return scores
         found, queries = self.vectors["items"], index.queries(profiles)
         taste: Floats = np.einsum("nd,nd->n", queries[places], found.vectors[items])
         return taste + found.bias[items]
 
-    def scores_of(self, side: Side, profiles: Matrix, some: Rows | None = None) -> Floats:
-        """Profiles × candidates, or some of the candidates; all finite."""
+    def scores_of(
+        self, side: Side, profiles: Matrix, new: Mask, some: Rows | None = None
+    ) -> Floats:
+        """Profiles × candidates, or some of the candidates; all finite. `new`: see `profiles`."""
         index = self.model.index(side)
         chosen = slice(None) if some is None else some
         if index is not None:
             found = self.vectors[side]
             vectors, bias = found.vectors[chosen], found.bias[chosen]
             return np.asarray(index.queries(profiles) @ vectors.T + bias, np.float32)
-        scores = self.model.directions[side].ranker.scores(profiles)
+        scores = self.model.directions[side].ranker.scores(profiles, new)
         least = np.where(np.isfinite(scores), scores, np.inf).min(axis=1, keepdims=True)
         rows = self.known[side][chosen]
         placed = np.where(rows == NONE, -np.inf, scores[:, rows])
         return np.where(np.isfinite(placed), placed, least).astype(np.float32)
 
-    def profiles(self, side: Side, rows: Rows) -> Matrix:
-        """Profiles of queries over the model's candidates."""
+    def profiles(self, side: Side, rows: Rows) -> tuple[Matrix, Mask]:
+        """Profiles of queries over the model's candidates, and which of them are borrowed, or
+        empty, since their query likes nothing."""
         likes = self._likes(side, rows)
-        cold = np.flatnonzero(np.diff(likes.indptr) == 0)
+        new = np.diff(likes.indptr) == 0
+        cold = np.flatnonzero(new)
         if not len(cold):
-            return likes
+            return likes, new
         columns, texts = self.contents[_QUERIES[side]].of(rows[cold])
         lent = self.model.lent(side, columns, len(cold), texts)
         order = np.arange(len(rows))
         order[cold] = len(rows) + np.arange(len(cold))
         found: Matrix = csr_array(vstack([likes, lent], format="csr"))[order]
-        return found
+        return found, new
 
     def users_for_item(self, item: int) -> VectorQuery:
         """An item as a query for users."""
-        return self._for_users(item, self.profiles("users", np.array([item])))
+        profile, _ = self.profiles("users", np.array([item]))
+        return self._for_users(item, profile)
 
     def users_for_content(
         self, columns: Mapping[str, Sequence[Any]], text: Floats | None

@@ -6,7 +6,7 @@ is in the midst of a session, is seen at few of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -59,14 +59,28 @@ class Moment:
     there: Mask
     """Users with a known interaction."""
     met: Floats
-    """Of those users: their share of the interactions that followed."""
+    """Of those users: their share of the interactions that followed with items then known."""
+    met_by_new: Floats
+    """The same, with items then new."""
 
 
-def fit_activity(known: Interactions, clock: Clock, count: int = MOST_MOMENTS) -> Activity:
-    """Of the users of `known` (transposed: of the items), by up to `count` moments. The penalty is
-    that whose list of the most active gains most at the later moments, fitted on earlier ones."""
+def fit_activity(
+    known: Interactions, clock: Clock, count: int = MOST_MOMENTS
+) -> tuple[Activity, Activity]:
+    """Of the users of `known` (transposed: of the items), by up to `count` moments: among items
+    known at the moment, and among new ones, whom others meet (users new to a set of films begin
+    with the best known). The latter is the former where nothing new met anybody."""
     moments = past_moments(known, clock, count)
     tables = [_features(known, moment) for moment in moments]
+    activity = _selected(moments, tables)
+    by_new = [replace(moment, met=moment.met_by_new) for moment in moments]
+    some = any(moment.met.any() for moment in by_new)
+    return activity, _selected(by_new, tables) if some else activity
+
+
+def _selected(moments: Sequence[Moment], tables: Sequence[Floats]) -> Activity:
+    """With the penalty whose list of the most active gains most at the later moments, fitted on
+    earlier ones."""
     penalty = PENALTIES[len(PENALTIES) // 2]
     if len(moments) - len(moments) // 2 - MOMENTS >= LEAST_MOMENTS:
         penalty = max(PENALTIES, key=lambda each: _gain(moments, tables, each))
@@ -118,7 +132,7 @@ def _features(known: Interactions, moment: Moment) -> Floats:
 
 
 def past_moments(known: Interactions, clock: Clock, count: int) -> list[Moment]:
-    """Up to `count` moments up to the clock, latest first, with what followed of items then known.
+    """Up to `count` moments up to the clock, latest first, with what followed.
 
     Each item counts as one, shared among the users that it met: lists are judged by the mean over
     queries, so that one who meets hundreds says no more than one who meets two.
@@ -135,15 +149,17 @@ def past_moments(known: Interactions, clock: Clock, count: int) -> list[Moment]:
             break
         after = ~before & (times < moment + clock.horizon) & (known.weights > 0)
         there: Mask = np.bincount(known.users[before], minlength=size) > 0
-        met = _shares(known, before, after, size)[there]
-        found.append(Moment(Clock(moment, clock.horizon), before, there, met))
+        old = np.bincount(known.items[before], minlength=len(known.item_ids)) > 0
+        met, by_new = (
+            _shares(known, after & (old[known.items] == wanted))[there] for wanted in (True, False)
+        )
+        found.append(Moment(Clock(moment, clock.horizon), before, there, met, by_new))
     return found
 
 
-def _shares(known: Interactions, before: Mask, after: Mask, size: int) -> Floats:
-    queries = len(known.item_ids)
-    rows = np.flatnonzero(after)
-    rows = rows[(np.bincount(known.items[before], minlength=queries) > 0)[known.items[rows]]]
+def _shares(known: Interactions, chosen: Mask) -> Floats:
+    queries, size = len(known.item_ids), len(known.user_ids)
+    rows = np.flatnonzero(chosen)
     many = np.bincount(known.items[rows], minlength=queries)
     share = 1 / many[known.items[rows]]
     found: Floats = np.bincount(known.users[rows], share, size).astype(np.float32)

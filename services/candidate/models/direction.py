@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from services.candidate.models.activity import Activity
+from services.candidate.models.attributes import Attributes
 from services.candidate.models.calibration import (
     Calibration,
     Pairs,
@@ -16,6 +17,7 @@ from services.candidate.models.calibration import (
 from services.candidate.models.combination import taste_features
 from services.candidate.models.context import Clock, context
 from services.candidate.models.interactions import Interactions
+from services.candidate.models.newcomers import NewcomerModel, fit_newcomers, lent_profiles
 from services.candidate.models.rankers import FactorRanker, FilterRanker, Ranker
 from services.candidate.models.recipes import Recipe, fit_scorers
 from services.candidate.models.scorers import Factors, Scorer
@@ -62,11 +64,24 @@ class Direction:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Made:
+    """What a ranker of any moment is made of."""
+
+    choice: Choice
+    activity: Activity | None
+    newcomers: NewcomerModel | None
+    attributes: Attributes | None
+    """Of the queries."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Activities:
     """Of both sides of a direction, for all of its moments."""
 
     candidates: Activity
     queries: Activity
+    newcomers: Activity
+    """Of the candidates, among new queries."""
 
 
 def fit_direction(
@@ -74,16 +89,21 @@ def fit_direction(
     clock: Clock | None,
     windows: Sequence[Window],
     activities: Activities | None,
+    attributes: Attributes | None,
     task: Task,
 ) -> Direction:
     """Choose, fit and calibrate; everything oriented as queries × candidates. `clock` and
-    `activities` are there if the windows are in time."""
+    `activities` are there if the windows are in time. `attributes`: of the queries."""
     if not windows:
         task = replace(task, forms=1, dense=False)
     activity = activities.candidates if activities else None
     choice = choose(known, windows, activity, task)
-    ranker = make_ranker(known, clock, choice, activity, task)
-    calibration = _calibrated(known, windows, choice, activities, task)
+    newcomers = None
+    if activities and task.dense:
+        newcomers = fit_newcomers(windows, activities.newcomers, attributes)
+    made = Made(choice, activity, newcomers, attributes)
+    ranker = make_ranker(known, clock, made, task)
+    calibration = _calibrated(known, windows, made, activities, task)
     return Direction(
         ranker,
         calibration,
@@ -94,14 +114,9 @@ def fit_direction(
     )
 
 
-def make_ranker(
-    known: Interactions,
-    clock: Clock | None,
-    choice: Choice,
-    activity: Activity | None,
-    task: Task,
-) -> Ranker:
+def make_ranker(known: Interactions, clock: Clock | None, made: Made, task: Task) -> Ranker:
     """Fit the chosen scorers on all that is known and take the context at the clock."""
+    choice, activity = made.choice, made.activity
     scorers = fit_scorers(known, choice.recipes, task.seed)
     offset, rest = context_of(known, clock, activity)
     sample = None
@@ -111,7 +126,8 @@ def make_ranker(
     there = known_candidates(known)
     if task.dense:
         centres = _centres(scorers, sample, there, task.forms)
-        return FilterRanker(scorers, choice.combination, offset, rest, centres, there)
+        newcomers = made.newcomers.at(known, clock) if made.newcomers and clock else None
+        return FilterRanker(scorers, choice.combination, offset, rest, centres, there, newcomers)
     factors = [scorer for scorer in scorers if isinstance(scorer, Factors)]
     bias = np.where(there, offset + choice.combination.static(rest), np.float32(-np.inf))
     weights = choice.combination.weights[rest.shape[1] :].astype(np.float32)
@@ -136,12 +152,12 @@ def _centres(scorers: Sequence[Scorer], sample: Matrix | None, there: Mask, form
 def _calibrated(
     known: Interactions,
     windows: Sequence[Window],
-    choice: Choice,
+    made: Made,
     activities: Activities | None,
     task: Task,
 ) -> Calibration:
-    """On a sample of all queries known before each of the last windows, whether they met anything
-    or not, and of their pairs."""
+    """On a sample of all queries of the last windows, known before or new, whether they met
+    anything or not, and of their pairs."""
     rows, columns = known.matrix.shape
     rate = known.matrix.nnz / (rows * columns + 1)
     if not windows:
@@ -149,36 +165,68 @@ def _calibrated(
     quick = task.effort == "quick"
     latest = windows[-1:] if quick else windows[-CALIBRATION_WINDOWS:]
     most = (QUICK_PAIRS if quick else CALIBRATION_PAIRS) // len(latest)
-    activity = activities.candidates if activities else None
     parts: list[Pairs] = []
     for window in latest:
-        ranker = make_ranker(window.known, window.clock, choice, activity, task)
+        ranker = make_ranker(window.known, window.clock, made, task)
         levels = _levels(window.known, window.clock, activities)
-        parts += _pairs(window, ranker, levels, most, task.seed)
+        for queries in _queries(window, made.attributes):
+            parts += _pairs(window, ranker, levels, queries, most, task.seed)
     return fit_calibration(joined_pairs(parts), rate)
 
 
-def _pairs(window: Window, ranker: Ranker, levels: Floats, most: int, seed: int) -> Iterator[Pairs]:
+@dataclass(frozen=True, eq=False, slots=True)
+class Queries:
+    """Of a window: those known before, or those without interactions."""
+
+    rows: Rows
+    met: Matrix
+    """Of all queries × candidates."""
+    new: bool
+    attributes: Attributes | None
+    """Of all queries."""
+
+    def profiles(self, known: Interactions, rows: Rows) -> Matrix:
+        """Of some of the queries; new ones borrow theirs."""
+        return lent_profiles(known, self.attributes, rows) if self.new else known.matrix[rows]
+
+
+def _queries(window: Window, attributes: Attributes | None) -> tuple[Queries, Queries]:
+    old = np.bincount(window.known.users, minlength=window.met.shape[0]) > 0
+    return (
+        Queries(np.flatnonzero(old).astype(np.int64), window.met, False, None),
+        Queries(np.flatnonzero(~old).astype(np.int64), window.by_new_users, True, attributes),
+    )
+
+
+def _pairs(
+    window: Window, ranker: Ranker, levels: Floats, queries: Queries, most: int, seed: int
+) -> Iterator[Pairs]:
     """About `most` pairs of a window's queries, a block of queries at a time."""
     before = window.known
     size = before.matrix.shape[1]
-    rows = np.flatnonzero(np.bincount(before.users)).astype(np.int64)
-    rows = _some(rows, max(most // size, CALIBRATION_QUERIES), seed)
-    share = min(most / (len(rows) * size), 1.0)
+    rows = _some(queries.rows, max(most // size, CALIBRATION_QUERIES), seed)
+    share = min(most / max(len(rows) * size, 1), 1.0)
     for start in range(0, len(rows), BLOCK):
         part = rows[start : start + BLOCK]
-        scores = ranker.scores(before.matrix[part])
+        profiles = queries.profiles(before, part)
+        scores = ranker.scores(profiles, np.full(len(part), queries.new))
         candidates = np.isfinite(scores)
         seen = before.seen[part]
         candidates[np.repeat(np.arange(len(part)), np.diff(seen.indptr)), seen.indices] = False
-        met = np.asarray(window.met[part].todense()) > 0
+        met = np.asarray(queries.met[part].todense()) > 0
         yield sample_pairs(scores, levels[part], met, candidates, share, seed + start)
 
 
 def _levels(known: Interactions, clock: Clock | None, activities: Activities | None) -> Floats:
+    """Queries × features, with a last row for a query without interactions; the last feature says
+    that there are none."""
+    size = len(known.user_ids) + 1
     if activities is None or clock is None:
-        return context(known.users, len(known.user_ids) + 1, None, None)
-    return activities.queries.of_users(known, clock)[:, None]
+        level = context(known.users, size, None, None)
+    else:
+        level = activities.queries.of_users(known, clock)[:, None]
+    new = np.bincount(known.users, minlength=size) == 0
+    return np.column_stack([level, new]).astype(np.float32)
 
 
 def _some(rows: Rows, count: int, seed: int) -> Rows:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from services.candidate.models.calibration import Calibration
 from services.candidate.models.combination import Combination
 from services.candidate.models.direction import Direction
+from services.candidate.models.newcomers import Newcomers
 from services.candidate.models.rankers import FactorRanker, FilterRanker, Ranker
 from services.candidate.models.recipes import Recipe, load_scorer
 
@@ -48,6 +51,10 @@ def _filter_arrays(ranker: FilterRanker) -> dict[str, Any]:
         "centres": ranker.centres,
         "known": ranker.known,
     }
+    if ranker.newcomers is not None:
+        arrays["newcomers_level"] = ranker.newcomers.level
+        arrays["newcomers_share"] = ranker.newcomers.share
+        arrays["newcomers_weight"] = np.array([ranker.newcomers.weight])
     for place, scorer in enumerate(ranker.scorers):
         arrays |= {f"scorer{place}_{name}": array for name, array in scorer.arrays().items()}
     return arrays
@@ -86,6 +93,10 @@ def _read_filters(arrays: Arrays, recipes: list[Recipe], shape: tuple[int, int])
             if name.startswith(prefix)
         }
         scorers.append(load_scorer(recipe.kind, own, shape))
+    newcomers = None
+    if "newcomers_level" in arrays:
+        level, share = arrays["newcomers_level"], arrays["newcomers_share"]
+        newcomers = Newcomers(level, share, float(arrays["newcomers_weight"][0]))
     return FilterRanker(
         scorers,
         Combination(arrays["middle"], arrays["scale"], arrays["weights"]),
@@ -93,4 +104,5 @@ def _read_filters(arrays: Arrays, recipes: list[Recipe], shape: tuple[int, int])
         arrays["context"],
         arrays["centres"],
         arrays["known"],
+        newcomers,
     )

@@ -21,7 +21,7 @@ from services.candidate.models.windows import (
     end_of,
     make_windows,
 )
-from services.candidate.sources.arrays import NONE, Floats, Matrix, Rows, sparse, top_k
+from services.candidate.sources.arrays import NONE, Floats, Mask, Matrix, Rows, sparse, top_k
 
 QUICK_MOMENTS = 60
 Side = Literal["items", "users"]
@@ -101,8 +101,7 @@ class CandidateModel:
         cold = np.ones(len(rows), np.bool_)
         for start, scores, part in self.scored(side, rows):
             place = slice(start, start + len(part))
-            inside = part != NONE
-            cold[place][inside] = np.diff(self._profiles[side][0].indptr)[part[inside]] == 0
+            cold[place] = self.new(side, part)
             if exclude_seen:
                 _hide(scores, self._profiles[side][1], part)
             found[place], best = top_k(scores, count)
@@ -115,7 +114,12 @@ class CandidateModel:
         ranker = self.directions[side].ranker
         for start in range(0, len(rows), BLOCK):
             part = rows[start : start + BLOCK]
-            yield start, ranker.scores(self.profiles(side, part)), part
+            yield start, ranker.scores(self.profiles(side, part), self.new(side, part)), part
+
+    def new(self, side: Side, part: Rows) -> Mask:
+        """Which query rows (NONE: an unknown one) have no interactions."""
+        counts = np.diff(self._profiles[side][0].indptr)
+        return (part == NONE) | (counts[np.maximum(part, 0)] == 0)
 
     def relevance(self, side: Side, rows: Rows, scores: Floats) -> Floats:
         """Calibrated probabilities of scores (queries × any); −inf stays. They grow with the score
@@ -187,13 +191,15 @@ def fit(
     ahead = back = None
     if clock is not None:
         moments = QUICK_MOMENTS if options.effort == "quick" else MOST_MOMENTS
-        users_activity = fit_activity(interactions, clock, moments)
-        items_activity = fit_activity(interactions.transposed, clock, moments)
-        ahead = Activities(candidates=items_activity, queries=users_activity)
-        back = Activities(candidates=users_activity, queries=items_activity)
+        users_activity, by_new_items = fit_activity(interactions, clock, moments)
+        items_activity, by_new_users = fit_activity(interactions.transposed, clock, moments)
+        ahead = Activities(items_activity, users_activity, by_new_users)
+        back = Activities(users_activity, items_activity, by_new_items)
+    known = _attributes(interactions, {"users": users, "items": items}, vectors or {})
+    own, other = known.get("users"), known.get("items")
     directions: dict[Side, Direction] = {
-        "items": fit_direction(interactions, clock, windows, ahead, ahead_task),
-        "users": fit_direction(interactions.transposed, clock, backwards, back, back_task),
+        "items": fit_direction(interactions, clock, windows, ahead, own, ahead_task),
+        "users": fit_direction(interactions.transposed, clock, backwards, back, other, back_task),
     }
     return CandidateModel(
         interactions.user_ids,
@@ -202,7 +208,7 @@ def fit(
         interactions.seen,
         directions,
         clock,
-        _attributes(interactions, {"users": users, "items": items}, vectors or {}),
+        known,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from services.candidate.models.combination import Combination, taste_features
+from services.candidate.models.newcomers import Newcomers
 from services.candidate.models.scorers import Factors, Scorer
 from services.candidate.sources.arrays import Floats, Mask, Matrix
 
@@ -17,8 +18,9 @@ LEAST_VARIANCE = 1e-6
 class Ranker(Protocol):
     """Scores all candidates for profiles."""
 
-    def scores(self, profiles: Matrix) -> Floats:
-        """Profiles × candidates; −inf for a candidate that nobody interacted with."""
+    def scores(self, profiles: Matrix, new: Mask | None = None) -> Floats:
+        """Profiles × candidates; −inf for a candidate that nobody interacted with. `new`: profiles
+        that are borrowed, or empty, since their query has no interactions."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -33,8 +35,10 @@ class FilterRanker:
     """Features of taste × candidates: each candidate's mean over queries."""
     known: Mask
     """Candidates that somebody interacted with."""
+    newcomers: Newcomers | None = None
+    """None: new queries are scored as others are."""
 
-    def scores(self, profiles: Matrix) -> Floats:
+    def scores(self, profiles: Matrix, new: Mask | None = None) -> Floats:
         """See `Ranker`."""
         shape = (profiles.shape[0], len(self.known))
         empty = np.diff(profiles.indptr) == 0
@@ -47,6 +51,8 @@ class FilterRanker:
                 taste.append(feature)
         found = self.combination.scores(self.offset, self.context, taste)
         full: Floats = np.array(np.broadcast_to(found, shape), np.float32)
+        if self.newcomers is not None and new is not None and new.any():
+            full[new] = self.newcomers.scores(profiles[np.flatnonzero(new)])
         full[:, ~self.known] = -np.inf
         return full
 
@@ -107,8 +113,8 @@ class FactorRanker:
         found[np.diff(profiles.indptr) == 0] = 0.0
         return found
 
-    def scores(self, profiles: Matrix) -> Floats:
-        """See `Ranker`."""
+    def scores(self, profiles: Matrix, new: Mask | None = None) -> Floats:
+        """See `Ranker`; new queries are scored as others are."""
         return np.asarray(self.queries(profiles) @ self.vectors.T + self.bias, np.float32)
 
 

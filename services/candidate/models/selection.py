@@ -92,7 +92,9 @@ def choose(
     recipes, report = [quick_recipe(known.matrix.shape)], dict[Recipe, float]()
     if not quick:
         recent = windows[-CHOICE_WINDOWS:]
-        report = _screened(recent, recipes_for(recent[0].met.shape, dense=task.dense, timed=True), SCREENED, task)
+        report = _screened(
+            recent, recipes_for(recent[0].met.shape, dense=task.dense, timed=True), SCREENED, task
+        )
         recipes = _best_of_kinds(report)
     labelled = {recipe.label: mean for recipe, mean in report.items()}
     size = windows[0].met.shape[1]

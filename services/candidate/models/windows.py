@@ -28,10 +28,17 @@ class Window:
     """1 where a pair interacted in the window for the first time."""
     clock: Clock | None
     """When the window begins and how long it is; None: not a window in time."""
+    by_new_users: Matrix
+    """1 where a user without an interaction before met a known item."""
+    new_items_by: Matrix
+    """1 where a known user met an item without an interaction before."""
 
     def transposed(self) -> "Window":
         """Items × users."""
-        return Window(self.known.transposed, self.met.T.tocsr(), self.clock)
+        met, by_new, new_by = (
+            table.T.tocsr() for table in (self.met, self.by_new_users, self.new_items_by)
+        )
+        return Window(self.known.transposed, met, self.clock, new_by, by_new)
 
 
 def default_horizon(interactions: Interactions) -> float:
@@ -111,11 +118,18 @@ def _window(known_and_later: Interactions, known: Mask, later: Mask, clock: Cloc
     shape = (len(before.user_ids), len(before.item_ids))
     users = np.bincount(before.users, minlength=shape[0]) > 0
     items = np.bincount(before.items, minlength=shape[1]) > 0
-    keep = users[after.users] & items[after.items]
-    ones: Floats = np.ones(int(keep.sum()), np.float32)
-    met = sparse(ones, after.users[keep], after.items[keep], shape)
-    met.data[:] = 1.0
+    there = users[after.users], items[after.items]
+    met = _pairs(after, there[0] & there[1], shape)
     again = met.multiply(before.seen)
     fresh: Matrix = (met - again).tocsr()
     fresh.eliminate_zeros()
-    return Window(before, fresh, clock)
+    by_new = _pairs(after, ~there[0] & there[1], shape)
+    new_by = _pairs(after, there[0] & ~there[1], shape)
+    return Window(before, fresh, clock, by_new, new_by)
+
+
+def _pairs(after: Interactions, kept: Mask, shape: tuple[int, int]) -> Matrix:
+    ones: Floats = np.ones(int(kept.sum()), np.float32)
+    found = sparse(ones, after.users[kept], after.items[kept], shape)
+    found.data[:] = 1.0
+    return found

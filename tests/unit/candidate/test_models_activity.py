@@ -44,7 +44,7 @@ def test_those_in_the_midst_of_a_burst_come_first() -> None:
     after = np.bincount(known.users[known.times >= clock.now], minlength=len(known.user_ids))
     seen = np.bincount(before.users, minlength=len(known.user_ids)) > 0
     for count in (30, 120):
-        activity = fit_activity(before, clock, count)
+        activity, _ = fit_activity(before, clock, count)
         scores = activity.of_users(before, clock)[:-1]
         active = np.flatnonzero(seen & (after > 0))
         best = np.argsort(-np.where(seen, scores, -np.inf))[: 2 * len(active)]
