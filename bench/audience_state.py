@@ -9,6 +9,7 @@ from bench.inverse_data import Users, make_users
 from services.candidate.attributes import with_facts
 from services.candidate.index import IndexState, UserIndex
 from services.candidate.index.entities import Entities
+from services.candidate.index.part import Part
 from services.candidate.index.prediction import Prediction
 from services.candidate.index.tables import Tables
 from services.candidate.models import CandidateModel, Interactions
@@ -46,12 +47,13 @@ def make_state(users: int, items: int, dimensions: int) -> IndexState:
     interactions = _interactions(users, items, bias)
     tables = _tables(interactions, made)
     catalogue = tables.catalogue()
+    part = Part.of(_model(interactions, made.vectors, bias))
     facts = with_facts(made.columns, tables.user_created, catalogue.user_counts)
     return IndexState(
         tables=tables,
         catalogue=catalogue,
         relations=tables.relations(),
-        prediction=Prediction.of(_model(interactions, made.vectors, bias), tables, catalogue),
+        prediction=Prediction.of(part, tables, catalogue),
         fit=None,
         user_columns=facts,
         item_columns=tables.items.columns,

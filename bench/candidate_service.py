@@ -44,6 +44,7 @@ class BenchService:
     stub: candidate_pb2_grpc.CandidateServiceStub
     channel: grpc.Channel
     metrics_port: int
+    address: str
     pid: int
 
     def peak_memory(self) -> int:
@@ -119,7 +120,7 @@ def candidate_service(
         with grpc.insecure_channel(address) as channel:
             _await_serving(channel, process, log)
             stub = candidate_pb2_grpc.CandidateServiceStub(channel)
-            yield BenchService(stub, channel, metrics_port, process.pid)
+            yield BenchService(stub, channel, metrics_port, address, process.pid)
     finally:
         process.terminate()
         process.wait(STOP_SECONDS)

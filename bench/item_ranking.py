@@ -18,6 +18,7 @@ import numpy as np
 
 from bench.report import BenchReport, Metric
 from services.candidate.index.fitting import fit_model
+from services.candidate.index.part import Part
 from services.candidate.index.prediction import Prediction
 from services.candidate.index.tables import Tables
 from services.candidate.item_ranking import SHOWN, best_first, event_scores, predicted
@@ -64,7 +65,7 @@ def known_at(data: MovieLens, end: int) -> Prediction:
     )
     count = len(data.items)
     tables = Tables.of(interactions, np.full(count, NEVER), np.ones(count, np.bool_))
-    return Prediction.of(fit_model(tables, seed=SEED), tables, tables.catalogue())
+    return Prediction.of(Part.of(fit_model(tables, seed=SEED)), tables, tables.catalogue())
 
 
 def boards(

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from services.candidate.index.fitting import fit_model
+from services.candidate.index.part import Part
 from services.candidate.index.prediction import Prediction
 from services.candidate.index.tables import Tables
 from services.candidate.models import Interactions
@@ -95,7 +96,7 @@ def _predictor(world: World, catalogue: Catalogue, seed: int) -> Predictor:
         weights[history.stars],
     )
     tables = Tables.of(interactions, catalogue.item_created, catalogue.item_live)
-    return Prediction.of(fit_model(tables, seed=seed), tables, catalogue)
+    return Prediction.of(Part.of(fit_model(tables, seed=seed)), tables, catalogue)
 
 
 def _random_items(

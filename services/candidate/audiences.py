@@ -10,7 +10,7 @@ from services.candidate import scoring
 from services.candidate.answering import Question, answered, estimated
 from services.candidate.criteria import CriteriaReader, wrong_expression
 from services.candidate.expressions import ExpressionError, compile_filter
-from services.candidate.index import IndexState, UserIndex
+from services.candidate.index import IndexState, IndexView
 from services.candidate.pool import unknown_user
 from services.candidate.questions import (
     Audience,
@@ -32,7 +32,7 @@ MOST_ASKED = 10_000
 class Audiences:
     """Asks the user index. What it doesn't know yet makes it look for changes once."""
 
-    def __init__(self, index: UserIndex, criteria: CriteriaReader) -> None:
+    def __init__(self, index: IndexView, criteria: CriteriaReader) -> None:
         self._index = index
         self._criteria = criteria
 

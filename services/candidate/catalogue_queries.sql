@@ -176,6 +176,19 @@ WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
 -- How many relations there are.
 SELECT count(*) FROM relations
 
+-- name: friends_of
+-- Friends of users, from whichever side the friendship is stored.
+SELECT user_id, target_id AS friend_id, strength FROM relations
+WHERE kind = 2 AND user_id = ANY(CAST(:user_ids AS text[]))
+UNION ALL SELECT target_id, user_id, strength FROM relations
+WHERE kind = 2 AND target_id = ANY(CAST(:user_ids AS text[]))
+
+-- name: liked_since
+-- What users like and interacted with after a time, with the seconds since 1970 of the last time.
+SELECT user_id, item_id, CAST(extract(epoch FROM max(interact_time)) AS double precision) AS last
+FROM interactions WHERE user_id = ANY(CAST(:user_ids AS text[]))
+GROUP BY user_id, item_id HAVING sum(weight) > 0 AND max(interact_time) > :since
+
 -- name: upsert_relations
 -- Store relations; what is stored already gets the new strength.
 INSERT INTO relations (user_id, kind, target_id, strength, create_time)

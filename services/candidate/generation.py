@@ -1,10 +1,17 @@
 """Daily generation: sources → without what a user had lately → events in the pool."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +22,7 @@ from services.candidate.drafting import Drafting, Handled
 from services.candidate.event_types import EventTypes
 from services.candidate.events import Route
 from services.candidate.generation_store import Run
-from services.candidate.index import IndexState, UserIndex
+from services.candidate.index import IndexState, IndexView
 from services.candidate.orders import Order, check_sources, ordered_rows
 from services.candidate.progress import Progress
 from services.candidate.publisher import Publisher
@@ -42,6 +49,13 @@ EXPLORATION_SALT = "candidate-exploration"
 HALF_LIVES_KEPT = 8
 AT_ONCE = 2
 _RECENT: Types = {"user": pa.string(), "item": pa.string()}
+
+
+FriendsElsewhere = Callable[
+    [IndexState, Rows, datetime, timedelta], Awaitable[tuple[IndexState, Matrix]]
+]
+"""From a state, rows of its users, the time and a window: the state with friends of these who are
+not among its users as actors, and what those have liked lately; see `FriendActivity`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +120,15 @@ class Generator:
         self,
         database: Database,
         clock: Clock,
-        index: UserIndex,
+        index: IndexView,
         types: EventTypes,
         publisher: Publisher,
         options: GenerationOptions,
         log: Logger,
+        friends: FriendsElsewhere | None = None,
     ) -> None:
+        """`friends`: of an index that doesn't hold all users, how those of others come in."""
+        self._friends = friends
         self._database = database
         self._clock = clock
         self._index = index
@@ -155,6 +172,9 @@ class Generator:
         now, options = self._clock.now(), self._options
         names = [name for name in SOURCES if not order.sources or name in order.sources]
         rows = await asyncio.to_thread(ordered_rows, state.catalogue, order)
+        elsewhere = None
+        if self._friends is not None:
+            state, elsewhere = await self._friends(state, rows, now, options.friend_window)
         kept = int(options.availability.half_life_days * HALF_LIVES_KEPT)
         since = date.fromordinal(max(1, order.day.toordinal() - kept))
         async with self._database.unit_of_work() as work:
@@ -169,6 +189,7 @@ class Generator:
             options.fresh_window,
             options.friend_window,
             state.relations,
+            elsewhere,
         )
         sources, groups = await asyncio.to_thread(
             lambda: (make_sources(inputs, names), activities(state.catalogue, now))

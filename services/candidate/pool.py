@@ -11,8 +11,7 @@ from services.candidate import catalogue_store, event_store, withdrawals
 from services.candidate.cursors import Position
 from services.candidate.event_store import QUERIES, Ending, EventKey
 from services.candidate.events import End, Route
-from services.candidate.index import UserIndex
-from services.candidate.item_ranking import rank_items
+from services.candidate.ordering import ItemRanker
 from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
 from services.runtime.errors import NotFound, OutOfRange, ResourceExhausted
@@ -47,9 +46,9 @@ class Arrivals:
 class Pool:
     """Reads, leases and ends of events."""
 
-    def __init__(self, database: Database, index: UserIndex) -> None:
+    def __init__(self, database: Database, ranker: ItemRanker) -> None:
         self._database = database
-        self._index = index
+        self._ranker = ranker
         self._ended = metrics.counter(
             "candidate", "events_ended", "", "Events that ended, by end.", ["end"]
         )
@@ -82,18 +81,17 @@ class Pool:
                 "the pools are larger than an answer; ask for fewer users or events per user",
                 reason="RESPONSE_TOO_LARGE",
             )
-        return self._with_items(rows, deleted)
+        return await self._with_items(rows, deleted)
 
-    def _with_items(self, rows: Sequence[Row[Any]], deleted: Collection[str]) -> list[Body]:
+    async def _with_items(self, rows: Sequence[Row[Any]], deleted: Collection[str]) -> list[Body]:
         """Events with their live items in order; without those whose items are all deleted."""
         live = {
             (row.user_id, row.event_id): tuple(i for i in row.item_ids if i not in deleted)
             for row in rows
             if len(row.item_ids) > 1
         }
-        state = self._index.state
         about = [(user, items) for (user, _), items in live.items()]
-        found = rank_items(state.catalogue, state.prediction, about)
+        found = await self._ranker.rank(about)
         ranked = {key: one.item_ids for key, one in zip(live, found, strict=True)}
         return [
             Body(row.user_id, row.event_type, row.body, ranked.get((row.user_id, row.event_id)))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Protocol
 
 from prometheus_client import Histogram
 
@@ -43,6 +44,33 @@ class Saving:
     """How long asking took."""
     saved_seconds: float
     """How much longer it is expected to have taken without skipping."""
+
+
+class Report(Protocol):
+    """How far a run is, whoever counts it."""
+
+    @property
+    def users(self) -> int:
+        """Users finished."""
+
+    @property
+    def total(self) -> int:
+        """Users in all."""
+
+    @property
+    def done(self) -> bool:
+        """The run is complete."""
+
+    @property
+    def made(self) -> Mapping[str, Made]:
+        """By source."""
+
+    @property
+    def stages(self) -> Mapping[str, float]:
+        """Seconds by stage."""
+
+    def savings(self) -> Mapping[str, Saving]:
+        """By source."""
 
 
 @dataclass(slots=True)

@@ -11,9 +11,8 @@ from services.candidate.aggregation import MergePlan, aggregation_key, plan_merg
 from services.candidate.event_store import EventKey, LockedUser, NewEvent
 from services.candidate.event_types import EventTypes
 from services.candidate.events import Draft, End, Event, Refusal, Route, TypeRules
-from services.candidate.index import UserIndex
-from services.candidate.item_ranking import rank_items
 from services.candidate.messages import encode_admitted
+from services.candidate.ordering import ItemRanker
 from services.candidate.repeats import Content, repetition
 from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
@@ -43,14 +42,14 @@ class Publisher:
         self,
         database: Database,
         types: EventTypes,
-        index: UserIndex,
+        ranker: ItemRanker,
         *,
         pool_size: int,
         tolerance: timedelta,
     ) -> None:
         self._database = database
         self._types = types
-        self._index = index
+        self._ranker = ranker
         self._pool_size = pool_size
         self._tolerance = tolerance
         self._accepted = metrics.counter(
@@ -129,7 +128,7 @@ class Publisher:
             else:
                 route, body = rules[draft.event_type].route, encode_admitted(draft, judged)
                 offered.append(NewEvent(judged, route, draft.digest, body))
-        return self._ranked(offered)
+        return await self._ranked(offered)
 
     async def _planned(
         self,
@@ -142,7 +141,7 @@ class Publisher:
         plan = await self._plan(work, accepted, rules, now)
         return await self._suppressed(work, _merged(accepted, plan), rules, now), plan
 
-    def _ranked(self, offered: Sequence[NewEvent | Refusal]) -> list[NewEvent | Refusal]:
+    async def _ranked(self, offered: Sequence[NewEvent | Refusal]) -> list[NewEvent | Refusal]:
         """The same, events of the ranked route with their items best first and, where the
         publisher gives no score, the score that follows from the items."""
         ranked = list(offered)
@@ -155,9 +154,8 @@ class Publisher:
         ]
         if not entries:
             return ranked
-        state = self._index.state
         about = [(entry.event.user_id, entry.event.item_ids) for _, entry in entries]
-        found = rank_items(state.catalogue, state.prediction, about)
+        found = await self._ranker.rank(about)
         for (place, entry), items in zip(entries, found, strict=True):
             event = entry.event
             score = event.source_score or items.score

@@ -5,9 +5,12 @@ which is (1 + cosine) / 2; −inf marks what must not be returned.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from services.candidate.sources import Catalogue, Predictor
-from services.candidate.sources.arrays import Floats, Rows, best
+from services.candidate.sources.arrays import Floats, Mask, Rows, best
+
+Sums = npt.NDArray[np.float64]
 
 SEGMENT_BLOCK = 256
 USER_BLOCK = 8_192
@@ -30,10 +33,21 @@ def items_for_segment(
 ) -> Floats:
     """Mean interest of a group in every live item, over those of the group who have not interacted
     with it (all, with `include_interacted`). Users who like nothing count only when all do."""
+    totals, counts = segment_sums(
+        catalogue, predictor, users, include_interacted=include_interacted
+    )
+    return segment_means(totals, counts, catalogue.item_live)
+
+
+def segment_sums(
+    catalogue: Catalogue, predictor: Predictor, users: Rows, *, include_interacted: bool
+) -> tuple[Sums, Sums]:
+    """Of every item the sum of the group's interest, and over how many: see
+    `items_for_segment`."""
     warm = users[catalogue.user_likes[users] > 0]
     group = warm if len(warm) else users
     total = np.zeros(len(catalogue.item_ids))
-    counted = np.zeros(len(catalogue.item_ids), np.int64)
+    counted = np.zeros(len(catalogue.item_ids))
     for start in range(0, len(group), SEGMENT_BLOCK):
         rows = group[start : start + SEGMENT_BLOCK]
         scores = predictor.relevance("items", rows)
@@ -43,20 +57,33 @@ def items_for_segment(
             open_pairs[np.repeat(np.arange(len(rows)), np.diff(seen.indptr)), seen.indices] = False
         total += np.where(open_pairs, scores, 0.0).sum(axis=0)
         counted += open_pairs.sum(axis=0)
-    means: Floats = (total / np.maximum(counted, 1)).astype(np.float32)
-    means[(counted == 0) | ~catalogue.item_live] = -np.inf
+    return total, counted
+
+
+def segment_means(totals: Sums, counts: Sums, live: Mask) -> Floats:
+    """Mean interest in every item; −inf for those that must not be returned."""
+    means: Floats = (totals / np.maximum(counts, 1)).astype(np.float32)
+    means[(counts == 0) | ~live] = -np.inf
     return means
 
 
 def users_like_user(catalogue: Catalogue, tastes: Floats, user: int) -> Floats:
     """Likeness to a user of every other who likes something; all others' activity when the user
     neither likes anything nor is like anyone by attributes."""
-    if tastes[user].any():
-        scores: Floats = _likeness(tastes, user)
-        scores[catalogue.user_likes == 0] = -np.inf
-    else:
-        scores = catalogue.activity.copy()
+    most = int(catalogue.user_likes.max(initial=0))
+    scores = users_like_taste(catalogue, tastes, tastes[user], most)
     scores[user] = -np.inf
+    return scores
+
+
+def users_like_taste(catalogue: Catalogue, tastes: Floats, taste: Floats, most: int) -> Floats:
+    """The same of all users, for a taste; `most`: the likes of who likes most."""
+    if not taste.any():
+        activity: Floats = (catalogue.user_likes / max(most, 1)).astype(np.float32)
+        return activity
+    cosine = _units(tastes) @ _units(taste[None, :])[0]
+    scores: Floats = np.clip((1.0 + cosine) / 2.0, 0.0, 1.0).astype(np.float32)
+    scores[catalogue.user_likes == 0] = -np.inf
     return scores
 
 
@@ -86,12 +113,6 @@ def backward_ranks(catalogue: Catalogue, tastes: Floats, user: int, rows: Rows) 
     others = max(int(np.count_nonzero(~closed)) - 1, 1)
     found: Floats = 1.0 - (better / others).astype(np.float32)
     return found
-
-
-def _likeness(tastes: Floats, user: int) -> Floats:
-    cosine = _units(tastes) @ _units(tastes[[user]])[0]
-    likeness: Floats = np.clip((1.0 + cosine) / 2.0, 0.0, 1.0).astype(np.float32)
-    return likeness
 
 
 def _units(tastes: Floats) -> Floats:

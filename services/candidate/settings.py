@@ -81,6 +81,16 @@ class CandidateSettings(ServiceSettings):
     """Seed of the fit."""
     fit_threads: int = Field(default=1, ge=0)
     """Threads of the fit's linear algebra; 0: all cores."""
+    shard: int | None = Field(default=None, ge=0)
+    """Be this shard of the user index, from 0, rather than the service: answer the front's calls
+    alone. `python -m services.candidate --shard 0 --of 4` sets it."""
+    shard_count: int = Field(default=1, ge=1, le=1024)
+    """How many shards there are, of which `shard` is one."""
+    shards: str = ""
+    """Addresses of all shards in their order, `host:port,host:port,…`: be the front, which holds
+    no user index, asks the shards and merges their answers. Empty: one index in this process."""
+    shard_check_interval: timedelta = Field(default=5 * SECOND, gt=timedelta(0))
+    """How often the front looks whether all shards answer, on the wall clock."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -89,4 +99,24 @@ class CandidateSettings(ServiceSettings):
                 "HELIOGRAPH_CANDIDATE_REPEAT_HORIZON must not exceed "
                 "HELIOGRAPH_CANDIDATE_RETENTION: deleted events block nothing"
             )
+        if self.shard is not None and self.shards:
+            raise ValueError(
+                "set HELIOGRAPH_CANDIDATE_SHARD for a shard or HELIOGRAPH_CANDIDATE_SHARDS for the "
+                "front, not both"
+            )
+        if self.shard is not None and self.shard >= self.shard_count:
+            raise ValueError(
+                f"HELIOGRAPH_CANDIDATE_SHARD={self.shard} must be below "
+                f"HELIOGRAPH_CANDIDATE_SHARD_COUNT={self.shard_count}"
+            )
+        if self.shard is not None and self.model_folder is None:
+            raise ValueError(
+                "a shard needs HELIOGRAPH_CANDIDATE_MODEL_FOLDER: all shards serve one model, made "
+                "by `heliograph candidate fit` of all interactions"
+            )
         return self
+
+    @property
+    def shard_addresses(self) -> tuple[str, ...]:
+        """Of the shards, in their order."""
+        return tuple(address.strip() for address in self.shards.split(",") if address.strip())

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from services.runtime.access import Role
 
 _CANDIDATE = "/heliograph.candidate.v1alpha1.CandidateService/"
+_SHARD = "/heliograph.candidate.v1alpha1.ShardService/"
 _RANKER = "/heliograph.ranker.v1alpha1.RankerService/"
 _POLICY = "/heliograph.policy.v1alpha1.PolicyService/"
 _COPYGEN = "/heliograph.copygen.v1alpha1.CopygenService/"
@@ -57,6 +58,23 @@ METHODS: Mapping[str, frozenset[Role]] = _table(
             "ListUserEvents": (Role.OPERATOR,),
             "WatchItems": (Role.RANKER, Role.COPYGEN),
             "EraseUser": (Role.PACER,),
+        },
+    ),
+    (
+        _SHARD,
+        {
+            "GetShard": (Role.CANDIDATE, Role.OPERATOR),
+            "CountItems": (Role.CANDIDATE,),
+            "PutOtherCounts": (Role.CANDIDATE,),
+            "SumItem": (Role.CANDIDATE,),
+            "FindUsers": (Role.CANDIDATE,),
+            "MeasureUsers": (Role.CANDIDATE,),
+            "DescribeUser": (Role.CANDIDATE,),
+            "FindItems": (Role.CANDIDATE,),
+            "SumGroup": (Role.CANDIDATE,),
+            "FindGroupItems": (Role.CANDIDATE,),
+            "RankEventItems": (Role.CANDIDATE,),
+            "GenerateShard": (Role.CANDIDATE,),
         },
     ),
     (

@@ -44,7 +44,16 @@ class Peers:
         """The channel to the service `name`. Raises ConfigurationError for an unknown one."""
         found = self._channels.get(name)
         if found is None:
-            found = self._channels[name] = self._open(name)
+            target = self._settings.endpoint(name).target
+            found = self._channels[name] = self._open(name, target)
+        return found
+
+    def channel_to(self, name: str, target: str) -> grpc.aio.Channel:
+        """The same to a process that is none of the services, by its address; `name` is what it is
+        called in metrics."""
+        found = self._channels.get(name)
+        if found is None:
+            found = self._channels[name] = self._open(name, target)
         return found
 
     async def close(self) -> None:
@@ -53,8 +62,7 @@ class Peers:
         self._channels.clear()
         await asyncio.gather(*(channel.close() for channel in channels))
 
-    def _open(self, name: str) -> grpc.aio.Channel:
-        target = self._settings.endpoint(name).target
+    def _open(self, name: str, target: str) -> grpc.aio.Channel:
         credentials = tls.channel_credentials(self._settings)
         options = channel_options(self._settings)
         outgoing = _Outgoing(self._settings, self._caller, name)

@@ -149,6 +149,18 @@ def status_code(error: DomainError) -> grpc.StatusCode:
     return grpc.StatusCode.UNKNOWN
 
 
+def error_of(status: status_pb2.Status) -> DomainError | None:
+    """The domain error that a rich status was made of; None for a status of another origin."""
+    info, violations = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    for detail in status.details:
+        detail.Unpack(info) or detail.Unpack(violations)
+    kinds = [kind for kind, code in ERROR_TABLE.items() if code.value[0] == status.code]
+    if info.domain != ERROR_DOMAIN or not kinds:
+        return None
+    fields = [FieldError(each.field, each.description) for each in violations.field_violations]
+    return kinds[0](status.message, reason=info.reason, fields=fields, metadata=dict(info.metadata))
+
+
 def rich_status(error: DomainError) -> status_pb2.Status:
     """`google.rpc.Status` with ErrorInfo and, where there is something to say, BadRequest and
     RetryInfo. Of many wrong fields the first dozen are named; long texts are cut."""

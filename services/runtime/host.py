@@ -35,6 +35,8 @@ class Host:
     log: Logger
     server: grpc.aio.Server
     frame: Frame
+    report_health: Callable[[str, bool], Awaitable[None]]
+    """Set the health entry of a name, e.g. of something that only some calls need."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service begins to stop; endless streams should end then."""
     services: list[str] = field(default_factory=list)

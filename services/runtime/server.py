@@ -29,6 +29,7 @@ from services.runtime.settings import ConfigurationError, RuntimeSettings
 _DATABASE_PAUSE_S = 0.2
 VALUES_OF_BATCHES = 50_000
 _SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Service:
@@ -81,6 +82,7 @@ class Service:
             log=self._log,
             server=self._server,
             frame=self._frame,
+            report_health=self._report_health,
         )
         await self._bind(self._host)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -107,6 +109,9 @@ class Service:
             await self._close(self._host.peers.close)
             await self._close(self._host.database.close)
         await asyncio.to_thread(self._tracing.close)
+
+    async def _report_health(self, name: str, serving: bool) -> None:
+        await self._health.set(name, _SERVING if serving else _NOT_SERVING)
 
     async def _close(self, close: Callable[[], Awaitable[None]]) -> None:
         try:

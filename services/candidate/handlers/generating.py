@@ -8,7 +8,7 @@ from heliograph.candidate.v1alpha1 import generating_pb2
 
 from services.candidate.handlers.parts import Calls, Context
 from services.candidate.orders import Order
-from services.candidate.progress import Progress
+from services.candidate.progress import Report
 from services.candidate.upkeep import KEEP_MARKS
 from services.runtime.errors import FieldError, InvalidArgument
 
@@ -21,18 +21,22 @@ class GeneratingCalls(Calls):
     async def GenerateDaily(
         self, request: generating_pb2.GenerateDailyRequest, context: Context
     ) -> AsyncIterator[generating_pb2.GenerateDailyResponse]:
-        today = self.parts.clock.now().date()
-        order = Order(
-            day=_day(request.day, today) if request.day else today,
-            user_ids=request.user_ids,
-            sources=request.sources,
-            per_source=request.candidates_per_source or DEFAULT_PER_SOURCE,
-            shard=request.shard,
-            shard_count=request.shard_count or 1,
-            ask_all=request.ask_all,
-        )
+        order = read_order(request, self.parts.clock.now().date())
         async for progress in self.parts.generator.run(order):
-            yield _progress(progress)
+            yield write_progress(progress)
+
+
+def read_order(request: generating_pb2.GenerateDailyRequest, today: date) -> Order:
+    """What to generate. Raises InvalidArgument."""
+    return Order(
+        day=_day(request.day, today) if request.day else today,
+        user_ids=request.user_ids,
+        sources=request.sources,
+        per_source=request.candidates_per_source or DEFAULT_PER_SOURCE,
+        shard=request.shard,
+        shard_count=request.shard_count or 1,
+        ask_all=request.ask_all,
+    )
 
 
 def _day(text: str, today: date) -> date:
@@ -49,7 +53,8 @@ def _wrong_day(problem: str) -> InvalidArgument:
     return InvalidArgument(f"day {problem}", fields=[FieldError("day", problem)])
 
 
-def _progress(progress: Progress) -> generating_pb2.GenerateDailyResponse:
+def write_progress(progress: Report) -> generating_pb2.GenerateDailyResponse:
+    """How far a run is."""
     return generating_pb2.GenerateDailyResponse(
         user_count=progress.users,
         total_user_count=progress.total,
@@ -62,7 +67,7 @@ def _progress(progress: Progress) -> generating_pb2.GenerateDailyResponse:
     )
 
 
-def _sources(progress: Progress) -> list[generating_pb2.SourceProgress]:
+def _sources(progress: Report) -> list[generating_pb2.SourceProgress]:
     savings = progress.savings()
     return [
         generating_pb2.SourceProgress(

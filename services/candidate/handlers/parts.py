@@ -6,12 +6,11 @@ from typing import Any
 
 import grpc
 
-from services.candidate.audiences import Audiences
+from services.candidate.asking import Answers, DailyGeneration
 from services.candidate.campaigns import Campaigns
 from services.candidate.catalogue import CatalogueWriter
 from services.candidate.event_types import EventTypes
 from services.candidate.exposure import Exposures
-from services.candidate.generation import Generator
 from services.candidate.limits import Quotas
 from services.candidate.pool import Pool
 from services.candidate.publisher import Publisher
@@ -34,13 +33,13 @@ class Parts:
     publisher: Publisher
     catalogue: CatalogueWriter
     pool: Pool
-    audiences: Audiences
+    audiences: Answers
     recommendations: Recommendations
     scenarios: Scenarios
     exposures: Exposures
     campaigns: Campaigns
     quotas: Quotas
-    generator: Generator
+    generator: DailyGeneration
     item_vectors: ItemVectors
     watch_interval: timedelta
 

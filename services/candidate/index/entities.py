@@ -85,7 +85,7 @@ def merge_entities(
     """`known` with those who changed or are new (`ids`, in any order, with their attributes), and
     without those who are gone. Those in `new` have nothing to do with whom their ids named before.
     Raises ValueError when an attribute's type has changed."""
-    if not ids and not gone:
+    if not ids and not gone and columns.types.keys() <= known.columns.types.keys():
         rows = np.arange(len(known.ids))
         return known, Placement(rows, rows, len(rows))
     placed, names = _place(known, ids, new, gone)

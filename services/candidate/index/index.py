@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from services.candidate.attributes import with_facts
 from services.candidate.expressions import Columns
@@ -10,13 +11,16 @@ from services.candidate.index import reading
 from services.candidate.index.entities import Placement
 from services.candidate.index.fitting import fit_model
 from services.candidate.index.model_folder import ModelFolder
+from services.candidate.index.part import Part
 from services.candidate.index.prediction import Prediction, Unfitted
+from services.candidate.index.share import ALL, Share
 from services.candidate.index.tables import Tables
 from services.candidate.models import CandidateModel, Side
 from services.candidate.sources import Catalogue, Relations
 from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.database import Database
+from services.runtime.settings import ConfigurationError
 
 LOAD_TIMEOUT = timedelta(minutes=5)
 SMALL = 20_000
@@ -62,6 +66,20 @@ class IndexState:
     """The Postgres snapshot that it was read in."""
 
 
+class IndexView(Protocol):
+    """What answers are made from: a state of the index, and how to have a later one."""
+
+    @property
+    def state(self) -> IndexState:
+        """The current state."""
+
+    async def refresh(self) -> IndexState:
+        """The state with everything that is committed."""
+
+    async def fitted(self) -> IndexState:
+        """The same with a model that is up to date."""
+
+
 class UserIndex:
     """Reads everything from Postgres at start, and then what has changed; a failed reading leaves
     the last good state in place.
@@ -69,6 +87,9 @@ class UserIndex:
     The model is fitted anew when it has become out of date, while the one before goes on serving.
     Meanwhile interactions count for what a user has seen and likes; only whose interactions are all
     newer than the model is taken for one without any when users are ranked.
+
+    A shard holds some of the users, all items, and the interactions and ties of its users. It never
+    fits: what it knows is no sample of all users, and shards have to serve one model.
     """
 
     def __init__(
@@ -77,8 +98,12 @@ class UserIndex:
         clock: Clock,
         options: IndexOptions,
         folder: ModelFolder | None = None,
+        share: Share | None = None,
     ) -> None:
-        """`folder`: of a model to serve; None, or as long as it holds no good one: fit one."""
+        """`folder`: of a model to serve; None, or as long as it holds no good one: fit one.
+        `share`: None: not a shard; a shard needs a folder with a good model."""
+        self._shard = share is not None
+        self._share = share or ALL
         self._folder = folder
         self._from_folder = False
         self._database = database
@@ -118,13 +143,20 @@ class UserIndex:
                 self._from_folder = True
             elif self._from_folder or not self._outdated(state):
                 return state
+            elif self._shard:
+                raise ConfigurationError(
+                    "a shard serves the model of HELIOGRAPH_CANDIDATE_MODEL_FOLDER, which holds no "
+                    "good one; make it with `heliograph candidate fit`"
+                )
             else:
                 model = await self._fit(state.tables)
+            version = self._folder.version if self._folder and self._from_folder else ""
+            part = await asyncio.to_thread(Part.of, model, self._share, version)
             fitted = Fit(self._clock.now(), len(state.tables.interactions))
             async with self._reading:
                 last = self.state
                 prediction = await asyncio.to_thread(
-                    Prediction.of, model, last.tables, last.catalogue
+                    Prediction.of, part, last.tables, last.catalogue
                 )
                 self._state = replace(last, prediction=prediction, fit=fitted)
                 return self._state
@@ -167,7 +199,7 @@ class UserIndex:
             known, since = state.tables, state.snapshot
         async with self._database.read(timeout=LOAD_TIMEOUT) as work:
             snapshot = await reading.current_snapshot(work)
-            tables, users, items = await reading.read_changes(work, known, since)
+            tables, users, items = await reading.read_changes(work, known, since, self._share)
 
         def build() -> IndexState:
             catalogue = tables.catalogue()
@@ -178,7 +210,7 @@ class UserIndex:
                     placed: dict[Side, Placement] = {"users": users, "items": items}
                     prediction = state.prediction.moved(tables, catalogue, placed)
                 else:
-                    prediction = Prediction.of(state.prediction.model, tables, catalogue)
+                    prediction = Prediction.of(state.prediction.part, tables, catalogue)
             fitted = None if state is None else state.fit
             return IndexState(
                 tables=tables,

@@ -18,6 +18,8 @@ class ModelFolder:
         self._path = path
         self._log = log
         self._seen = b""
+        self.version = ""
+        """SHA-256 of the manifest of the last good model, in hexadecimal; empty: none yet."""
         self._refused = metrics.counter(
             "candidate", "models_refused", "", "Model folders that could not be served."
         )
@@ -43,5 +45,6 @@ class ModelFolder:
             self._refused.inc()
             self._log.error("model_refused", folder=str(self._path), reason=str(error))
             return None
+        self.version = seen.hex()
         self._log.info("model_served", folder=str(self._path))
         return model

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.candidate.index.entities import Entities, Placement
+from services.candidate.index.part import Part
 from services.candidate.index.tables import Tables
 from services.candidate.index.ties import Ties
 from services.candidate.models import TIES, CandidateModel, Side
@@ -95,19 +96,19 @@ def known_after(
     return rows
 
 
-def vectors_of(model: CandidateModel, side: Side, contents: Contents, known: Rows) -> Vectors:
+def vectors_of(part: Part, side: Side, contents: Contents, known: Rows) -> Vectors:
     """The vectors of candidates whose rows in the model are `known`."""
-    index = model.index(side)
+    index = part.model.index(side)
     assert index is not None
     shape = (len(known), index.vectors.shape[1])
     bias = np.full(len(known), -np.inf, np.float32)
     found = Vectors(np.zeros(shape, np.float32), bias, np.zeros(shape, np.float32))
-    _fill(model, side, contents, known, found, np.arange(len(known)))
+    _fill(part, side, contents, known, found, np.arange(len(known)))
     return found
 
 
 def carried(
-    model: CandidateModel,
+    part: Part,
     side: Side,
     contents: Contents,
     placed: Placement,
@@ -123,16 +124,16 @@ def carried(
         placed.carry(found.bias, -np.inf),
         placed.carry(found.tastes, 0.0),
     )
-    _fill(model, side, contents, known, moved, new)
+    _fill(part, side, contents, known, moved, new)
     return moved
 
 
 def _fill(
-    model: CandidateModel, side: Side, contents: Contents, known: Rows, found: Vectors, rows: Rows
+    part: Part, side: Side, contents: Contents, known: Rows, found: Vectors, rows: Rows
 ) -> None:
     """Give rows the vectors that the model has for them, or where it has none those of who is
     alike."""
-    index = model.index(side)
+    index = part.model.index(side)
     assert index is not None
     there = rows[known[rows] != NONE]
     there = there[np.isfinite(index.bias[known[there]])]
@@ -140,19 +141,16 @@ def _fill(
     found.bias[there] = index.bias[known[there]]
     found.tastes[there] = index.inward[known[there]]
     cold = rows[~np.isfinite(found.bias[rows])]
-    least = index.bias[np.isfinite(index.bias)].min(initial=0.0)
-    found.bias[cold] = least
-    _borrow(model, side, contents, found, cold)
+    found.bias[cold] = index.bias[np.isfinite(index.bias)].min(initial=0.0)
+    _borrow(part, side, contents, found, cold)
 
 
-def _borrow(
-    model: CandidateModel, side: Side, contents: Contents, found: Vectors, cold: Rows
-) -> None:
+def _borrow(part: Part, side: Side, contents: Contents, found: Vectors, cold: Rows) -> None:
     """Give the `cold` rows the mean vectors of those alike."""
-    index, attributes = model.index(side), model.attributes.get(side)
+    index, attributes = part.model.index(side), part.model.attributes.get(side)
     if index is None or attributes is None:
         return
-    warm = np.flatnonzero(np.isfinite(index.bias))
+    warm = part.lenders[side]
     some = warm[:: max(-(-len(warm) // LENDERS), 1)]
     lenders = attributes.rows(some)
     for start in range(0, len(cold), BLOCK):

@@ -3,16 +3,22 @@
 The model knows those of the time when it was fitted, the index those of now. Queries have the
 profiles of now; one without a profile borrows that of those alike by attributes. A candidate that
 the model doesn't know, or knows without interactions, borrows their vectors.
+
+Users as candidates are an inner product, and what it is made of doesn't depend on who else is in
+the index: a shard gives its users the scores that an index of all gives them, once it is told what
+the users of other shards add to an item (`told`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import csr_array, vstack
 
 from services.candidate.index.entities import Placement
+from services.candidate.index.part import Part
 from services.candidate.index.placing import (
     Contents,
     Vectors,
@@ -24,13 +30,25 @@ from services.candidate.index.placing import (
     with_texts,
 )
 from services.candidate.index.tables import Tables
-from services.candidate.models import CandidateModel, Side
+from services.candidate.models import CandidateModel, FactorRanker, Side
+from services.candidate.models.attributes import nearest
 from services.candidate.sources import Catalogue
 from services.candidate.sources.arrays import NONE, Floats, Mask, Matrix, Rows, sparse
 
 BLOCK = 512
 SIDES: tuple[Side, Side] = ("items", "users")
 _QUERIES: Mapping[Side, Side] = {"items": "users", "users": "items"}
+_NOT_EMPTY = np.zeros(1, np.bool_)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ItemSum:
+    """What the users who like an item, and whom the model knows, add up to."""
+
+    vector: npt.NDArray[np.float64]
+    """Exact: see `part.on_grid`."""
+    members: int
+    """How many they are."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -51,7 +69,7 @@ class Prediction:
     """Scores and calibrated relevance, by rows of the index. `side` is what is recommended, the
     candidates; the queries are the other."""
 
-    model: CandidateModel
+    part: Part
     catalogue: Catalogue
     contents: Mapping[Side, Contents]
     known: Mapping[Side, Rows]
@@ -61,20 +79,22 @@ class Prediction:
     whom the model knows."""
     vectors: Mapping[Side, Vectors]
     """Of those directions that are inner products: `users` always."""
+    told: Mapping[int, ItemSum] = field(default_factory=dict)
+    """Of items by row: over the users of all shards, in place of those of the index."""
 
     @classmethod
-    def of(cls, model: CandidateModel, tables: Tables, catalogue: Catalogue) -> "Prediction":
+    def of(cls, part: Part, tables: Tables, catalogue: Catalogue) -> "Prediction":
         """Place a model's users and items by their ids."""
-        contents = contents_of(tables)
+        contents, model = contents_of(tables), part.model
         known = {side: rows_in(model, side, contents[side].entities.ids) for side in SIDES}
-        model = with_texts(model, tables, known["items"])
+        part = replace(part, model=with_texts(model, tables, known["items"]))
         vectors = {
-            side: vectors_of(model, side, contents[side], known[side])
+            side: vectors_of(part, side, contents[side], known[side])
             for side in SIDES
             if model.index(side) is not None
         }
         forgotten = {side: np.zeros(0, np.int64) for side in SIDES}
-        return cls(model, catalogue, contents, known, forgotten, vectors)
+        return cls(part, catalogue, contents, known, forgotten, vectors)
 
     def moved(
         self, tables: Tables, catalogue: Catalogue, placed: Mapping[Side, Placement]
@@ -85,20 +105,25 @@ class Prediction:
             side: np.union1d(self.forgotten[side], placed[side].lost(self.known[side]))
             for side in SIDES
         }
-        model = self.model
+        part = self.part
         known = {
-            side: known_after(model, side, contents[side], placed[side], self.known[side], gone)
-            for side, gone in forgotten.items()
+            side: known_after(part.model, side, contents[side], placed[side], rows, forgotten[side])
+            for side, rows in self.known.items()
         }
         vectors = {
-            side: carried(model, side, contents[side], placed[side], known[side], found)
+            side: carried(part, side, contents[side], placed[side], known[side], found)
             for side, found in self.vectors.items()
         }
         if tables.item_texts is not self.contents["items"].texts:
-            model = with_texts(model, tables, known["items"])
+            part = replace(part, model=with_texts(part.model, tables, known["items"]))
             if "items" in vectors:
-                vectors["items"] = vectors_of(model, "items", contents["items"], known["items"])
-        return Prediction(model, catalogue, contents, known, forgotten, vectors)
+                vectors["items"] = vectors_of(part, "items", contents["items"], known["items"])
+        return Prediction(part, catalogue, contents, known, forgotten, vectors)
+
+    @property
+    def model(self) -> CandidateModel:
+        """The model, cut to the index's share of the users."""
+        return self.part.model
 
     @property
     def user_tastes(self) -> Floats:
@@ -111,7 +136,10 @@ class Prediction:
 
     def scores(self, side: Side, rows: Rows, some: Rows | None = None) -> Floats:
         """See `Predictor`."""
-        return self.scores_of(side, *self.profiles(side, rows), some)
+        if side == "users":
+            queries = [self.item_query(row) for row in rows.tolist()]
+            return self._users(np.reshape(queries, (len(rows), -1)).astype(np.float32), some)
+        return self.scores_of(side, *self.profiles(rows), some)
 
     def popularity(self, side: Side) -> Floats:
         """See `Predictor`."""
@@ -131,7 +159,7 @@ class Prediction:
         order = np.argsort(places, kind="stable")
         ends = np.searchsorted(places[order], np.arange(BLOCK, len(asked) + BLOCK, BLOCK))
         for block, part in enumerate(np.split(order, ends[:-1])):
-            profiles, new = self.profiles("items", asked[block * BLOCK : (block + 1) * BLOCK])
+            profiles, new = self.profiles(asked[block * BLOCK : (block + 1) * BLOCK])
             scores[part] = self._paired(profiles, new, places[part] - block * BLOCK, items[part])
         return self.calibrated("items", users, scores[:, None])[:, 0]
 
@@ -160,51 +188,89 @@ class Prediction:
         placed = np.where(rows == NONE, -np.inf, scores[:, rows])
         return np.where(np.isfinite(placed), placed, least).astype(np.float32)
 
-    def profiles(self, side: Side, rows: Rows) -> tuple[Matrix, Mask]:
-        """Profiles of queries over the model's candidates, and which of them are borrowed, or
-        empty, since their query likes nothing."""
-        likes = self._likes(side, rows)
+    def profiles(self, users: Rows) -> tuple[Matrix, Mask]:
+        """Profiles of users over the model's items, and which of them are borrowed, or empty, since
+        their user likes nothing."""
+        likes = self._likes(users)
         new = np.diff(likes.indptr) == 0
         cold = np.flatnonzero(new)
         if not len(cold):
             return likes, new
-        columns, texts = self.contents[_QUERIES[side]].of(rows[cold])
-        lent = self.model.lent(side, columns, len(cold), texts)
-        order = np.arange(len(rows))
-        order[cold] = len(rows) + np.arange(len(cold))
+        columns, texts = self.contents["users"].of(users[cold])
+        lent = self.model.lent("items", columns, len(cold), texts, self.part.lenders["users"])
+        order = np.arange(len(users))
+        order[cold] = len(users) + np.arange(len(cold))
         found: Matrix = csr_array(vstack([likes, lent], format="csr"))[order]
         return found, new
 
+    def item_query(self, item: int) -> Floats:
+        """The vector of an item as a query for users."""
+        found = self.told.get(item) or self.item_sum(item)
+        if found.members:
+            sums = found.vector[None, :].astype(np.float32)
+            query: Floats = self._ranker.directed(sums, _NOT_EMPTY)[0]
+            return query
+        columns, texts = self.contents["items"].of(np.array([item]))
+        return self.content_query(columns, None if texts is None else texts[0])
+
+    def item_sum(self, item: int) -> ItemSum:
+        """What the index's users add to an item as a query."""
+        part = self.catalogue.by_item[[item]]
+        places = self.known["users"][part.indices[part.data > 0]]
+        members = self._ranker.inward[places[places != NONE]]
+        return ItemSum(members.sum(axis=0, dtype=np.float64), len(members))
+
+    def content_query(self, columns: Mapping[str, Sequence[Any]], text: Floats | None) -> Floats:
+        """The vector of an item by its attributes (one value each) and the vector of its text: the
+        mean of those alike."""
+        ranker, known, liked = self._ranker, self.model.attributes.get("items"), self.part.liked
+        if known is None or not len(liked):
+            return np.zeros(len(ranker.mean), np.float32)
+        asked = known.others(columns, 1, None if text is None else text[None, :])
+        weights = nearest(asked.likeness(known.rows(liked)))
+        weights.eliminate_zeros()
+        sums = np.asarray(weights @ self.part.item_sums[liked], np.float32)
+        query: Floats = ranker.directed(sums, np.array([weights.nnz == 0]))[0]
+        return query
+
     def users_for_item(self, item: int) -> VectorQuery:
         """An item as a query for users."""
-        profile, _ = self.profiles("users", np.array([item]))
-        return self._for_users(item, profile)
+        return self._for_users(item, self.item_query(item))
 
     def users_for_content(
         self, columns: Mapping[str, Sequence[Any]], text: Floats | None
     ) -> VectorQuery:
         """An item that the index doesn't know, by its attributes (one value each) and the vector of
         its text."""
-        texts = None if text is None else text[None, :]
-        return self._for_users(NONE, self.model.lent("users", columns, 1, texts))
+        return self._for_users(NONE, self.content_query(columns, text))
 
-    def _for_users(self, item: int, profile: Matrix) -> VectorQuery:
-        index, found = self.model.index("users"), self.vectors["users"]
-        assert index is not None
+    def _for_users(self, item: int, query: Floats) -> VectorQuery:
+        found = self.vectors["users"]
 
         def relevance(scores: Floats) -> Floats:
             found: Floats = self.calibrated("users", np.array([item]), scores[None, :])[0]
             return found
 
-        return VectorQuery(index.queries(profile)[0], found.vectors, found.bias, relevance)
+        return VectorQuery(query, found.vectors, found.bias, relevance)
 
-    def _likes(self, side: Side, rows: Rows) -> Matrix:
-        table = self.catalogue.weights if side == "items" else self.catalogue.by_item
-        part = table[rows]
-        places = self.known[side][part.indices]
+    @property
+    def _ranker(self) -> FactorRanker:
+        ranker = self.model.index("users")
+        assert ranker is not None
+        return ranker
+
+    def _users(self, queries: Floats, some: Rows | None = None) -> Floats:
+        found = self.vectors["users"]
+        chosen = slice(None) if some is None else some
+        scores: Floats = queries @ found.vectors[chosen].T + found.bias[chosen]
+        return scores
+
+    def _likes(self, users: Rows) -> Matrix:
+        part = self.catalogue.weights[users]
+        places = self.known["items"][part.indices]
         kept = np.flatnonzero((part.data > 0) & (places != NONE))
-        owners = np.repeat(np.arange(len(rows)), np.diff(part.indptr))
-        shape = (len(rows), len(self.model.ids(side)))
+        owners = np.repeat(np.arange(len(users)), np.diff(part.indptr))
+        shape = (len(users), len(self.model.item_ids))
         return sparse(np.ones(len(kept), np.float32), owners[kept], places[kept], shape)
 
 

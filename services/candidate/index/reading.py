@@ -1,8 +1,12 @@
-"""Reads from Postgres what one snapshot has and an earlier one had not."""
+"""Reads from Postgres what one snapshot has and an earlier one had not.
+
+A shard reads all of it and keeps what is its users': whose a row is, is not for the database to
+say. So attributes have the types that they have over all users.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +17,9 @@ from sqlalchemy import TextClause
 from services.candidate.attributes import read_item, read_user
 from services.candidate.catalogue_store import QUERIES, RelationKind
 from services.candidate.copying import Types, copied, parts, rows_of
-from services.candidate.expressions import ColumnsBuilder, TypedValue
+from services.candidate.expressions import Columns, ColumnsBuilder, TypedValue, merge_columns
 from services.candidate.index.entities import Entities, Placement, merge_entities
+from services.candidate.index.share import ALL, Share
 from services.candidate.index.tables import (
     Tables,
     joined,
@@ -59,16 +64,16 @@ async def changed_since(work: UnitOfWork, snapshot: str) -> bool:
 
 
 async def read_changes(
-    work: UnitOfWork, known: Tables, snapshot: str
+    work: UnitOfWork, known: Tables, snapshot: str, share: Share = ALL
 ) -> tuple[Tables, Placement, Placement]:
     """`known`, which was read in `snapshot`, as it is in this transaction's snapshot, and where its
-    users and items are now."""
+    users and items are now. Of the users only the share's."""
     since = {"snapshot": snapshot}
     (row,) = await work.rows(QUERIES.erased_since, since)
     erased = bool(row[0])
     changed_users = await _changed(work, QUERIES.changed_users, since, known.users, read_user)
     gone = await _gone_users(work, known.users, changed_users) if erased else frozenset()
-    users, placed_users = await asyncio.to_thread(changed_users.merged, known.users, gone)
+    users, placed_users = await asyncio.to_thread(changed_users.merged, known.users, gone, share)
     changed_items = await _changed(work, QUERIES.changed_items_since, since, known.items, read_item)
     items, placed_items = await asyncio.to_thread(changed_items.merged, known.items)
     newer = await _interactions(work, since, users, items)
@@ -105,10 +110,10 @@ class _Changed:
         return np.array([facts[place] for facts in self.facts], kind)
 
     def merged(
-        self, known: Entities, gone: frozenset[str] = frozenset()
+        self, known: Entities, gone: frozenset[str] = frozenset(), share: Share = ALL
     ) -> tuple[Entities, Placement]:
-        """`known` with them, and without those who are gone."""
-        columns = self.columns.finish()
+        """`known` with those of a share among them, and without those who are gone."""
+        columns = self._cut(share)
         return merge_entities(known, self.ids, columns, new=self.new, gone=gone)
 
     def take(self, rows: Sequence[Sequence[Any]]) -> None:
@@ -118,6 +123,20 @@ class _Changed:
                 self.new.add(name)
             self.columns.add(self.read(body))
             self.facts.append(facts)
+
+    def _cut(self, share: Share) -> Columns:
+        """The columns, of the share's alone, as is all else from now on."""
+        columns = self.columns.finish()
+        if share.is_all:
+            return columns
+        rows = share.rows(self.ids)
+        self.ids = [self.ids[row] for row in rows.tolist()]
+        self.facts = [self.facts[row] for row in rows.tolist()]
+        self.new &= set(self.ids)
+        nobody = replace(columns, size=0, types={}, columns={}, mistyped={})
+        cut = merge_columns(columns, nobody, rows)
+        counts = {name: count // share.count for name, count in columns.mistyped.items()}
+        return replace(cut, mistyped=counts)
 
 
 async def _changed(
@@ -185,10 +204,13 @@ async def _ties(
 
 
 def _named(table: pa.Table, users: Entities) -> NamedTies:
+    """Relations whose users are known."""
+    rows = rows_of(users.rows, table["user"])
+    table, rows = table.filter(pa.array(rows != NONE)), rows[rows != NONE]
     targets = rows_of(users.rows, table["target"])
     strangers: list[Any] = table["target"].filter(pa.array(targets == NONE)).to_pylist()
     return NamedTies(
-        rows_of(users.rows, table["user"]),
+        rows,
         targets,
         strangers,
         table["strength"].to_numpy(),
@@ -206,10 +228,12 @@ async def _interactions(
 
 
 def _placed(table: pa.Table, users: Entities, items: Entities) -> Interactions:
+    rows = rows_of(users.rows, table["user"])
+    table, rows = table.filter(pa.array(rows != NONE)), rows[rows != NONE]
     return Interactions(
         users.ids,
         items.ids,
-        rows_of(users.rows, table["user"]),
+        rows,
         rows_of(items.rows, table["item"]),
         table["time"].to_numpy(),
         table["weight"].to_numpy(),

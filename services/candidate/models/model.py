@@ -119,7 +119,8 @@ class CandidateModel:
     def new(self, side: Side, part: Rows) -> Mask:
         """Which query rows (NONE: an unknown one) have no interactions."""
         counts = np.diff(self._profiles[side][0].indptr)
-        return (part == NONE) | (counts[np.maximum(part, 0)] == 0)
+        new: Mask = (part == NONE) | (counts[np.maximum(part, 0)] == 0)
+        return new
 
     def relevance(self, side: Side, rows: Rows, scores: Floats) -> Floats:
         """Calibrated probabilities of scores (queries × any); −inf stays. They grow with the score
@@ -137,17 +138,24 @@ class CandidateModel:
         return ranker if isinstance(ranker, FactorRanker) else None
 
     def lent(
-        self, side: Side, columns: Columns, size: int, vectors: Floats | None = None
+        self,
+        side: Side,
+        columns: Columns,
+        size: int,
+        vectors: Floats | None = None,
+        lenders: Rows | None = None,
     ) -> Matrix:
         """Profiles for `size` queries that are not in the model, by their attributes and vectors of
         their texts (size × dimensions, of length one): `size` × candidates. Empty, so that activity
-        alone ranks, for those that are like no known one."""
+        alone ranks, for those that are like no known one. `lenders`: rows of the queries from which
+        they borrow; None: all that have a profile."""
         table = self._profiles[side][0]
         known = self.attributes.get("users" if side == "items" else "items")
         if known is None:
             return _blank(size, table.shape[1])
-        warm = np.flatnonzero(np.diff(table.indptr)).astype(np.int64)
-        return borrowed_profiles(table, known.others(columns, size, vectors), known, warm)
+        if lenders is None:
+            lenders = np.flatnonzero(np.diff(table.indptr)).astype(np.int64)
+        return borrowed_profiles(table, known.others(columns, size, vectors), known, lenders)
 
     def profiles(self, side: Side, part: Rows) -> Matrix:
         """The profiles of query rows (NONE: an unknown one), queries × candidates; those without

@@ -59,8 +59,8 @@ class NewcomerModel:
     def at(self, known: Interactions, clock: Clock) -> Newcomers:
         """As it stands at the clock."""
         level = self.activity.of_users(known.transposed, clock)[:-1]
-        warm = np.count_nonzero(np.diff(known.matrix.indptr))
-        share = np.asarray(known.matrix.sum(axis=0), np.float32).ravel() / max(warm, 1)
+        warm = max(int(np.count_nonzero(np.diff(known.matrix.indptr))), 1)
+        share = np.asarray(known.matrix.sum(axis=0), np.float32).ravel() / np.float32(warm)
         return Newcomers(level, share.astype(np.float32), self.weight)
 
 

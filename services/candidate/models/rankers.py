@@ -102,7 +102,13 @@ class FactorRanker:
 
     def queries(self, profiles: Matrix) -> Floats:
         """Profiles × dimensions. An empty profile has the vector 0: it is ranked by the bias."""
-        found = np.asarray(profiles @ self.inward, np.float32)
+        sums = np.asarray(profiles @ self.inward, np.float32)
+        return self.directed(sums, np.diff(profiles.indptr) == 0)
+
+    def directed(self, sums: Floats, empty: Mask) -> Floats:
+        """The vectors of profiles from the sums of `inward` over their members, and which of them
+        have none."""
+        found = sums.copy()
         begin = 0
         for end, weight in zip(self.ends, self.weights, strict=True):
             part = found[:, begin:end]
@@ -110,7 +116,7 @@ class FactorRanker:
             part *= weight / np.maximum(length, np.float32(1e-12))
             begin = end
         found -= self.mean
-        found[np.diff(profiles.indptr) == 0] = 0.0
+        found[empty] = 0.0
         return found
 
     def scores(self, profiles: Matrix, new: Mask | None = None) -> Floats:

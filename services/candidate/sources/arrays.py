@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack, vstack
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -30,6 +30,24 @@ def changes(*columns: Rows) -> Mask:
         for column in columns[1:]:
             found[1:] |= column[1:] != column[:-1]
     return found
+
+
+def empty(rows: int, columns: int) -> Matrix:
+    """A sparse matrix without entries."""
+    none = np.empty(0, np.int64)
+    return sparse(np.empty(0, np.float32), none, none, (rows, columns))
+
+
+def below(first: Matrix, second: Matrix) -> Matrix:
+    """The rows of one sparse matrix, then those of another."""
+    stacked: Any = vstack([first, second], format="csr")
+    return Matrix(stacked)
+
+
+def beside(first: Matrix, second: Matrix) -> Matrix:
+    """The columns of one sparse matrix, then those of another."""
+    stacked: Any = hstack([first, second], format="csr")
+    return Matrix(stacked)
 
 
 NONE = -1

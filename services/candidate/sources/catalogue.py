@@ -147,14 +147,6 @@ class Catalogue:
         liked = self.weights.indices[self.weights.data > 0]
         return np.bincount(liked, minlength=len(self.item_ids))
 
-    @cached_property
-    def activity(self) -> Floats:
-        """Share of each user's likes in those of the user who likes most, in [0, 1]."""
-        shares: Floats = (self.user_likes / max(self.user_likes.max(initial=0), 1)).astype(
-            np.float32
-        )
-        return shares
-
 
 def utc_microseconds(moment: datetime) -> np.datetime64:
     """NumPy form of an aware time."""

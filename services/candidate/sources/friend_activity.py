@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from services.candidate.sources.arrays import Mask, Matrix, Rows
+from services.candidate.sources.arrays import Mask, Matrix, Rows, below, empty
 from services.candidate.sources.catalogue import Catalogue
 from services.candidate.sources.fresh import recencies
 from services.candidate.sources.paths import Paths
@@ -24,14 +24,22 @@ class FriendActivity:
     reason = "FRIENDS_LIKED"
 
     def __init__(
-        self, catalogue: Catalogue, relations: Relations, now: datetime, window: timedelta
+        self,
+        catalogue: Catalogue,
+        relations: Relations,
+        now: datetime,
+        window: timedelta,
+        elsewhere: Matrix | None = None,
     ) -> None:
+        """`elsewhere`: actors who are no users of the catalogue × items: the recency of what they
+        liked within the window. None: nothing."""
         self._catalogue = catalogue
         self._relations = relations
-        self._offers = _liked_lately(catalogue, now, window)
-        busy = np.zeros(len(relations.actor_ids), np.bool_)
-        busy[: len(catalogue.user_ids)] = np.diff(self._offers.indptr) > 0
-        self._asked = relations.friends @ busy > 0
+        others = len(relations.actor_ids) - len(catalogue.user_ids)
+        nothing = empty(others, len(catalogue.item_ids))
+        own = _liked_lately(catalogue, now, window)
+        self._offers = below(own, nothing if elsewhere is None else elsewhere)
+        self._asked = relations.friends @ (np.diff(self._offers.indptr) > 0) > 0
 
     def worth_asking(self, users: Rows) -> Mask:
         """Who has a friend that liked something lately."""

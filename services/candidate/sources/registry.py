@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from services.candidate.sources.arrays import Matrix
 from services.candidate.sources.catalogue import Catalogue
 from services.candidate.sources.collaborative import Collaborative
 from services.candidate.sources.following import Following
@@ -28,6 +29,8 @@ class SourceInputs:
     """For how long a friend's interaction counts."""
     relations: Relations | None = None
     """None: nobody follows anyone or has friends."""
+    elsewhere: Matrix | None = None
+    """What friends who are no users of the catalogue have liked lately; see `FriendActivity`."""
 
     @property
     def ties(self) -> Relations:
@@ -37,7 +40,7 @@ class SourceInputs:
 
 SOURCES: Mapping[str, Callable[[SourceInputs], Source]] = {
     FriendActivity.name: lambda inputs: FriendActivity(
-        inputs.catalogue, inputs.ties, inputs.now, inputs.friend_window
+        inputs.catalogue, inputs.ties, inputs.now, inputs.friend_window, inputs.elsewhere
     ),
     Following.name: lambda inputs: Following(
         inputs.catalogue, inputs.ties, inputs.now, inputs.fresh_window

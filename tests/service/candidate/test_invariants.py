@@ -20,6 +20,7 @@ from services.candidate.event_store import Ending
 from services.candidate.event_types import EventTypes
 from services.candidate.events import Draft, End, Route
 from services.candidate.index import IndexOptions, UserIndex
+from services.candidate.ordering import IndexRanker
 from services.candidate.pool import RANKED, Pool
 from services.candidate.publisher import Publisher
 from services.candidate.questions import Audience, Direction, Subject
@@ -42,9 +43,10 @@ class Engines:
         self.types = EventTypes(database)
         options = IndexOptions(timedelta(days=1), 0, 1)
         self.index = UserIndex(database, Clock(simulation=False), options)
-        self.pool = Pool(database, self.index)
+        ranker = IndexRanker(self.index)
+        self.pool = Pool(database, ranker)
         self.publisher = Publisher(
-            database, self.types, self.index, pool_size=POOL_SIZE, tolerance=timedelta(minutes=5)
+            database, self.types, ranker, pool_size=POOL_SIZE, tolerance=timedelta(minutes=5)
         )
 
     async def prepare(self, users: list[str]) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from services.candidate.index.fitting import fit_model
+from services.candidate.index.part import Part
 from services.candidate.index.prediction import Prediction
 from services.candidate.index.tables import Tables
 from services.candidate.models import Interactions
@@ -25,4 +26,4 @@ def predicted(catalogue: Catalogue, seed: int = 0) -> Prediction:
         pairs.data,
     )
     tables = Tables.of(interactions, catalogue.item_created, catalogue.item_live)
-    return Prediction.of(fit_model(tables, seed=seed), tables, catalogue)
+    return Prediction.of(Part.of(fit_model(tables, seed=seed)), tables, catalogue)

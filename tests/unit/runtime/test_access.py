@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from heliograph.candidate.v1alpha1 import candidate_pb2
+from heliograph.candidate.v1alpha1 import candidate_pb2, sharding_pb2
 from heliograph.copygen.v1alpha1 import copygen_pb2
 from heliograph.pacer.v1alpha1 import pacer_pb2
 from heliograph.policy.v1alpha1 import policy_pb2
@@ -21,7 +21,14 @@ def all_methods() -> set[str]:
     """Full names of the methods in the protos."""
     return {
         f"/{service.full_name}/{method.name}"
-        for module in (candidate_pb2, ranker_pb2, policy_pb2, copygen_pb2, pacer_pb2)
+        for module in (
+            candidate_pb2,
+            sharding_pb2,
+            ranker_pb2,
+            policy_pb2,
+            copygen_pb2,
+            pacer_pb2,
+        )
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }

@@ -1,0 +1,200 @@
+"""Questions, answers and counts between the front and the shards, to protos and back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from heliograph.candidate.v1alpha1 import recommending_pb2, sharding_pb2
+
+from services.candidate.attributes import listed
+from services.candidate.expressions import read_values
+from services.candidate.handlers.answers import write_budget, write_omissions
+from services.candidate.handlers.choices import BUDGET_USES
+from services.candidate.index.prediction import ItemSum
+from services.candidate.messages import write_time
+from services.candidate.questions import (
+    Audience,
+    BudgetSeen,
+    BudgetUse,
+    Choice,
+    Diversity,
+    NewItem,
+    Omission,
+    Page,
+    Place,
+    Rotation,
+    Subject,
+)
+from services.runtime.errors import FieldError, InvalidArgument
+
+_WRITTEN_USES: Mapping[BudgetUse, recommending_pb2.BudgetUse.ValueType] = {
+    use: number for number, use in BUDGET_USES.items()
+}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Found:
+    """An answer with the values of its diversity attribute."""
+
+    audience: Audience
+    groups: Sequence[str] = field(default=())
+    """Of each: `=` and the value as text, empty where there is none. Empty: not asked for."""
+
+
+def write_choice(choice: Choice) -> sharding_pb2.ShardChoice:
+    """See the proto."""
+    written = sharding_pb2.ShardChoice(
+        count=choice.count,
+        min_relevance=choice.min_relevance,
+        include_interacted=choice.include_interacted,
+        filter=choice.filter,
+        booster=choice.booster,
+        budget=_WRITTEN_USES[choice.budget],
+        scenario=choice.scenario,
+        from_scenario=sorted(choice.from_scenario),
+        count_omissions=choice.count_omissions,
+    )
+    if choice.rotation is not None:
+        written.rotation_rate = choice.rotation.rate
+        written.rotation_time.FromTimedelta(choice.rotation.time)
+    if choice.diversity is not None:
+        written.diversity_attribute = choice.diversity.attribute
+        written.diversity = choice.diversity.strength
+    return written
+
+
+def read_choice(message: sharding_pb2.ShardChoice) -> Choice:
+    """The same backwards."""
+    rotation = diversity = None
+    if message.HasField("rotation_time"):
+        rotation = Rotation(message.rotation_rate, _span(message.rotation_time))
+    if message.diversity_attribute:
+        diversity = Diversity(message.diversity_attribute, message.diversity)
+    return Choice(
+        count=message.count,
+        min_relevance=message.min_relevance,
+        include_interacted=message.include_interacted,
+        filter=message.filter,
+        booster=message.booster,
+        rotation=rotation,
+        diversity=diversity,
+        budget=BUDGET_USES[message.budget],
+        scenario=message.scenario,
+        from_scenario=frozenset(message.from_scenario),
+        count_omissions=message.count_omissions,
+    )
+
+
+def write_page(page: Page) -> sharding_pb2.ShardPage:
+    """See the proto."""
+    after = None
+    if page.after is not None:
+        after = sharding_pb2.ShardPlace(score=page.after.score, id=page.after.id)
+    return sharding_pb2.ShardPage(
+        recommendation_id=page.recommendation_id,
+        moment=write_time(page.moment),
+        number=page.number,
+        after=after,
+    )
+
+
+def read_page(message: sharding_pb2.ShardPage) -> Page:
+    """The same backwards."""
+    after = None
+    if message.HasField("after"):
+        after = Place(message.after.score, message.after.id)
+    moment = read_time(message.moment)
+    return Page(message.recommendation_id, moment, message.number, after)
+
+
+def write_answer(found: Found) -> sharding_pb2.ShardAnswer:
+    """See the proto."""
+    audience = found.audience
+    return sharding_pb2.ShardAnswer(
+        ids=audience.ids,
+        scores=audience.scores,
+        relevance=audience.relevance,
+        interaction_counts=audience.counts,
+        groups=found.groups,
+        more=audience.more,
+        warm=audience.warm,
+        subject_count=audience.subject_count,
+        omissions=write_omissions(audience.omissions),
+        budget=write_budget(audience.budget),
+    )
+
+
+def read_answer(message: sharding_pb2.ShardAnswer, subject: Subject) -> Found:
+    """The same backwards."""
+    budget = None
+    if message.HasField("budget"):
+        known = message.budget.state == recommending_pb2.BUDGET_STATE_KNOWN
+        budget = BudgetSeen(message.budget.age.ToTimedelta() if known else None)
+    audience = Audience(
+        subject=subject,
+        ids=list(message.ids),
+        scores=list(message.scores),
+        relevance=list(message.relevance),
+        counts=list(message.interaction_counts),
+        warm=message.warm,
+        subject_count=message.subject_count,
+        more=message.more,
+        omissions={Omission(entry.omission): entry.count for entry in message.omissions},
+        budget=budget,
+    )
+    return Found(audience, list(message.groups))
+
+
+def write_new_item(item: NewItem) -> sharding_pb2.UnstoredItem:
+    """See the proto."""
+    written = sharding_pb2.UnstoredItem(item_id=item.item_id)
+    if item.text is not None:
+        written.text.extend(item.text.tolist())
+    for name, (value,) in item.attributes.items():
+        field = written.attributes[name]
+        match value:
+            case bool():
+                field.bool_value = value
+            case int():
+                field.int_value = value
+            case float():
+                field.number_value = value
+            case str():
+                field.string_value = value
+            case _:
+                field.list_value.SetInParent()
+                field.list_value.values.extend(value)
+    return written
+
+
+def read_new_item(message: sharding_pb2.UnstoredItem) -> NewItem:
+    """The same backwards."""
+    text = np.array(message.text, np.float32) if message.text else None
+    return NewItem(message.item_id, listed(read_values(message.attributes)), text)
+
+
+def read_sum(message: sharding_pb2.ItemSum) -> ItemSum:
+    """What users add to an item as a query."""
+    return ItemSum(np.asarray(message.vector, np.float64), message.member_count)
+
+
+def read_time(message: Timestamp) -> datetime:
+    """Aware UTC time. Raises InvalidArgument when it lies outside the years 1 to 9999."""
+    try:
+        return message.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        problem = "is not a time between the years 1 and 9999"
+        raise InvalidArgument(problem, fields=[FieldError("page.moment", problem)]) from None
+
+
+def _span(message: Duration) -> timedelta:
+    try:
+        return message.ToTimedelta()
+    except (ValueError, OverflowError):
+        problem = "is not a length of time"
+        raise InvalidArgument(
+            problem, fields=[FieldError("choice.rotation_time", problem)]
+        ) from None

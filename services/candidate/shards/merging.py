@@ -1,0 +1,136 @@
+"""One answer from those of all shards. Pure."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from heapq import merge
+from itertools import islice
+from types import MappingProxyType
+
+import numpy as np
+
+from services.candidate.answering import BOUNDS
+from services.candidate.choosing import Spread, choose
+from services.candidate.expressions import AttributeType, Columns
+from services.candidate.expressions.columns import PlainColumn
+from services.candidate.questions import (
+    Audience,
+    BudgetSeen,
+    Diversity,
+    Estimate,
+    Omission,
+    Page,
+)
+from services.candidate.shards.conversion import Found
+from services.candidate.sources.arrays import Floats
+
+Entry = tuple[float, str, float, int, str]
+"""−score, id, relevance, interactions, group."""
+
+
+def merged(parts: Sequence[Found], count: int) -> Audience:
+    """The best `count` of parts that are the best `count` of each shard, behind the same place."""
+    audiences = [part.audience for part in parts]
+    entries = list(islice(merge(*map(_entries, parts)), count))
+    more = any(part.more for part in audiences) or sum(len(p.ids) for p in audiences) > count
+    return _audience(audiences, entries, more=more)
+
+
+def spread_out(
+    parts: Sequence[Found], size: int, count: int, page: Page, diversity: Diversity
+) -> Audience | None:
+    """The same with a spread, from the best `size` of each shard before it, from the beginning;
+    None when so many don't suffice. See `choosing`: nothing outside this pool can have more than
+    its last score."""
+    audiences = [part.audience for part in parts]
+    pool = list(islice(merge(*map(_entries, parts)), size))
+    left = sum(len(part.ids) for part in audiences) - len(pool)
+    complete = not left and not any(part.more for part in audiences)
+    by_id = sorted(pool, key=lambda entry: entry[1])
+    scores = -np.array([entry[0] for entry in by_id], np.float32)
+    ids = [entry[1] for entry in by_id]
+    spread = _spread([entry[4] for entry in by_id], diversity.strength)
+    chosen = choose(scores, ids, count + 1, after=page.after, spread=spread)
+    settled = chosen.scores > -np.float32(pool[-1][0]) if pool else np.ones(0, np.bool_)
+    if not complete and (len(chosen.rows) <= count or not settled.all()):
+        return None
+    entries = [
+        (-score, *by_id[row][1:])
+        for row, score in zip(chosen.rows[:count], chosen.scores[:count].tolist(), strict=True)
+    ]
+    return _audience(audiences, entries, more=len(chosen.rows) > count)
+
+
+def estimated(parts: Sequence[tuple[Audience, Floats]]) -> Estimate:
+    """From the facts of each shard's answer, and the relevance of its users who are left."""
+    audiences = [audience for audience, _ in parts]
+    relevance: Floats = np.concatenate([found for _, found in parts])
+    counts, _ = np.histogram(relevance, BOUNDS)
+    deciles = np.quantile(relevance, np.arange(1, 10) / 10).tolist() if len(relevance) else []
+    return Estimate(
+        user_count=len(relevance),
+        expected_interactions=float(relevance.sum(dtype=np.float64)),
+        histogram=counts.tolist(),
+        bounds=BOUNDS,
+        deciles=deciles,
+        warm=audiences[0].warm,
+        subject_count=audiences[0].subject_count,
+        omissions=_omissions(audiences),
+        budget=_budget(audiences),
+    )
+
+
+def _entries(part: Found) -> list[Entry]:
+    audience = part.audience
+    groups = part.groups or [""] * len(audience.ids)
+    return list(
+        zip(
+            [-score for score in audience.scores],
+            audience.ids,
+            audience.relevance,
+            audience.counts,
+            groups,
+            strict=True,
+        )
+    )
+
+
+def _audience(parts: Sequence[Audience], entries: Sequence[Entry], *, more: bool) -> Audience:
+    return replace(
+        parts[0],
+        ids=[entry[1] for entry in entries],
+        scores=[-entry[0] for entry in entries],
+        relevance=[entry[2] for entry in entries],
+        counts=[entry[3] for entry in entries],
+        more=more,
+        omissions=_omissions(parts),
+        budget=_budget(parts),
+    )
+
+
+def _omissions(parts: Sequence[Audience]) -> dict[Omission, int]:
+    found: Counter[Omission] = Counter()
+    for part in parts:
+        found.update(part.omissions)
+    return dict(found)
+
+
+def _budget(parts: Sequence[Audience]) -> BudgetSeen | None:
+    """The oldest; unknown when a shard doesn't know it."""
+    seen = [part.budget for part in parts if part.budget is not None]
+    if not seen:
+        return None
+    ages = [each.age for each in seen if each.age is not None]
+    return BudgetSeen(max(ages) if len(ages) == len(parts) else None)
+
+
+def _spread(groups: Sequence[str], strength: float) -> Spread:
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    column = PlainColumn(np.array([numbers[group] for group in groups], np.int64), None)
+    columns = Columns(
+        len(groups),
+        MappingProxyType({"group": AttributeType.INT}),
+        MappingProxyType({"group": column}),
+        MappingProxyType({}),
+    )
+    return Spread(columns, "group", strength)

@@ -1,0 +1,472 @@
+"""Shards and their front answer as one index does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import pytest_asyncio
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from heliograph.candidate.v1alpha1 import recommending_pb2, sharding_pb2, sharding_pb2_grpc
+from heliograph.policy.v1alpha1 import policy_pb2_grpc, recipients_pb2
+from heliograph.type.v1alpha1 import event_pb2, notification_pb2
+from sqlalchemy import text
+
+from services.candidate.orders import shard_of
+from services.candidate.shards.client import Shards
+from services.runtime.clock import at
+from services.runtime.database import Database
+from services.runtime.errors import Unavailable
+from services.runtime.server import database_url_of
+from services.runtime.settings import ConfigurationError
+from services.runtime.system import System
+from tests.conftest import StartSystem
+from tests.service.candidate.calls import (
+    NOW,
+    Candidate,
+    event,
+    event_type,
+    fields_of,
+    follows,
+    friend,
+    interaction,
+    reason_of,
+    stamp,
+)
+from tests.service.candidate.sharded import Sharded, fit_folder, sharded
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SHARDS = 3
+LATER = NOW + timedelta(hours=1)
+USERS = [f"u{number:03}" for number in range(90)]
+ITEMS = [f"i{number:02}" for number in range(16)]
+PUSH = notification_pb2.CHANNEL_PUSH
+Parameters = recommending_pb2.RecommendationParameters
+GROUPS = ("north", "south", "")
+USER_FILTERS = (
+    "user.age > 30",
+    "has(user.group) && user.group == 'north'",
+    "user.interaction_count > 2",
+    "has(user.rare) && user.rare",
+)
+ITEM_FILTERS = ("item.topic != 'a'", "item.interaction_count > 8")
+
+
+@dataclass
+class Both:
+    """The same world, whole and in shards."""
+
+    whole: Candidate
+    front: Candidate
+    channel: grpc.aio.Channel
+    made: Sharded
+    database: Database
+
+    async def same(self, method: str, request: Message) -> Any:
+        """The answer of both, which is one."""
+        answers = await self._answers(method, request)
+        assert answers[0] == answers[1]
+        return answers[1]
+
+    async def close(self, method: str, request: Message) -> None:
+        """Items, where sums over users are made in another order."""
+        answers = await self._answers(method, request)
+        scores = [[(item.score, item.relevance) for item in answer.items] for answer in answers]
+        np.testing.assert_allclose(scores[0], scores[1], rtol=1e-6)
+        for answer in answers:
+            for item in answer.items:
+                item.score = item.relevance = 0
+        assert answers[0] == answers[1]
+
+    async def _answers(self, method: str, request: Message) -> list[Any]:
+        """What one gave doesn't count for the other's rotation."""
+        answers = []
+        for one in (self.whole, self.front):
+            answers.append(_plain(await getattr(one.stub, method)(request)))
+            async with self.database.unit_of_work() as work:
+                query = text("DELETE FROM recommendations WHERE answer_time >= :time")
+                await work.execute(query, {"time": LATER})
+                await work.commit()
+        return answers
+
+
+def _plain(answer: Any) -> Any:
+    for name in ("recommendation_id", "next_page_token", "exposure"):
+        if name in answer.DESCRIPTOR.fields_by_name:
+            answer.ClearField(name)
+    if "budget" in answer.DESCRIPTOR.fields_by_name and answer.HasField("budget"):
+        answer.budget.ClearField("age")
+    if "expected_interaction_count" in answer.DESCRIPTOR.fields_by_name:
+        answer.expected_interaction_count = round(answer.expected_interaction_count, 9)
+    return answer
+
+
+def _users(random: Random, names: Sequence[str]) -> list[event_pb2.User]:
+    users = []
+    for name in names:
+        user = event_pb2.User(user_id=name, create_time=stamp(NOW - timedelta(days=80)))
+        user.attributes["age"].int_value = random.randint(18, 60)
+        if group := random.choice(GROUPS):
+            user.attributes["group"].string_value = group
+        users.append(user)
+    users[0].attributes["rare"].bool_value = True  # of which other shards know nothing
+    return users
+
+
+def _items(random: Random) -> list[event_pb2.Item]:
+    items = []
+    for number, name in enumerate(ITEMS):
+        created = stamp(NOW - timedelta(days=90 if number < 12 else 2))
+        item = event_pb2.Item(item_id=name, title=name, create_time=created)
+        item.attributes["topic"].string_value = random.choice(["a", "b", "c"])
+        items.append(item)
+    items[0].attributes["creator"].string_value = USERS[1]
+    items[13].attributes["creator"].string_value = USERS[2]
+    return items
+
+
+def _done(random: Random, users: Sequence[str], until: float) -> list[event_pb2.Interaction]:
+    return [
+        interaction(
+            user,
+            ITEMS[(int(user[1:]) % 3 * 4 + random.randint(0, 6)) % 14],
+            random.choice([1.0, 1.0, 1.0, -1.0]),
+            NOW - timedelta(days=random.uniform(until, 60)),
+        )
+        for user in users
+        for _ in range(random.randint(1, 5))
+    ]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def both(
+    start_shared_system: StartSystem, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Both]:
+    """A model of the first 60 users, 20 more who came later, and 10 who have done nothing."""
+    random, folder = Random(7), tmp_path_factory.mktemp("shards") / "model"
+    environ = {"HELIOGRAPH_CANDIDATE_MODEL_FOLDER": str(folder)}
+    async with start_shared_system("policy", "candidate", simulation=True, environ=environ) as one:
+        if not isinstance(one, System):
+            pytest.skip("shards are started in this process")
+        whole = Candidate(one.channel("candidate"))
+        policy = policy_pb2_grpc.PolicyServiceStub(one.channel("policy"))
+        database = Database(database_url_of(one.settings, "candidate"))
+        with at(NOW):
+            await _fill(whole, policy, random)
+            await fit_folder(database, folder)
+        with pytest.MonkeyPatch.context() as patch:
+            async with sharded(one.settings, patch, folder, SHARDS) as (made, front, channel):
+                with at(NOW + timedelta(minutes=30)):
+                    await _go_on(front, random)
+                yield Both(whole, front, channel, made, database)
+        await database.close()
+
+
+async def _fill(
+    whole: Candidate, policy: policy_pb2_grpc.PolicyServiceAsyncStub, random: Random
+) -> None:
+    await whole.prepare(kinds=[event_type("item.suggestion"), event_type("news")])
+    await whole.items(_items(random))
+    await whole.users(_users(random, USERS))
+    await whole.interactions(_done(random, USERS[:60], 2.0))
+    recipients = [
+        recipients_pb2.Recipient(
+            user_id=user,
+            time_zone="UTC",
+            opt_ins=[PUSH] if number % 4 else [],
+            endpoints=[recipients_pb2.Endpoint(channel=PUSH, address=f"token-{user}")],
+        )
+        for number, user in enumerate(USERS[:70])
+    ]
+    request = recipients_pb2.UpsertRecipientsRequest(recipients=recipients)
+    await policy.UpsertRecipients(iter([request]))
+
+
+async def _go_on(front: Candidate, random: Random) -> None:
+    """What came after the model; and answers that rotation knows of."""
+    await front.interactions(_done(random, USERS[40:80], 0.5))
+    await front.relations(
+        *(friend(USERS[n], USERS[(n * 7 + 3) % 80]) for n in range(0, 80, 2)),
+        *(follows(USERS[n], USERS[1 + n % 2]) for n in range(0, 80, 3)),
+    )
+    for item in ITEMS[:3]:
+        request = recommending_pb2.RecommendUsersToItemRequest(
+            item_id=item, parameters=Parameters(count=20)
+        )
+        await front.stub.RecommendUsersToItem(request)
+
+
+def _parameters(random: Random, *, users: bool) -> Parameters:
+    made = Parameters(count=random.choice([1, 5, 30, 200]))
+    if random.random() < 0.3:
+        made.min_relevance = random.choice([0.01, 0.1, 0.3])
+    if random.random() < 0.5:
+        made.filter = random.choice(USER_FILTERS if users else ITEM_FILTERS)
+    if random.random() < 0.4:
+        made.booster = (
+            "1.0 + double(user.age) / 50.0" if users else "1.0 + double(item.interaction_count)"
+        )
+    if random.random() < 0.4:
+        made.rotation_rate = 0.8
+        made.rotation_time.CopyFrom(Duration(seconds=7200))
+    if random.random() < 0.5:
+        made.diversity_attribute = random.choice(["group", "age"]) if users else "topic"
+        made.diversity = random.choice([0.0, 0.3, 1.0])
+    if random.random() < 0.3:
+        made.include_interacted = True
+    if users and random.random() < 0.4:
+        made.respect_budget = random.choice(
+            [recommending_pb2.BUDGET_USE_DISCOUNT, recommending_pb2.BUDGET_USE_EXCLUDE]
+        )
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _time() -> Iterator[None]:
+    with at(LATER):
+        yield
+
+
+async def test_answers_are_those_of_one_index(both: Both) -> None:
+    random = Random(11)
+    for _ in range(20):
+        item = random.choice(ITEMS)
+        asked = recommending_pb2.RecommendUsersToItemRequest(
+            item_id=item, parameters=_parameters(random, users=True)
+        )
+        await both.same("RecommendUsersToItem", asked)
+        estimate = recommending_pb2.EstimateAudienceRequest(
+            item_id=item, parameters=asked.parameters
+        )
+        await both.same("EstimateAudience", estimate)
+    for user in random.sample(USERS, 15):
+        own = recommending_pb2.RecommendItemsToUserRequest(
+            user_id=user, parameters=_parameters(random, users=False)
+        )
+        await both.same("RecommendItemsToUser", own)
+        alike = recommending_pb2.RecommendUsersToUserRequest(
+            user_id=user, parameters=_parameters(random, users=True)
+        )
+        found = await both.same("RecommendUsersToUser", alike)
+        assert user not in [each.user_id for each in found.users]
+
+
+async def test_groups_new_items_and_pages_are_those_of_one_index(both: Both) -> None:
+    random = Random(5)
+    groups: list[dict[str, Any]] = [
+        {"user_ids": random.sample(USERS, 30)},
+        {"user_ids": [USERS[85], "nobody"]},
+        {"user_ids": USERS[80:]},
+        {"segment_filter": "user.age > 40"},
+        {"segment_filter": "has(user.rare)"},
+    ]
+    for group in groups:
+        for _ in range(3):
+            parameters = _parameters(random, users=False)
+            asked = recommending_pb2.RecommendItemsToSegmentRequest(**group, parameters=parameters)
+            await both.close("RecommendItemsToSegment", asked)
+    for topic in "abz":
+        item = event_pb2.Item(item_id="new", title="something new")
+        item.attributes["topic"].string_value = topic
+        parameters = _parameters(random, users=True)
+        unstored = recommending_pb2.RecommendUsersToItemRequest(item=item, parameters=parameters)
+        await both.same("RecommendUsersToItem", unstored)
+        measured = recommending_pb2.EstimateAudienceRequest(item=item, parameters=parameters)
+        await both.same("EstimateAudience", measured)
+    for diversity in (0.0, 0.4):
+        pages = [await _pages(one, diversity) for one in (both.whole, both.front)]
+        assert pages[0] == pages[1]
+        assert len(pages[0]) > 5
+        names = [user for page in pages[0] for user, _ in page]
+        assert len(names) == len(set(names))
+
+
+async def _pages(one: Candidate, diversity: float) -> list[list[tuple[str, float]]]:
+    parameters = Parameters(count=11, diversity_attribute="group", diversity=diversity)
+    request = recommending_pb2.RecommendUsersToItemRequest(item_id="i05", parameters=parameters)
+    pages = []
+    while True:
+        answer = await one.stub.RecommendUsersToItem(request)
+        pages.append([(user.user_id, user.score) for user in answer.users])
+        if not answer.next_page_token:
+            return pages
+        request.page_token = answer.next_page_token
+
+
+async def test_errors_are_those_of_one_index(both: Both) -> None:
+    users, items = recommending_pb2.RecommendUsersToItemRequest, "RecommendItemsToSegment"
+    segment = recommending_pb2.RecommendItemsToSegmentRequest
+    wrong: list[tuple[str, Message]] = [
+        ("RecommendUsersToItem", users(item_id="nothing")),
+        ("RecommendUsersToItem", users(item_id="i01", parameters=Parameters(filter="user.x > 1"))),
+        (
+            "RecommendUsersToItem",
+            users(item_id="i01", parameters=Parameters(diversity_attribute="x")),
+        ),
+        ("RecommendItemsToUser", recommending_pb2.RecommendItemsToUserRequest(user_id="nobody")),
+        ("RecommendUsersToUser", recommending_pb2.RecommendUsersToUserRequest(user_id="nobody")),
+        (items, segment(user_ids=["nobody"])),
+        (items, segment(segment_filter="user.age > 400")),
+        (items, segment(segment_filter="user.nothing")),
+    ]
+    for method, request in wrong:
+        told = []
+        for one in (both.whole, both.front):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await getattr(one.stub, method)(request)
+            error = raised.value
+            told.append((error.code(), error.details(), reason_of(error), fields_of(error)))
+        assert told[0] == told[1]
+    both_ways = recommending_pb2.RecommendUsersToUserRequest(user_id="u001", reciprocal=True)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await both.front.stub.RecommendUsersToUser(both_ways)
+    assert reason_of(raised.value) == "RECIPROCAL_IN_SHARDS"
+
+
+async def test_items_of_events_are_ranked_and_generation_is_that_of_one_index(both: Both) -> None:
+    pools = []
+    for one in (both.front, both.whole):
+        await one.publish(
+            *(event(user, "e1", item_ids=ITEMS[:6]) for user in USERS[:10]), event("nobody", "e1")
+        )
+        progress = await one.generate(day="2026-01-05")
+        assert progress[-1].done
+        assert not any(part.done for part in progress[:-1])
+        assert progress[-1].user_count == progress[-1].total_user_count == len(USERS)
+        pools.append((_counts(progress[-1]), await _events(one)))
+        again = await one.generate(day="2026-01-05", user_ids=[*USERS[:5], "nobody"])
+        assert again[-1].user_count == 5
+        assert not any(source.accepted_count for source in again[-1].sources)
+        async with both.database.unit_of_work() as work:
+            tables = "events, generated, generation_yields, generation_runs"
+            await work.execute(text(f"TRUNCATE {tables} CASCADE"))
+            await work.execute(text("UPDATE users SET pool_bound = 0"))
+            await work.commit()
+    assert pools[0][0] == pools[1][0]
+    assert pools[0][1].keys() == pools[1][1].keys()
+    for key, (items, score, source, actors) in pools[0][1].items():
+        expected = pools[1][1][key]
+        assert (items, source, actors) == (expected[0], expected[2], expected[3])
+        assert score == pytest.approx(expected[1], rel=1e-5)
+    assert {entry[2] for entry in pools[0][1].values()} >= {"friend_activity", "following"}
+
+
+def _counts(answer: Any) -> dict[str, tuple[int, ...]]:
+    return {
+        each.source: (each.proposed_count, each.accepted_count, each.asked_user_count)
+        for each in answer.sources
+    }
+
+
+async def _events(one: Candidate) -> dict[tuple[str, str], Any]:
+    found = await one.pool(*USERS, limit=200)
+    return {
+        (user, each.event_id): (
+            list(each.item_ids),
+            each.source_score,
+            each.source,
+            sorted(each.actor_ids),
+        )
+        for user, events in found.items()
+        for each in events
+    }
+
+
+async def test_a_new_model_is_served_by_all_shards_or_not_at_all(both: Both) -> None:
+    asked = recommending_pb2.RecommendUsersToItemRequest(item_id="i05")
+    before = await both.same("RecommendUsersToItem", asked)
+    await fit_folder(both.database, both.made.folder)
+    first = sharding_pb2_grpc.ShardServiceStub(
+        both.made.peers.channel_to("first", both.made.addresses[0])
+    )
+    await first.GetShard(sharding_pb2.GetShardRequest(refresh=True))
+    seen = Shards(both.made.peers, both.made.addresses)
+    with pytest.raises(Unavailable) as raised:
+        await seen.question().all(lambda stub, _: stub.GetShard(sharding_pb2.GetShardRequest()))
+    assert raised.value.reason == "SHARD_MODELS_DIFFER"
+    with at(LATER + timedelta(minutes=2)):  # when the whole index looks into the folder, too
+        after = await both.same("RecommendUsersToItem", asked)
+    assert after != before
+
+
+async def test_a_missing_shard_is_named_and_comes_back(both: Both) -> None:
+    asked = recommending_pb2.RecommendUsersToItemRequest(item_id="i05")
+    before = await both.same("RecommendUsersToItem", asked)
+    gone, stays = (next(u for u in USERS if shard_of(u, SHARDS) == shard) for shard in (1, 2))
+    own = recommending_pb2.RecommendItemsToUserRequest
+    await both.made.shards[1].stop(0)
+    calls: list[Any] = [
+        both.front.stub.RecommendUsersToItem(asked),
+        both.front.stub.RecommendItemsToUser(own(user_id=gone)),
+        both.front.stub.EstimateAudience(recommending_pb2.EstimateAudienceRequest(item_id="i05")),
+        both.front.generate(day="2026-01-06"),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert f"shard 1 of {SHARDS} at {both.made.addresses[1]}" in str(raised.value.details())
+        assert reason_of(raised.value) == "SHARD_UNAVAILABLE"
+    assert await _until(both, health_pb2.HealthCheckResponse.NOT_SERVING)
+    assert (await both.front.stub.RecommendItemsToUser(own(user_id=stays))).items
+    items = ["i03", "i01", "i02"]
+    for user in (gone, stays):
+        await both.front.publish(event(user, "e2", item_ids=items))
+    pools = await both.front.pool(gone, stays)
+    assert list(_named(pools[gone], "e2").item_ids) == items
+    assert sorted(_named(pools[stays], "e2").item_ids) == sorted(items)
+    await both.made.start_shard(1, SHARDS, both.made.addresses[1])
+    assert await _until(both, health_pb2.HealthCheckResponse.SERVING)
+    assert await both.same("RecommendUsersToItem", asked) == before
+
+
+async def _until(both: Both, status: health_pb2.HealthCheckResponse.ServingStatus) -> bool:
+    """Wait until the front says so of its shards."""
+    watch = both.channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+    name = sharding_pb2.DESCRIPTOR.services_by_name["ShardService"].full_name
+    async for answer in watch(health_pb2.HealthCheckRequest(service=name)):
+        if answer.status == status:
+            return True
+    return False
+
+
+def _named(events: Sequence[event_pb2.Event], name: str) -> event_pb2.Event:
+    return next(each for each in events if each.event_id == name)
+
+
+async def test_shards_that_do_not_fit_together_are_refused(
+    both: Both, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses = both.made.addresses
+    both.made.addresses = [addresses[1], addresses[0], addresses[2]]
+    with pytest.raises(ConfigurationError, match="is shard 1 of 3, not 0 of 3"):
+        await both.made.start_front()
+    both.made.addresses = addresses[:2]
+    with pytest.raises(ConfigurationError, match="is shard 0 of 3, not 0 of 2"):
+        await both.made.start_front()
+    both.made.addresses = addresses
+    folder, both.made.folder = both.made.folder, tmp_path / "none"
+    with pytest.raises(ConfigurationError, match="heliograph candidate fit"):
+        await both.made.start_shard(SHARDS, SHARDS + 1)
+    both.made.folder = folder
+    await both.made.shards[2].stop(0)
+    await both.made.start_shard(2, SHARDS + 1, addresses[2])
+    asked = recommending_pb2.RecommendUsersToItemRequest(item_id="i05")
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await both.front.stub.RecommendUsersToItem(asked)
+    assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert reason_of(raised.value) == "WRONG_SHARD"
