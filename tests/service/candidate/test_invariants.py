@@ -140,11 +140,12 @@ async def test_invariant_1_holds_under_concurrent_publishers(engines: Engines) -
     assert len(await engines.stored(USERS)) == len(offers)
 
 
-async def test_concurrent_publishers_keep_the_pool_size(engines: Engines) -> None:
-    batches = [[draft("anna", f"e{b}-{n}", n) for n in range(3)] for b in range(6)]
+@pytest.mark.parametrize("size", [1, 3])
+async def test_concurrent_publishers_keep_the_pool_size(engines: Engines, size: int) -> None:
+    batches = [[draft("anna", f"e{b}-{n}", n) for n in range(size)] for b in range(8)]
     await asyncio.gather(*(engines.publisher.publish(batch, NOW) for batch in batches))
     ends = Counter((await engines.stored(USERS)).values())
-    assert ends == {None: POOL_SIZE, int(End.EVICTED): 18 - POOL_SIZE}
+    assert ends == {None: POOL_SIZE, int(End.EVICTED): 8 * size - POOL_SIZE}
 
 
 async def test_concurrent_ends_count_once(engines: Engines) -> None:
