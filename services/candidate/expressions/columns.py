@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -136,11 +137,12 @@ def _list(column: Column, rows: NDArray[np.int64]) -> list[Any]:
         found = column.values[rows].tolist()
         present = np.ones(len(rows), np.bool_) if column.present is None else column.present[rows]
     else:
-        begins, ends = column.offsets[rows], column.offsets[rows + 1]
-        found = [
-            _texts(column.vocabulary, column.codes[begin:end])
-            for begin, end in zip(begins, ends, strict=True)
-        ]
+        begins = column.offsets[rows]
+        lengths = column.offsets[rows + 1] - begins
+        bounds = np.append(0, np.cumsum(lengths))
+        taken = np.repeat(begins - bounds[:-1], lengths) + np.arange(bounds[-1])
+        members = _texts(column.vocabulary, column.codes[taken])
+        found = [members[begin:end] for begin, end in pairwise(bounds.tolist())]
         present = np.ones(len(rows), np.bool_) if column.present is None else column.present[rows]
     return [value if there else None for value, there in zip(found, present.tolist(), strict=True)]
 

@@ -44,6 +44,23 @@ def test_missing_values_have_a_mask_only_where_there_are_some() -> None:
     assert b.values.tolist() == [2, 3]
 
 
+def test_values_of_some_rows_as_python_has_them() -> None:
+    users = [
+        {"a": typed_value(1), "l": typed_value(["x", "y"]), "t": typed_value("one")},
+        {"l": typed_value([]), "m": typed_value({"k": 1.5, "j": 2.0})},
+        {"a": typed_value(3), "l": typed_value(["y", "z", "x"]), "t": typed_value("")},
+    ]
+    types = {"a": _T.INT, "l": _T.STRING_LIST, "m": _T.NUMBER_MAP, "t": _T.STRING}
+    columns = build_columns([*users, {}], Schema(types))
+    assert columns.lists(np.array([2, 3, 1, 0, 2])) == {
+        "a": [3, None, None, 1, 3],
+        "l": [["y", "z", "x"], None, [], ["x", "y"], ["y", "z", "x"]],
+        "m": [None, None, ["k", "j"], None, None],
+        "t": ["", None, None, "one", ""],
+    }
+    assert columns.lists(np.zeros(0, np.int64)) == {name: [] for name in types}
+
+
 def test_lists_and_maps_lie_behind_each_other() -> None:
     users = [
         {"l": typed_value(["x", "y"])},
