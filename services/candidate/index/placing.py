@@ -12,11 +12,9 @@ from services.candidate.index.part import Part
 from services.candidate.index.tables import Tables
 from services.candidate.index.ties import Ties
 from services.candidate.models import TIES, CandidateModel, Side
-from services.candidate.models.attributes import Attributes, nearest
+from services.candidate.models.attributes import Attributes, lenders_of, nearest
 from services.candidate.sources.arrays import NONE, Floats, Rows
 
-LENDERS = 4096
-"""Of whose vectors those without interactions borrow, at most."""
 BLOCK = 512
 
 
@@ -150,8 +148,7 @@ def _borrow(part: Part, side: Side, contents: Contents, found: Vectors, cold: Ro
     index, attributes = part.model.index(side), part.model.attributes.get(side)
     if index is None or attributes is None:
         return
-    warm = part.lenders[side]
-    some = warm[:: max(-(-len(warm) // LENDERS), 1)]
+    some = lenders_of(part.lenders[side])
     lenders = attributes.rows(some)
     for start in range(0, len(cold), BLOCK):
         rows = cold[start : start + BLOCK]

@@ -19,6 +19,8 @@ NEIGHBOURS = 50
 LONG_TEXT = 24
 """Characters beyond which a text counts as words rather than as one value."""
 BINS = 5
+LENDERS = 4096
+"""Of whom those without interactions borrow, at most: memory stays linear."""
 BLOCK = 256
 _WORD = re.compile(r"\w+")
 
@@ -103,7 +105,8 @@ def borrowed_profiles(table: Matrix, cold: Attributes, known: Attributes, warm: 
     """Profiles for rows without interactions: the mean of those of the `warm` rows of `table` that
     are most alike, weighted by likeness. `known`: attributes of all rows of `table`. Those that are
     like nobody have none."""
-    lenders, profiles = known.rows(warm), table[warm]
+    some = lenders_of(warm)
+    lenders, profiles = known.rows(some), table[some]
     parts = []
     for start in range(0, cold.table.shape[0], BLOCK):
         part = cold.rows(np.arange(start, min(start + BLOCK, cold.table.shape[0])))
@@ -114,6 +117,11 @@ def borrowed_profiles(table: Matrix, cold: Attributes, known: Attributes, warm: 
     found: Matrix = csr_array(mixed)
     found.eliminate_zeros()
     return found
+
+
+def lenders_of(warm: Rows) -> Rows:
+    """Up to LENDERS of the rows, evenly spread."""
+    return warm[:: max(-(-len(warm) // LENDERS), 1)]
 
 
 def nearest(likeness: Floats) -> Matrix:

@@ -162,8 +162,7 @@ class CandidateModel:
         one borrow it by their attributes."""
         table = self._profiles[side][0]
         counts = np.diff(table.indptr)
-        wanted = np.where(part == NONE, table.shape[0], part)
-        profiles = _stack(table, _blank(1, table.shape[1]))[wanted]
+        profiles = _rows(table, part)
         attributes = self.attributes.get("users" if side == "items" else "items")
         cold = np.flatnonzero((part != NONE) & (counts[np.maximum(part, 0)] == 0))
         if attributes is None or not len(cold):
@@ -236,6 +235,17 @@ def _attributes(
 def _blank(rows: int, columns: int) -> Matrix:
     none = np.empty(0, np.int64)
     return sparse(np.empty(0, np.float32), none, none, (rows, columns))
+
+
+def _rows(table: Matrix, rows: Rows) -> Matrix:
+    """Some rows; NONE is an empty one."""
+    inside = rows != NONE
+    taken = table[rows[inside]]
+    counts = np.zeros(len(rows) + 1, np.int64)
+    counts[1:][inside] = np.diff(taken.indptr)
+    parts: Any = (taken.data, taken.indices, np.cumsum(counts))
+    found: Matrix = csr_array(parts, shape=(len(rows), table.shape[1]))
+    return found
 
 
 def _stack(first: Matrix, second: Matrix) -> Matrix:
