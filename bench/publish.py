@@ -13,10 +13,11 @@ which is binary and commits each message's rows.
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import grpc
 import numpy as np
 import psycopg
 from heliograph.candidate.v1alpha1 import publishing_pb2
@@ -40,8 +41,6 @@ VECTORS_SECONDS = 300.0
 BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 BINARY_END = b"\xff\xff"
 
-Publish = Callable[[Iterator[bytes]], publishing_pb2.PublishEventStreamResponse]
-
 
 class Manner(NamedTuple):
     """A way to copy rows."""
@@ -62,7 +61,8 @@ MANNERS = (
 
 def published(service: BenchService, requests: Sequence[bytes]) -> float:
     """Seconds that one stream takes. Raises RuntimeError when an event is rejected."""
-    call: Publish = service.channel.stream_unary(
+    call: grpc.StreamUnaryMultiCallable[bytes, publishing_pb2.PublishEventStreamResponse]
+    call = service.channel.stream_unary(
         METHOD, None, publishing_pb2.PublishEventStreamResponse.FromString
     )
     start = time.perf_counter()

@@ -148,12 +148,12 @@ def _borrow(part: Part, side: Side, contents: Contents, found: Vectors, cold: Ro
     index, attributes = part.model.index(side), part.model.attributes.get(side)
     if index is None or attributes is None:
         return
-    some = lenders_of(part.lenders[side])
-    lenders = attributes.rows(some)
+    warm = np.flatnonzero(np.isfinite(index.bias)).astype(np.int64)
     for start in range(0, len(cold), BLOCK):
         rows = cold[start : start + BLOCK]
         columns, texts = contents.of(rows)
         asked = attributes.others(columns, len(rows), texts)
-        weights = nearest(asked.likeness(lenders))
+        some = lenders_of(part.lenders[side], warm, attributes, asked)
+        weights = nearest(asked.likeness(attributes.rows(some)))
         found.vectors[rows] = weights @ index.vectors[some]
         found.tastes[rows] = weights @ index.inward[some]

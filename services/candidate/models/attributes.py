@@ -7,6 +7,7 @@ features, by vectors of its text, or both.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +22,8 @@ LONG_TEXT = 24
 BINS = 5
 LENDERS = 4096
 """Of whom those without interactions borrow, at most: memory stays linear."""
+RARE = 256
+"""How many may have a feature in common that makes them lenders to each other."""
 BLOCK = 256
 _WORD = re.compile(r"\w+")
 
@@ -67,7 +70,7 @@ class Vocabulary:
         return scaled.astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Attributes:
     """Those of the users, or of the items, in the order of their ids."""
 
@@ -82,6 +85,12 @@ class Attributes:
         """From columns of `size` rows."""
         vocabulary = Vocabulary.of(columns, size)
         return cls(vocabulary, vocabulary.features(columns, size), vectors)
+
+    @cached_property
+    def by_feature(self) -> Matrix:
+        """Features × rows."""
+        turned: Matrix = csr_array(self.table.T.tocsr())
+        return turned
 
     def rows(self, rows: Rows) -> "Attributes":
         """Of some of the rows."""
@@ -101,16 +110,19 @@ class Attributes:
         return found
 
 
-def borrowed_profiles(table: Matrix, cold: Attributes, known: Attributes, warm: Rows) -> Matrix:
-    """Profiles for rows without interactions: the mean of those of the `warm` rows of `table` that
-    are most alike, weighted by likeness. `known`: attributes of all rows of `table`. Those that are
-    like nobody have none."""
-    some = lenders_of(warm)
-    lenders, profiles = known.rows(some), table[some]
+def borrowed_profiles(
+    table: Matrix, cold: Attributes, known: Attributes, spread: Rows | None = None
+) -> Matrix:
+    """Profiles for rows without interactions: the mean of those of the rows of `table` that are
+    most alike, weighted by likeness. `known`: attributes of all rows of `table`; `spread`: see
+    `lenders_of`, None: all that have a profile. Those that are like nobody have none."""
+    warm = np.flatnonzero(np.diff(table.indptr)).astype(np.int64)
+    spread = warm if spread is None else spread
     parts = []
     for start in range(0, cold.table.shape[0], BLOCK):
         part = cold.rows(np.arange(start, min(start + BLOCK, cold.table.shape[0])))
-        parts.append(nearest(part.likeness(lenders)) @ profiles)
+        some = lenders_of(spread, warm, known, part)
+        parts.append(nearest(part.likeness(known.rows(some))) @ table[some])
     if not parts:
         return csr_array(table[:0])
     mixed = parts[0] if len(parts) == 1 else vstack(parts)
@@ -119,9 +131,16 @@ def borrowed_profiles(table: Matrix, cold: Attributes, known: Attributes, warm: 
     return found
 
 
-def lenders_of(warm: Rows) -> Rows:
-    """Up to LENDERS of the rows, evenly spread."""
-    return warm[:: max(-(-len(warm) // LENDERS), 1)]
+def lenders_of(spread: Rows, warm: Rows, known: Attributes, cold: Attributes) -> Rows:
+    """From whom some others borrow: up to LENDERS of the rows `spread`, evenly, and as many of the
+    `warm` rows that have something rare in common with the others, such as a tie."""
+    few = spread[:: max(-(-len(spread) // LENDERS), 1)]
+    if len(few) == len(warm):
+        return few
+    features = np.unique(cold.table.indices)
+    rare = features[np.diff(known.by_feature.indptr)[features] <= RARE]
+    alike = np.intersect1d(known.by_feature[rare].indices, warm)
+    return np.union1d(few, alike[:LENDERS]).astype(np.int64)
 
 
 def nearest(likeness: Floats) -> Matrix:

@@ -147,14 +147,11 @@ class CandidateModel:
     ) -> Matrix:
         """Profiles for `size` queries that are not in the model, by their attributes and vectors of
         their texts (size × dimensions, of length one): `size` × candidates. Empty, so that activity
-        alone ranks, for those that are like no known one. `lenders`: rows of the queries from which
-        they borrow; None: all that have a profile."""
+        alone ranks, for those that are like no known one. `lenders`: see `borrowed_profiles`."""
         table = self._profiles[side][0]
         known = self.attributes.get("users" if side == "items" else "items")
         if known is None:
             return _blank(size, table.shape[1])
-        if lenders is None:
-            lenders = np.flatnonzero(np.diff(table.indptr)).astype(np.int64)
         return borrowed_profiles(table, known.others(columns, size, vectors), known, lenders)
 
     def profiles(self, side: Side, part: Rows) -> Matrix:
@@ -167,8 +164,7 @@ class CandidateModel:
         cold = np.flatnonzero((part != NONE) & (counts[np.maximum(part, 0)] == 0))
         if attributes is None or not len(cold):
             return profiles
-        warm = np.flatnonzero(counts).astype(np.int64)
-        lent = borrowed_profiles(table, attributes.rows(part[cold]), attributes, warm)
+        lent = borrowed_profiles(table, attributes.rows(part[cold]), attributes)
         places = np.arange(len(part))
         places[cold] = len(part) + np.arange(len(cold))
         return _stack(profiles, lent)[places]
