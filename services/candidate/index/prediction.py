@@ -137,8 +137,10 @@ class Prediction:
     def scores(self, side: Side, rows: Rows, some: Rows | None = None) -> Floats:
         """See `Predictor`."""
         if side == "users":
-            queries = [self.item_query(row) for row in rows.tolist()]
-            return self._users(np.reshape(queries, (len(rows), -1)).astype(np.float32), some)
+            queries = np.zeros((len(rows), len(self._ranker.mean)), np.float32)
+            for place, row in enumerate(rows.tolist()):
+                queries[place] = self.item_query(row)
+            return self._users(queries, some)
         return self.scores_of(side, *self.profiles(rows), some)
 
     def popularity(self, side: Side) -> Floats:
