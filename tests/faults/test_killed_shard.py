@@ -26,7 +26,7 @@ SHARDS = 2
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 USERS = [f"u{number:02}" for number in range(40)]
 ITEMS = [f"i{number}" for number in range(6)]
-START_S = 60.0
+START_S = 100.0
 
 
 class Processes:
@@ -56,7 +56,8 @@ class Processes:
 
     async def serving(self, place: int) -> None:
         """Wait until it serves."""
-        async with grpc.aio.insecure_channel(self.addresses[place]) as channel:
+        options = [("grpc.max_reconnect_backoff_ms", 500)]
+        async with grpc.aio.insecure_channel(self.addresses[place], options) as channel:
             check = channel.unary_unary(
                 "/grpc.health.v1.Health/Check",
                 request_serializer=health_pb2.HealthCheckRequest.SerializeToString,

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 import pytest_asyncio
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from heliograph.candidate.v1alpha1 import recommending_pb2, sharding_pb2, sharding_pb2_grpc
-from heliograph.policy.v1alpha1 import policy_pb2_grpc, recipients_pb2
-from heliograph.type.v1alpha1 import event_pb2, notification_pb2
+from heliograph.policy.v1alpha1 import policy_pb2_grpc
+from heliograph.type.v1alpha1 import event_pb2
 from sqlalchemy import text
 
 from services.candidate.orders import shard_of
@@ -34,118 +31,23 @@ from tests.service.candidate.calls import (
     NOW,
     Candidate,
     event,
-    event_type,
     fields_of,
-    follows,
-    friend,
-    interaction,
     reason_of,
-    stamp,
 )
-from tests.service.candidate.sharded import Sharded, fit_folder, sharded
+from tests.service.candidate.sharded import fit_folder, sharded
+from tests.service.candidate.sharded_world import (
+    ITEMS,
+    LATER,
+    SHARDS,
+    USERS,
+    Both,
+    Parameters,
+    fill,
+    go_on,
+    random_parameters,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-SHARDS = 3
-LATER = NOW + timedelta(hours=1)
-USERS = [f"u{number:03}" for number in range(90)]
-ITEMS = [f"i{number:02}" for number in range(16)]
-PUSH = notification_pb2.CHANNEL_PUSH
-Parameters = recommending_pb2.RecommendationParameters
-GROUPS = ("north", "south", "")
-USER_FILTERS = (
-    "user.age > 30",
-    "has(user.group) && user.group == 'north'",
-    "user.interaction_count > 2",
-    "has(user.rare) && user.rare",
-)
-ITEM_FILTERS = ("item.topic != 'a'", "item.interaction_count > 8")
-
-
-@dataclass
-class Both:
-    """The same world, whole and in shards."""
-
-    whole: Candidate
-    front: Candidate
-    channel: grpc.aio.Channel
-    made: Sharded
-    database: Database
-
-    async def same(self, method: str, request: Message) -> Any:
-        """The answer of both, which is one."""
-        answers = await self._answers(method, request)
-        assert answers[0] == answers[1]
-        return answers[1]
-
-    async def close(self, method: str, request: Message) -> None:
-        """Items, where sums over users are made in another order."""
-        answers = await self._answers(method, request)
-        scores = [[(item.score, item.relevance) for item in answer.items] for answer in answers]
-        np.testing.assert_allclose(scores[0], scores[1], rtol=1e-6)
-        for answer in answers:
-            for item in answer.items:
-                item.score = item.relevance = 0
-        assert answers[0] == answers[1]
-
-    async def _answers(self, method: str, request: Message) -> list[Any]:
-        """What one gave doesn't count for the other's rotation."""
-        answers = []
-        for one in (self.whole, self.front):
-            answers.append(_plain(await getattr(one.stub, method)(request)))
-            async with self.database.unit_of_work() as work:
-                query = text("DELETE FROM recommendations WHERE answer_time >= :time")
-                await work.execute(query, {"time": LATER})
-                await work.commit()
-        return answers
-
-
-def _plain(answer: Any) -> Any:
-    for name in ("recommendation_id", "next_page_token", "exposure"):
-        if name in answer.DESCRIPTOR.fields_by_name:
-            answer.ClearField(name)
-    if "budget" in answer.DESCRIPTOR.fields_by_name and answer.HasField("budget"):
-        answer.budget.ClearField("age")
-    if "expected_interaction_count" in answer.DESCRIPTOR.fields_by_name:
-        answer.expected_interaction_count = round(answer.expected_interaction_count, 9)
-    return answer
-
-
-def _users(random: Random, names: Sequence[str]) -> list[event_pb2.User]:
-    users = []
-    for name in names:
-        user = event_pb2.User(user_id=name, create_time=stamp(NOW - timedelta(days=80)))
-        user.attributes["age"].int_value = random.randint(18, 60)
-        if group := random.choice(GROUPS):
-            user.attributes["group"].string_value = group
-        users.append(user)
-    users[0].attributes["rare"].bool_value = True  # of which other shards know nothing
-    return users
-
-
-def _items(random: Random) -> list[event_pb2.Item]:
-    items = []
-    for number, name in enumerate(ITEMS):
-        created = stamp(NOW - timedelta(days=90 if number < 12 else 2))
-        item = event_pb2.Item(item_id=name, title=name, create_time=created)
-        item.attributes["topic"].string_value = random.choice(["a", "b", "c"])
-        items.append(item)
-    items[0].attributes["creator"].string_value = USERS[1]
-    items[13].attributes["creator"].string_value = USERS[2]
-    return items
-
-
-def _done(random: Random, users: Sequence[str], until: float) -> list[event_pb2.Interaction]:
-    return [
-        interaction(
-            user,
-            ITEMS[(int(user[1:]) % 3 * 4 + random.randint(0, 6)) % 14],
-            random.choice([1.0, 1.0, 1.0, -1.0]),
-            NOW - timedelta(days=random.uniform(until, 60)),
-        )
-        for user in users
-        for _ in range(random.randint(1, 5))
-    ]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -162,73 +64,14 @@ async def both(
         policy = policy_pb2_grpc.PolicyServiceStub(one.channel("policy"))
         database = Database(database_url_of(one.settings, "candidate"))
         with at(NOW):
-            await _fill(whole, policy, random)
+            await fill(whole, policy, random)
             await fit_folder(database, folder)
         with pytest.MonkeyPatch.context() as patch:
             async with sharded(one.settings, patch, folder, SHARDS) as (made, front, channel):
                 with at(NOW + timedelta(minutes=30)):
-                    await _go_on(front, random)
+                    await go_on(front, random)
                 yield Both(whole, front, channel, made, database)
         await database.close()
-
-
-async def _fill(
-    whole: Candidate, policy: policy_pb2_grpc.PolicyServiceAsyncStub, random: Random
-) -> None:
-    await whole.prepare(kinds=[event_type("item.suggestion"), event_type("news")])
-    await whole.items(_items(random))
-    await whole.users(_users(random, USERS))
-    await whole.interactions(_done(random, USERS[:60], 2.0))
-    recipients = [
-        recipients_pb2.Recipient(
-            user_id=user,
-            time_zone="UTC",
-            opt_ins=[PUSH] if number % 4 else [],
-            endpoints=[recipients_pb2.Endpoint(channel=PUSH, address=f"token-{user}")],
-        )
-        for number, user in enumerate(USERS[:70])
-    ]
-    request = recipients_pb2.UpsertRecipientsRequest(recipients=recipients)
-    await policy.UpsertRecipients(iter([request]))
-
-
-async def _go_on(front: Candidate, random: Random) -> None:
-    """What came after the model; and answers that rotation knows of."""
-    await front.interactions(_done(random, USERS[40:80], 0.5))
-    await front.relations(
-        *(friend(USERS[n], USERS[(n * 7 + 3) % 80]) for n in range(0, 80, 2)),
-        *(follows(USERS[n], USERS[1 + n % 2]) for n in range(0, 80, 3)),
-    )
-    for item in ITEMS[:3]:
-        request = recommending_pb2.RecommendUsersToItemRequest(
-            item_id=item, parameters=Parameters(count=20)
-        )
-        await front.stub.RecommendUsersToItem(request)
-
-
-def _parameters(random: Random, *, users: bool) -> Parameters:
-    made = Parameters(count=random.choice([1, 5, 30, 200]))
-    if random.random() < 0.3:
-        made.min_relevance = random.choice([0.01, 0.1, 0.3])
-    if random.random() < 0.5:
-        made.filter = random.choice(USER_FILTERS if users else ITEM_FILTERS)
-    if random.random() < 0.4:
-        made.booster = (
-            "1.0 + double(user.age) / 50.0" if users else "1.0 + double(item.interaction_count)"
-        )
-    if random.random() < 0.4:
-        made.rotation_rate = 0.8
-        made.rotation_time.CopyFrom(Duration(seconds=7200))
-    if random.random() < 0.5:
-        made.diversity_attribute = random.choice(["group", "age"]) if users else "topic"
-        made.diversity = random.choice([0.0, 0.3, 1.0])
-    if random.random() < 0.3:
-        made.include_interacted = True
-    if users and random.random() < 0.4:
-        made.respect_budget = random.choice(
-            [recommending_pb2.BUDGET_USE_DISCOUNT, recommending_pb2.BUDGET_USE_EXCLUDE]
-        )
-    return made
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +85,7 @@ async def test_answers_are_those_of_one_index(both: Both) -> None:
     for _ in range(20):
         item = random.choice(ITEMS)
         asked = recommending_pb2.RecommendUsersToItemRequest(
-            item_id=item, parameters=_parameters(random, users=True)
+            item_id=item, parameters=random_parameters(random, users=True)
         )
         await both.same("RecommendUsersToItem", asked)
         estimate = recommending_pb2.EstimateAudienceRequest(
@@ -251,11 +94,11 @@ async def test_answers_are_those_of_one_index(both: Both) -> None:
         await both.same("EstimateAudience", estimate)
     for user in random.sample(USERS, 15):
         own = recommending_pb2.RecommendItemsToUserRequest(
-            user_id=user, parameters=_parameters(random, users=False)
+            user_id=user, parameters=random_parameters(random, users=False)
         )
         await both.same("RecommendItemsToUser", own)
         alike = recommending_pb2.RecommendUsersToUserRequest(
-            user_id=user, parameters=_parameters(random, users=True)
+            user_id=user, parameters=random_parameters(random, users=True)
         )
         found = await both.same("RecommendUsersToUser", alike)
         assert user not in [each.user_id for each in found.users]
@@ -272,13 +115,13 @@ async def test_groups_new_items_and_pages_are_those_of_one_index(both: Both) -> 
     ]
     for group in groups:
         for _ in range(3):
-            parameters = _parameters(random, users=False)
+            parameters = random_parameters(random, users=False)
             asked = recommending_pb2.RecommendItemsToSegmentRequest(**group, parameters=parameters)
             await both.close("RecommendItemsToSegment", asked)
     for topic in "abz":
         item = event_pb2.Item(item_id="new", title="something new")
         item.attributes["topic"].string_value = topic
-        parameters = _parameters(random, users=True)
+        parameters = random_parameters(random, users=True)
         unstored = recommending_pb2.RecommendUsersToItemRequest(item=item, parameters=parameters)
         await both.same("RecommendUsersToItem", unstored)
         measured = recommending_pb2.EstimateAudienceRequest(item=item, parameters=parameters)
