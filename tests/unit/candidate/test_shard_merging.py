@@ -40,7 +40,9 @@ from services.candidate.sources.arrays import Floats
 SUBJECT = Subject(Direction.USERS_TO_ITEM, "item")
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 # Few values, so that equal scores abound; −inf is left out.
-SCORES = st.lists(st.sampled_from([-np.inf, 0.0, 0.1, 0.25, 0.3, 0.7]), min_size=1, max_size=60)
+VALUES = st.sampled_from([-np.inf, 0.0, 0.1, 0.25, 0.3, 0.7])
+SCORES = st.lists(VALUES, min_size=1, max_size=60)
+MANY = st.lists(VALUES, min_size=25, max_size=60)
 
 
 def _audience(ids: list[str], scores: Floats, more: bool, **fields: object) -> Audience:
@@ -107,7 +109,7 @@ def test_a_page_is_that_of_one_index(
 
 
 @given(
-    SCORES,
+    MANY,
     st.integers(1, 4),
     st.integers(1, 12),
     st.sampled_from([0.2, 0.5, 1.0]),
