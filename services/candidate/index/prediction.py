@@ -152,7 +152,9 @@ class Prediction:
     def calibrated(self, side: Side, rows: Rows, scores: Floats) -> Floats:
         """See `Predictor`. NONE: a query that the index doesn't know."""
         known = self.known[_QUERIES[side]]
-        return self.model.relevance(side, np.where(rows == NONE, NONE, known[rows]), scores)
+        places = np.where(rows == NONE, NONE, known[rows])
+        new = ~np.isin(places, self.part.liked) if side == "users" else None
+        return self.model.relevance(side, places, scores, new)
 
     def pairs(self, users: Rows, items: Rows) -> Floats:
         """See `Predictor`."""

@@ -47,6 +47,8 @@ class Direction:
 
     ranker: Ranker
     calibration: Calibration
+    new_calibration: Calibration
+    """Of queries without interactions."""
     queries: Floats
     """What the calibration knows of the queries: queries × features, and a last row for a query
     without interactions."""
@@ -103,10 +105,11 @@ def fit_direction(
         newcomers = fit_newcomers(windows, activities.newcomers, attributes)
     made = Made(choice, activity, newcomers, attributes)
     ranker = make_ranker(known, clock, made, task)
-    calibration = _calibrated(known, windows, made, activities, task)
+    calibration, new_calibration = _calibrated(known, windows, made, activities, task)
     return Direction(
         ranker,
         calibration,
+        new_calibration,
         _levels(known, clock, activities),
         choice.recipes,
         activity is not None,
@@ -155,23 +158,28 @@ def _calibrated(
     made: Made,
     activities: Activities | None,
     task: Task,
-) -> Calibration:
-    """On a sample of all queries of the last windows, known before or new, whether they met
-    anything or not, and of their pairs."""
+) -> tuple[Calibration, Calibration]:
+    """Of the queries known before and of new ones, apart: on a sample of those of the last windows,
+    whether they met anything or not, and of their pairs. One that has no pairs is the other."""
     rows, columns = known.matrix.shape
     rate = known.matrix.nnz / (rows * columns + 1)
     if not windows:
-        return fit_calibration(Pairs.none(_levels(known, None, None).shape[1]), rate)
+        prior = fit_calibration(Pairs.none(_levels(known, None, None).shape[1]), rate)
+        return prior, prior
     quick = task.effort == "quick"
     latest = windows[-1:] if quick else windows[-CALIBRATION_WINDOWS:]
     most = (QUICK_PAIRS if quick else CALIBRATION_PAIRS) // len(latest)
-    parts: list[Pairs] = []
+    old: list[Pairs] = []
+    new: list[Pairs] = []
     for window in latest:
         ranker = make_ranker(window.known, window.clock, made, task)
         levels = _levels(window.known, window.clock, activities)
         for queries in _queries(window, made.attributes):
-            parts += _pairs(window, ranker, levels, queries, most, task.seed)
-    return fit_calibration(joined_pairs(parts), rate)
+            part = new if queries.new else old
+            part += _pairs(window, ranker, levels, queries, most, task.seed)
+    calibration = fit_calibration(joined_pairs(old), rate)
+    met = any(pairs.hits for pairs in new)
+    return calibration, fit_calibration(joined_pairs(new), rate) if met else calibration
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -218,15 +226,10 @@ def _pairs(
 
 
 def _levels(known: Interactions, clock: Clock | None, activities: Activities | None) -> Floats:
-    """Queries × features, with a last row for a query without interactions; the last feature says
-    that there are none."""
-    size = len(known.user_ids) + 1
+    """Queries × features, with a last row for a query without interactions."""
     if activities is None or clock is None:
-        level = context(known.users, size, None, None)
-    else:
-        level = activities.queries.of_users(known, clock)[:, None]
-    new = np.bincount(known.users, minlength=size) == 0
-    return np.column_stack([level, new]).astype(np.float32)
+        return context(known.users, len(known.user_ids) + 1, None, None)
+    return activities.queries.of_users(known, clock)[:, None]
 
 
 def _some(rows: Rows, count: int, seed: int) -> Rows:

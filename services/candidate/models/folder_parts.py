@@ -19,6 +19,7 @@ def direction_parts(direction: Direction) -> tuple[dict[str, Any], dict[str, Any
     """Arrays by name, and what goes into the manifest."""
     arrays: dict[str, Any] = {
         "calibration": direction.calibration.weights,
+        "new_calibration": direction.new_calibration.weights,
         "queries": direction.queries,
     }
     ranker = direction.ranker
@@ -76,6 +77,7 @@ def read_direction(arrays: Arrays, facts: Arrays, shape: tuple[int, int]) -> Dir
     return Direction(
         ranker,
         Calibration(arrays["calibration"]),
+        Calibration(arrays["new_calibration"]),
         arrays["queries"],
         recipes,
         bool(facts["timed"]),

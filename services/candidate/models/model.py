@@ -118,17 +118,21 @@ class CandidateModel:
 
     def new(self, side: Side, part: Rows) -> Mask:
         """Which query rows (NONE: an unknown one) have no interactions."""
-        counts = np.diff(self._profiles[side][0].indptr)
-        new: Mask = (part == NONE) | (counts[np.maximum(part, 0)] == 0)
-        return new
+        ends, rows = self._profiles[side][0].indptr, np.maximum(part, 0)
+        found: Mask = (part == NONE) | (ends[rows] == ends[rows + 1])
+        return found
 
-    def relevance(self, side: Side, rows: Rows, scores: Floats) -> Floats:
+    def relevance(self, side: Side, rows: Rows, scores: Floats, new: Mask | None = None) -> Floats:
         """Calibrated probabilities of scores (queries × any); −inf stays. They grow with the score
-        of a query. NONE: a query that is not in the model."""
+        of a query. NONE: a query that is not in the model. `new`: which have no interactions; None:
+        as the model's matrix says."""
         direction = self.directions[side]
         level = direction.queries[np.where(rows == NONE, len(direction.queries) - 1, rows)]
         closed = np.isneginf(scores)
-        found = direction.calibration.relevance(np.where(closed, 0, scores), level)
+        plain = np.where(closed, 0, scores)
+        found = direction.calibration.relevance(plain, level)
+        new = self.new(side, rows) if new is None else new
+        found[new] = direction.new_calibration.relevance(plain[new], level[new])
         return np.where(closed, np.float32(-np.inf), found)
 
     def index(self, side: Side) -> FactorRanker | None:
