@@ -118,4 +118,5 @@ def _direction(vectors: Floats, bias: Floats, queries: int) -> Direction:
     weight, mean = np.ones(1, np.float32), np.zeros(dimensions, np.float32)
     ranker = FactorRanker(vectors, vectors, bias, (dimensions,), weight, mean)
     calibration = Calibration(np.array([SLOPE, 0.0, LEVEL]))
-    return Direction(ranker, calibration, np.zeros((queries + 1, 1), np.float32), ())
+    levels = np.zeros((queries + 1, 1), np.float32)
+    return Direction(ranker, calibration, calibration, levels, ())

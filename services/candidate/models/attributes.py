@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import csr_array, diags_array, vstack
 
+from services.candidate.models.ties import TIES
 from services.candidate.sources.arrays import Floats, Matrix, Rows, sparse
 
 Columns = Mapping[str, Sequence[Any]]
@@ -22,13 +23,11 @@ LONG_TEXT = 24
 BINS = 5
 LENDERS = 4096
 """Of whom those without interactions borrow, at most: memory stays linear."""
-RARE = 256
-"""How many may have a feature in common that makes them lenders to each other."""
 BLOCK = 256
 _WORD = re.compile(r"\w+")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Vocabulary:
     """How columns of attributes become features: values, members of lists, words of long texts, and
     ranges of numbers, each weighted by how rare it is."""
@@ -52,6 +51,12 @@ class Vocabulary:
             counts[place] += 1
         share = np.array(counts, np.float32) / max(size, 1)
         return cls(places, (np.log(1 / share) + 0.1).astype(np.float32), edges)
+
+    @cached_property
+    def of_ties(self) -> Rows:
+        """Features that are ties."""
+        found = [place for token, place in self.places.items() if token.startswith(f"{TIES}=")]
+        return np.array(found, np.int64)
 
     def features(self, columns: Columns, size: int) -> Matrix:
         """Rows × features of length one. Empty and unknown values have none."""
@@ -133,14 +138,13 @@ def borrowed_profiles(
 
 def lenders_of(spread: Rows, warm: Rows, known: Attributes, cold: Attributes) -> Rows:
     """From whom some others borrow: up to LENDERS of the rows `spread`, evenly, and as many of the
-    `warm` rows that have something rare in common with the others, such as a tie."""
+    `warm` rows with a tie in common with the others."""
     few = spread[:: max(-(-len(spread) // LENDERS), 1)]
-    if len(few) == len(warm):
+    shared = np.intersect1d(cold.table.indices, known.vocabulary.of_ties)
+    if not len(shared):
         return few
-    features = np.unique(cold.table.indices)
-    rare = features[np.diff(known.by_feature.indptr)[features] <= RARE]
-    alike = np.intersect1d(known.by_feature[rare].indices, warm)
-    return np.union1d(few, alike[:LENDERS]).astype(np.int64)
+    tied = np.intersect1d(known.by_feature[shared].indices, warm)
+    return np.union1d(few, tied[:LENDERS]).astype(np.int64)
 
 
 def nearest(likeness: Floats) -> Matrix:

@@ -15,7 +15,7 @@ from services.candidate.index.part import Part, on_grid
 from services.candidate.index.prediction import ItemSum, Prediction
 from services.candidate.index.share import Share
 from services.candidate.index.tables import Tables
-from services.candidate.models import CandidateModel, FitOptions, Interactions, attributes, fit
+from services.candidate.models import CandidateModel, FitOptions, Interactions, fit
 from services.candidate.sources.arrays import Floats, Rows
 
 USERS, ITEMS, SHARDS = 240, 30, 3
@@ -85,7 +85,6 @@ def test_shards_score_as_one_index_does(
     world: tuple[CandidateModel, Interactions], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "MOST_LENDERS", 20)
-    monkeypatch.setattr(attributes, "RARE", 0)  # whom shards don't know, nobody borrows from
     model, pairs = world
     whole = _prediction(model, pairs, Share())
     shards = [_prediction(model, pairs, Share(shard, SHARDS)) for shard in range(SHARDS)]
