@@ -44,6 +44,8 @@ QUICK_ASCENDED = 500
 """Queries by which a combination is found where there is no time."""
 BLOCK = 256
 QUICK_WINDOWS = 2
+MOST_KNOWN = 4_000_000
+"""Interactions that are known in all windows together, unless two windows have more."""
 CHOICE_WINDOWS = 4
 """The latest windows, by which scorers of one kind are compared."""
 
@@ -88,7 +90,7 @@ def choose(
         return _timeless(windows[-1], task)
     generator = np.random.default_rng(task.seed)
     quick = task.effort == "quick"
-    windows = windows[-QUICK_WINDOWS:] if quick else windows
+    windows = windows[-(QUICK_WINDOWS if quick else _affordable(windows)) :]
     recipes, report = [quick_recipe(known.matrix.shape)], dict[Recipe, float]()
     if not quick:
         recent = windows[-CHOICE_WINDOWS:]
@@ -107,6 +109,11 @@ def choose(
     if not quick:
         recipes, lists = _best(recipes, lists, task.forms, labelled)
     return Choice(recipes, fit_combination(lists), labelled)
+
+
+def _affordable(windows: Sequence[Window]) -> int:
+    """How many of the latest windows are looked at."""
+    return max(MOST_KNOWN // max(len(windows[-1].known), 1), QUICK_WINDOWS)
 
 
 def _timeless(window: Window, task: Task) -> Choice:
