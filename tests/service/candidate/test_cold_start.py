@@ -104,5 +104,5 @@ async def test_a_new_item_finds_users_by_its_text_alone(start_system: StartSyste
         about_love = event_pb2.Item(item_id="b", title="Two lonely people fall in love in New York")
         async with asyncio.timeout(60):  # vectors are made in the background
             while await share_of_space_lovers(candidate, about_space) < 0.7:
-                await asyncio.sleep(0.1)
+                await candidate.pool("u00")
         assert await share_of_space_lovers(candidate, about_love) <= 0.3
