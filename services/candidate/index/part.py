@@ -1,8 +1,8 @@
 """A fitted model, cut to what an index of some of the users needs of it.
 
-Scores of a shard are those of an index of all users, to the last bit: whatever is a sum over users
-is made before the cut (`item_sums`), or is a sum that doesn't depend on its order (`on_grid`), and
-whoever lends to others is in every part.
+Scores of a shard are those of an index of all users, to rounding: whatever
+is a sum over users is made before the cut (`item_sums`), or is a sum that doesn't depend on its
+order (`on_grid`), and whoever lends to others is in every part.
 """
 
 from collections.abc import Mapping
