@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -44,8 +45,8 @@ def people(count: int, seed: int) -> Columns:
     """Users with few distinct values, so that values are often equal; some lack attributes."""
     random = np.random.default_rng(seed)
 
-    def one() -> dict[str, object]:
-        found = {
+    def one() -> dict[str, Any]:
+        found: dict[str, Any] = {
             "country": str(random.choice(["DE", "FR", "IT"])),
             "visits": int(random.integers(0, 6)),
             "spent": float(random.choice([0.0, 1.5, 4.0])),
@@ -54,5 +55,5 @@ def people(count: int, seed: int) -> Columns:
         }
         return {name: value for name, value in found.items() if random.random() < 0.9}
 
-    users = ({name: typed_value(value) for name, value in one().items()} for _ in range(count))  # type: ignore[arg-type]
+    users = ({name: typed_value(value) for name, value in one().items()} for _ in range(count))
     return build_columns(users, SCHEMA)

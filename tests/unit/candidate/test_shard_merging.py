@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -45,7 +46,7 @@ SCORES = st.lists(VALUES, min_size=1, max_size=60)
 MANY = st.lists(VALUES, min_size=25, max_size=60)
 
 
-def _audience(ids: list[str], scores: Floats, more: bool, **fields: object) -> Audience:
+def _audience(ids: list[str], scores: Floats, more: bool, **fields: Any) -> Audience:
     return Audience(
         subject=SUBJECT,
         ids=ids,
@@ -55,7 +56,7 @@ def _audience(ids: list[str], scores: Floats, more: bool, **fields: object) -> A
         warm=True,
         subject_count=3,
         more=more,
-        **fields,  # type: ignore[arg-type]
+        **fields,
     )
 
 
