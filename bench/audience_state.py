@@ -100,15 +100,15 @@ def _model(interactions: Interactions, vectors: Floats, activity: Floats) -> Can
     """What a fit gives, with these vectors: a query is the mean direction of who knows an item. The
     direction that isn't asked about says nothing."""
     nothing = np.zeros((len(interactions.item_ids), vectors.shape[1]), np.float32)
+    users = _direction(vectors, activity, len(nothing))
+    items = _direction(nothing, nothing[:, 0], len(vectors))
     return CandidateModel(
         interactions.user_ids,
         interactions.item_ids,
         interactions.matrix,
         interactions.seen,
-        {
-            "users": _direction(vectors, activity, len(nothing)),
-            "items": _direction(nothing, nothing[:, 0], len(vectors)),
-        },
+        {"users": users, "items": items},
+        users,
         None,
     )
 

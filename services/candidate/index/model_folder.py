@@ -39,8 +39,6 @@ class ModelFolder:
         self._seen = seen
         try:
             model = load(self._path)
-            if model.index("users") is None:
-                raise ModelFolderError(f"{self._path}: its users are not an index of vectors")
         except ModelFolderError as error:
             self._refused.inc()
             self._log.error("model_refused", folder=str(self._path), reason=str(error))

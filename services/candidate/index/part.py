@@ -55,9 +55,9 @@ class Part:
         sums: Floats = np.asarray(by_item @ ranker.inward, np.float32)
         directions = {
             **model.directions,
-            "users": replace(model.directions["users"], ranker=ranker),
+            "users": replace(model.audience, ranker=ranker),
         }
-        whole = replace(model, directions=directions)
+        whole = replace(model, directions=directions, audience=directions["users"])
         rows = _kept(model, ranker, users, share)
         return cls(
             model=whole if rows is None else _cut(whole, ranker, rows),
@@ -109,5 +109,6 @@ def _cut(model: CandidateModel, ranker: FactorRanker, rows: Rows) -> CandidateMo
         matrix=model.matrix[rows],
         seen=model.seen[rows],
         directions=directions,
+        audience=directions["users"],
         attributes=attributes,
     )

@@ -7,6 +7,7 @@ import numpy as np
 
 from services.candidate.models.activity import Activity
 from services.candidate.models.attributes import Attributes
+from services.candidate.models.blocks import blocks
 from services.candidate.models.calibration import (
     Calibration,
     Pairs,
@@ -14,26 +15,24 @@ from services.candidate.models.calibration import (
     joined_pairs,
     sample_pairs,
 )
-from services.candidate.models.combination import taste_features
 from services.candidate.models.context import Clock, context
 from services.candidate.models.interactions import Interactions
 from services.candidate.models.newcomers import NewcomerModel, fit_newcomers, lent_profiles
 from services.candidate.models.rankers import FactorRanker, FilterRanker, Ranker
 from services.candidate.models.recipes import Recipe, fit_scorers
-from services.candidate.models.scorers import Factors, Scorer
+from services.candidate.models.scorers import Factors
 from services.candidate.models.selection import (
-    BLOCK,
     Choice,
     Task,
+    centres_of,
     choose,
     context_of,
     known_candidates,
+    references,
 )
 from services.candidate.models.windows import Window
-from services.candidate.sources.arrays import Floats, Mask, Matrix, Rows
+from services.candidate.sources.arrays import Floats, Matrix, Rows
 
-REFERENCES = 256
-"""Queries over which a candidate's mean taste is taken."""
 CALIBRATION_PAIRS = 600_000
 QUICK_PAIRS = 200_000
 CALIBRATION_WINDOWS = 4
@@ -122,34 +121,15 @@ def make_ranker(known: Interactions, clock: Clock | None, made: Made, task: Task
     choice, activity = made.choice, made.activity
     scorers = fit_scorers(known, choice.recipes, task.seed)
     offset, rest = context_of(known, clock, activity)
-    sample = None
-    if activity is not None:
-        rows = np.flatnonzero(np.diff(known.matrix.indptr)).astype(np.int64)
-        sample = known.matrix[_some(rows, REFERENCES, task.seed)]
     there = known_candidates(known)
     if task.dense:
-        centres = _centres(scorers, sample, there, task.forms)
+        centres = centres_of(known, scorers, task)
         newcomers = made.newcomers.at(known, clock) if made.newcomers and clock else None
         return FilterRanker(scorers, choice.combination, offset, rest, centres, there, newcomers)
     factors = [scorer for scorer in scorers if isinstance(scorer, Factors)]
     bias = np.where(there, offset + choice.combination.static(rest), np.float32(-np.inf))
     weights = choice.combination.weights[rest.shape[1] :].astype(np.float32)
-    return FactorRanker.of(factors, weights, bias, sample)
-
-
-def _centres(scorers: Sequence[Scorer], sample: Matrix | None, there: Mask, forms: int) -> Floats:
-    """Each candidate's mean over queries, of each feature of taste. Without it taste says again,
-    and worse, what activity has said: a candidate with many interactions is near to every query."""
-    centres = np.zeros((forms * len(scorers), len(there)), np.float32)
-    if sample is not None:
-        features = [
-            feature
-            for scorer in scorers
-            for feature in taste_features(scorer.scores(sample), there, forms)
-        ]
-        for place, feature in enumerate(features):
-            centres[place] = feature.mean(axis=0)
-    return centres
+    return FactorRanker.of(factors, weights, bias, references(known, task.seed))
 
 
 def _calibrated(
@@ -214,8 +194,7 @@ def _pairs(
     size = before.matrix.shape[1]
     rows = _some(queries.rows, max(most // size, CALIBRATION_QUERIES), seed)
     share = min(most / max(len(rows) * size, 1), 1.0)
-    for start in range(0, len(rows), BLOCK):
-        part = rows[start : start + BLOCK]
+    for start, part in blocks(rows, size):
         profiles = queries.profiles(before, part)
         scores = ranker.scores(profiles, np.full(len(part), queries.new))
         candidates = np.isfinite(scores)

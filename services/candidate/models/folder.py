@@ -17,15 +17,16 @@ from scipy.sparse import csr_array
 
 from services.candidate.models.attributes import Attributes, Vocabulary
 from services.candidate.models.context import Clock
-from services.candidate.models.direction import Direction
 from services.candidate.models.folder_parts import direction_parts, read_direction
 from services.candidate.models.model import CandidateModel, Side
+from services.candidate.models.rankers import FactorRanker
 from services.candidate.sources.arrays import Matrix
 
 FORMAT = "heliograph-candidate-model"
-VERSION = 4
+VERSION = 5
 MANIFEST = "manifest.json"
 SIDES: tuple[Side, Side] = ("items", "users")
+AUDIENCE = "audience"
 
 
 class ModelFolderError(Exception):
@@ -126,11 +127,14 @@ def _parts(model: CandidateModel) -> tuple[dict[str, Any], dict[str, Any]]:
             arrays[f"attributes_{name}_vectors"] = attributes.vectors
         vocabulary = attributes.vocabulary
         facts[name] = {"places": dict(vocabulary.places), "edges": dict(vocabulary.edges)}
-    sides = {}
+    sides: dict[str, Any] = {}
     for side in SIDES:
         own, about = direction_parts(model.directions[side])
         arrays |= {f"{side}_{name}": array for name, array in own.items()}
         sides[side] = about
+    if model.audience is not model.directions["users"]:
+        own, sides[AUDIENCE] = direction_parts(model.audience)
+        arrays |= {f"{AUDIENCE}_{name}": array for name, array in own.items()}
     clock = None
     if model.clock is not None:
         clock = {"now_s": model.clock.now, "horizon_s": model.clock.horizon}
@@ -143,12 +147,14 @@ def _parts(model: CandidateModel) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _model(manifest: Mapping[str, Any], arrays: Mapping[str, Any]) -> CandidateModel:
     users, items = _read_texts(arrays, "user_ids"), _read_texts(arrays, "item_ids")
-    shape = (len(users), len(items))
-    directions: dict[Side, Direction] = {}
-    for side in SIDES:
-        oriented = shape if side == "items" else shape[::-1]
-        own = _own(arrays, f"{side}_")
-        directions[side] = read_direction(own, manifest["directions"][side], oriented)
+    shape, turned = (len(users), len(items)), (len(items), len(users))
+    found = {
+        name: read_direction(_own(arrays, f"{name}_"), facts, shape if name == "items" else turned)
+        for name, facts in manifest["directions"].items()
+    }
+    audience = found.get(AUDIENCE, found["users"])
+    if not isinstance(audience.ranker, FactorRanker):
+        raise ValueError("its users are not an index of vectors")
     clock = manifest["clock"]
     sizes = {"users": shape[0], "items": shape[1]}
     return CandidateModel(
@@ -156,7 +162,8 @@ def _model(manifest: Mapping[str, Any], arrays: Mapping[str, Any]) -> CandidateM
         items,
         _read_sparse(arrays, "matrix", shape),
         _read_sparse(arrays, "seen", shape),
-        directions,
+        {side: found[side] for side in SIDES},
+        audience,
         None if clock is None else Clock(float(clock["now_s"]), float(clock["horizon_s"])),
         {
             name: _read_attributes(_own(arrays, f"attributes_{name}_"), facts, sizes[name])

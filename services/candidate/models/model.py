@@ -10,11 +10,12 @@ from scipy.sparse import csr_array, vstack
 
 from services.candidate.models.activity import MOST_MOMENTS, fit_activity
 from services.candidate.models.attributes import Attributes, Columns, borrowed_profiles
+from services.candidate.models.blocks import blocks
 from services.candidate.models.context import Clock
 from services.candidate.models.direction import Activities, Direction, fit_direction
 from services.candidate.models.interactions import Interactions
 from services.candidate.models.rankers import FactorRanker
-from services.candidate.models.selection import BLOCK, Effort, Task
+from services.candidate.models.selection import Effort, Task
 from services.candidate.models.windows import (
     Split,
     default_horizon,
@@ -67,6 +68,9 @@ class CandidateModel:
     seen: Matrix
     """Users × items: whatever the weight."""
     directions: Mapping[Side, Direction]
+    audience: Direction
+    """Users for items as vectors, which an index can search; `directions["users"]` itself where
+    that is one."""
     clock: Clock | None
     attributes: Mapping[str, Attributes] = field(default_factory=dict)
     """`users` and `items`: of those in the id lists, where given."""
@@ -112,8 +116,7 @@ class CandidateModel:
         """Scores of all candidates for query rows (NONE: an unknown one), a block at a time: first
         place, queries × candidates, and the rows."""
         ranker = self.directions[side].ranker
-        for start in range(0, len(rows), BLOCK):
-            part = rows[start : start + BLOCK]
+        for start, part in blocks(rows, len(self.ids(side))):
             yield start, ranker.scores(self.profiles(side, part), self.new(side, part)), part
 
     def new(self, side: Side, part: Rows) -> Mask:
@@ -136,9 +139,9 @@ class CandidateModel:
         return np.where(closed, np.float32(-np.inf), found)
 
     def index(self, side: Side) -> FactorRanker | None:
-        """The direction as vectors, where it is one: always for `users`; for `items` after a quick
-        fit. The query vectors of `profiles` and `lent` give what `recommend` ranks by."""
-        ranker = self.directions[side].ranker
+        """The direction as vectors, where there are some: always for `users`; for `items` after a
+        quick fit."""
+        ranker = (self.audience if side == "users" else self.directions[side]).ranker
         return ranker if isinstance(ranker, FactorRanker) else None
 
     def lent(
@@ -193,8 +196,8 @@ def fit(
         clock = None
     backwards = [window.transposed() for window in windows]
     dense = options.effort == "full"
-    ahead_task = Task(2 if dense and clock is None else 1, dense, options.effort, options.seed)
-    back_task = replace(ahead_task, forms=1, dense=False)
+    task = Task(2 if dense and clock is None else 1, dense, options.effort, options.seed)
+    vectors_task = replace(task, forms=1, dense=False)
     ahead = back = None
     if clock is not None:
         moments = QUICK_MOMENTS if options.effort == "quick" else MOST_MOMENTS
@@ -204,16 +207,21 @@ def fit(
         back = Activities(users_activity, items_activity, by_new_items)
     known = _attributes(interactions, {"users": users, "items": items}, vectors or {})
     own, other = known.get("users"), known.get("items")
+    turned = interactions.transposed
+    audience = fit_direction(turned, clock, backwards, back, other, vectors_task)
     directions: dict[Side, Direction] = {
-        "items": fit_direction(interactions, clock, windows, ahead, own, ahead_task),
-        "users": fit_direction(interactions.transposed, clock, backwards, back, other, back_task),
+        "items": fit_direction(interactions, clock, windows, ahead, own, task),
+        "users": audience,
     }
+    if dense and clock is None:
+        directions["users"] = fit_direction(turned, clock, backwards, back, other, task)
     return CandidateModel(
         interactions.user_ids,
         interactions.item_ids,
         interactions.matrix,
         interactions.seen,
         directions,
+        audience,
         clock,
         known,
     )

@@ -17,6 +17,7 @@ from services.candidate.models.scorers import (
     LinearFilter,
     Scorer,
 )
+from services.candidate.models.softmax import softmax_vectors
 from services.candidate.sources.arrays import Matrix
 
 
@@ -37,10 +38,10 @@ def fit_scorers(known: Interactions, recipes: Sequence[Recipe], seed: int) -> li
     """Fit each recipe; the low-pass filters share one decomposition."""
     ranks = [int(recipe.values[0]) for recipe in recipes if recipe.kind == "lowpass"]
     basis = Basis.fit(known, max(ranks), seed) if ranks else None
-    return [_fitted(known, recipe, basis) for recipe in recipes]
+    return [_fitted(known, recipe, basis, seed) for recipe in recipes]
 
 
-def _fitted(known: Interactions, recipe: Recipe, basis: Basis | None) -> Scorer:
+def _fitted(known: Interactions, recipe: Recipe, basis: Basis | None, seed: int) -> Scorer:
     matrix, values = known.matrix, recipe.values
     if recipe.kind == "ease":
         return Ease.fit(matrix, values[0])
@@ -50,6 +51,8 @@ def _fitted(known: Interactions, recipe: Recipe, basis: Basis | None) -> Scorer:
         return ReturnFilter.fit(known, values[0], (values[1], values[2]))
     if recipe.kind == "lowpass" and basis is not None:
         return Factors.low_pass(basis, int(values[0]), (values[1], values[2]), values[3])
+    if recipe.kind == "softmax":
+        return Factors(*softmax_vectors(matrix, int(values[0]), seed))
     raise ValueError(f"unknown scorer {recipe.kind!r}")
 
 
@@ -57,7 +60,7 @@ def load_scorer(kind: str, arrays: Arrays, shape: tuple[int, int]) -> Scorer:
     """A scorer from its `arrays()`. Raises KeyError or ValueError when they don't fit."""
     if kind == "ease":
         return Ease(arrays["weights"])
-    if kind == "lowpass":
+    if kind in ("lowpass", "softmax"):
         return Factors(arrays["inward"], arrays["outward"])
     if kind == "linear":
         table = _table(arrays, "", shape)
@@ -78,11 +81,14 @@ def _table(arrays: Arrays, prefix: str, shape: tuple[int, int]) -> Matrix:
 
 def recipes_for(shape: tuple[int, int], *, dense: bool, timed: bool) -> list[Recipe]:
     """What the fit tries on a matrix of this shape (queries × candidates): inner products, with
-    `dense` others too, with `timed` also what needs the times of a user's visits."""
+    `dense` others too. `timed`: with what needs the times of a user's visits, without what gains
+    nothing beside activity."""
     small = shape[1] <= MOST_DENSE
     found = []
     for rank in SMALL_RANKS if small else LARGE_RANKS:
         found += [Recipe("lowpass", (rank, 0.5, 0.5, sharp)) for sharp in (0.0, 1.0)]
+    if not timed and shape[0] * shape[1] <= MOST_LEARNED:
+        found.append(Recipe("softmax", (LEARNED_RANK,)))
     if dense:
         found += [Recipe("linear", powers) for powers in LINEAR_POWERS]
         if small:
@@ -127,6 +133,9 @@ LARGE_RANKS = (64, 256)
 QUICK_RANK = 64
 QUICK_SMALL_RANK = 24
 QUICK_SHARE = 8
+LEARNED_RANK = 64
+MOST_LEARNED = 32_000_000
+"""Queries × candidates up to which vectors are learned: time grows with them."""
 RETURNS = (6.0, 0.5, 0.5)
 """Hours between visits, and the powers of degrees."""
 EASE_PENALTIES = (1.0, 4.0, 16.0)

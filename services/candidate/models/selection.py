@@ -9,6 +9,7 @@ import numpy as np
 
 from services.candidate.models.activity import Activity
 from services.candidate.models.ascent import Scale, ShortLists, ascend, joined, shorten
+from services.candidate.models.blocks import blocks
 from services.candidate.models.combination import (
     Combination,
     Lists,
@@ -28,7 +29,7 @@ from services.candidate.models.recipes import (
 )
 from services.candidate.models.scorers import Scorer
 from services.candidate.models.windows import Window
-from services.candidate.sources.arrays import Floats, Mask, Rows
+from services.candidate.sources.arrays import Floats, Mask, Matrix, Rows
 
 MOST_ENTRIES = 400_000
 """Pairs in all windows' lists together, unless LEAST_QUERIES of one window are more."""
@@ -40,9 +41,10 @@ SCREENED = 2_000
 REFINED = 1_000
 """Queries by which powers of degrees are refined."""
 ASCENDED = 2_000
+REFERENCES = 256
+"""Queries over which a candidate's mean taste is taken."""
 QUICK_ASCENDED = 500
 """Queries by which a combination is found where there is no time."""
-BLOCK = 256
 QUICK_WINDOWS = 2
 MOST_KNOWN = 4_000_000
 """Interactions that are known in all windows together, unless two windows have more."""
@@ -133,10 +135,10 @@ def _timeless(window: Window, task: Task) -> Choice:
     )
     scale = Scale.of(context_of(window.known, None, None)[1][known_candidates(window.known)])
     scorers = fit_scorers(window.known, recipes, task.seed)
+    centres = centres_of(window.known, scorers, task)
     parts: list[ShortLists] = []
-    for start in range(0, len(rows), BLOCK):
-        part = rows[start : start + BLOCK]
-        parts.append(shorten(make_lists(window, part, scorers, None, task.forms), scale))
+    for _, part in blocks(rows, window.met.shape[1]):
+        parts.append(shorten(make_lists(window, part, scorers, None, task.forms, centres), scale))
     lists, context = joined(parts), len(scale.middle)
     starts = range(context, context + len(recipes) * task.forms, task.forms)
     reached = [ascend(lists, scale, start) for start in starts]
@@ -233,8 +235,7 @@ def _screened(
     for window in windows if recipes else ():
         queries = _some(_queries(window), count // len(windows), generator)
         scorers = fit_scorers(window.known, recipes, task.seed)
-        for start in range(0, len(queries), BLOCK):
-            rows = queries[start : start + BLOCK]
+        for _, rows in blocks(queries, window.met.shape[1]):
             lists = _table(window, rows, None)
             for place, scorer in enumerate(scorers):
                 table = scorer.scores(window.known.matrix[rows])
@@ -267,16 +268,39 @@ def make_lists(
     scorers: Sequence[Scorer],
     activity: Activity | None,
     forms: int,
+    centres: Floats | None = None,
 ) -> Lists:
-    """The lists of some queries with all features, over the candidates known in the window."""
+    """The lists of some queries with all features, over the candidates known in the window.
+    `centres`: see `centres_of`; None: those of these queries."""
     table = _table(window, rows, activity)
     known = known_candidates(window.known)
     taste: list[Floats] = []
     profiles = window.known.matrix[rows]
     for scorer in scorers:
         for feature in taste_features(scorer.scores(profiles), known, forms):
-            taste.append(feature - feature.mean(axis=0) if activity is not None else feature)
+            taste.append(
+                feature - (feature.mean(axis=0) if centres is None else centres[len(taste)])
+            )
     return Lists(table.candidates, table.met, table.offset, table.context, taste)
+
+
+def centres_of(known: Interactions, scorers: Sequence[Scorer], task: Task) -> Floats:
+    """Each candidate's mean over queries, of each feature of taste. Without it taste says again,
+    and worse, what activity has said: a candidate with many interactions is near to every query."""
+    profiles, there = references(known, task.seed), known_candidates(known)
+    centres = np.zeros((task.forms * len(scorers), len(there)), np.float32)
+    place = 0
+    for scorer in scorers:
+        for feature in taste_features(scorer.scores(profiles), there, task.forms):
+            centres[place] = feature.mean(axis=0)
+            place += 1
+    return centres
+
+
+def references(known: Interactions, seed: int) -> Matrix:
+    """Profiles of some queries, over which means are taken."""
+    rows = np.flatnonzero(np.diff(known.matrix.indptr)).astype(np.int64)
+    return known.matrix[_some(rows, REFERENCES, np.random.default_rng(seed))]
 
 
 def _table(window: Window, rows: Rows, activity: Activity | None) -> Lists:
