@@ -1,8 +1,8 @@
 """A fitted model, cut to what an index of some of the users needs of it.
 
-Scores of a shard are those of an index of all users, to rounding: whatever
-is a sum over users is made before the cut (`item_sums`), or is a sum that doesn't depend on its
-order (`on_grid`), and whoever lends to others is in every part.
+Scores of a shard are those of an index of all users, to rounding: what is a sum over users is made
+before the cut (`item_sums`) or added up over the shards, and whoever lends to others is in every
+part.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,6 @@ from services.candidate.sources.arrays import Floats, Rows
 
 MOST_LENDERS = 8_192
 """Users from whom those without interactions borrow, at most."""
-GRID_BITS = 26
-"""Bits of the greatest number that are kept: the sum of 2²⁶ of them is exact in 53."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -45,7 +43,6 @@ class Part:
         ranker = model.index("users")
         if ranker is None:
             raise ValueError("the model's users are not an index of vectors")
-        ranker = replace(ranker, inward=on_grid(ranker.inward))
         likes = np.diff(model.matrix.indptr)
         warm = np.flatnonzero((likes > 0) & np.isfinite(ranker.bias)).astype(np.int64)
         users = warm[:: max(-(-len(warm) // MOST_LENDERS), 1)]
@@ -53,14 +50,11 @@ class Part:
         candidates = np.zeros(0) if items is None else items.bias
         by_item = model.matrix.T.tocsr()
         sums: Floats = np.asarray(by_item @ ranker.inward, np.float32)
-        directions = {
-            **model.directions,
-            "users": replace(model.audience, ranker=ranker),
-        }
-        whole = replace(model, directions=directions, audience=directions["users"])
+        directions = {**model.directions, "users": model.audience}
+        model = replace(model, directions=directions)
         rows = _kept(model, ranker, users, share)
         return cls(
-            model=whole if rows is None else _cut(whole, ranker, rows),
+            model=model if rows is None else _cut(model, ranker, rows),
             lenders={
                 "users": users if rows is None else np.searchsorted(rows, users),
                 "items": np.flatnonzero(np.isfinite(candidates)),
@@ -69,15 +63,6 @@ class Part:
             liked=np.flatnonzero(np.diff(by_item.indptr)),
             version=version,
         )
-
-
-def on_grid(values: Floats) -> Floats:
-    """Rounded to multiples of one power of two, so that float64 sums of them are exact in any order
-    (pre-rounding: Demmel and Nguyen, "Fast Reproducible Floating-Point Summation", ARITH 2013)."""
-    exponent = int(np.frexp(np.abs(values).max(initial=0.0))[1])
-    step = np.ldexp(np.float32(1.0), exponent - GRID_BITS)
-    found: Floats = np.rint(values / step) * step
-    return found.astype(np.float32)
 
 
 def _kept(model: CandidateModel, ranker: FactorRanker, lenders: Rows, share: Share) -> Rows | None:

@@ -46,7 +46,6 @@ class ItemSum:
     """What the users who like an item, and whom the model knows, add up to."""
 
     vector: npt.NDArray[np.float64]
-    """Exact: see `part.on_grid`."""
     members: int
     """How many they are."""
 

@@ -1,9 +1,8 @@
-"""A model cut to a shard's users scores them as the whole model does, to the last bit."""
+"""A model cut to a shard's users scores them as the whole model does, to rounding."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from services.candidate.expressions import ColumnsBuilder, Schema, typed_value
 from services.candidate.index import part as parts
 from services.candidate.index.entities import Entities
-from services.candidate.index.part import Part, on_grid
+from services.candidate.index.part import Part
 from services.candidate.index.prediction import ItemSum, Prediction
 from services.candidate.index.share import Share
 from services.candidate.index.tables import Tables
@@ -127,19 +126,3 @@ def _with(prediction: Prediction, told: dict[int, ItemSum]) -> Prediction:
 def _items(prediction: Prediction, user: int) -> Floats:
     row: Rows = np.array([user])
     return prediction.relevance("items", row)[0]
-
-
-def test_sums_on_the_grid_do_not_depend_on_their_order() -> None:
-    random = np.random.default_rng(0)
-    values: Any = random.normal(size=(100_000, 4)) * 10.0 ** random.uniform(-8, 4, (100_000, 4))
-    values = values.astype(np.float32)
-    made = on_grid(values)
-    assert np.abs(made - values).max() <= np.abs(values).max() * 2.0**-26
-    whole = made.sum(axis=0, dtype=np.float64)
-    for _ in range(5):
-        order = random.permutation(len(made))
-        parts_of = np.array_split(made[order], 7)
-        again = np.sum([part.sum(axis=0, dtype=np.float64) for part in parts_of], axis=0)
-        assert again.tolist() == whole.tolist()
-    shuffled = [values[random.permutation(len(values))].sum(axis=0, dtype=np.float64) for _ in "ab"]
-    assert shuffled[0].tolist() != shuffled[1].tolist()  # so that the grid is what does it
