@@ -158,13 +158,13 @@ def encode_scores(scores: npt.NDArray[np.float64]) -> list[bytes]:
 def _defaults(
     create_time: datetime | None, expire_time: datetime | None, source: str, actor_count: int
 ) -> bytes:
-    return event_pb2.Event(
+    return encode_part(
         create_time=None if create_time is None else write_time(create_time),
         expire_time=None if expire_time is None else write_time(expire_time),
         source=source,
         merged_count=1,
         actor_count=actor_count,
-    ).SerializeToString(deterministic=True)
+    )
 
 
 def decode_event(body: bytes, actor_sketch: bytes = b"") -> Event:
