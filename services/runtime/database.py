@@ -317,8 +317,10 @@ class UnitOfWork:
 
 
 def _copied_rows(copy: psycopg.AsyncCopy) -> PQGen[bytes]:
-    """Some of the rows that a COPY sends; none at the end. The driver's own `read` waits for each
-    row, which takes longer than all else that is done with it."""
+    """Some of the rows that a COPY sends; none at the end."""
+    # By the driver's private generator, as 200,000 rows of three columns take more than twice as
+    # long by its public `read`, which awaits each of them (psycopg 3.3.9, as CSV 2.3 times, binary
+    # 2.4 times).
     rows = bytearray()
     while len(rows) < COPIED_BYTES and (row := (yield from copy._read_gen())):
         rows += row
