@@ -156,10 +156,6 @@ SELECT EXISTS (
 -- Everyone.
 SELECT user_id FROM users
 
--- name: count_users
--- How many users there are.
-SELECT count(*) FROM users
-
 -- name: changed_relations
 -- Relations that a snapshot did not see as they are.
 SELECT user_id, kind, target_id, strength FROM relations

@@ -69,10 +69,9 @@ async def read_changes(
     """`known`, which was read in `snapshot`, as it is in this transaction's snapshot, and where its
     users and items are now. Of the users only the share's."""
     since = {"snapshot": snapshot}
-    (row,) = await work.rows(QUERIES.erased_since, since)
-    erased = bool(row[0])
+    erased = await _erased_since(work, snapshot)
     changed_users = await _changed(work, QUERIES.changed_users, since, known.users, read_user)
-    gone = await _gone_users(work, known.users, changed_users) if erased else frozenset()
+    gone = await _gone_users(work, known.users) if erased else frozenset()
     users, placed_users = await asyncio.to_thread(changed_users.merged, known.users, gone, share)
     changed_items = await _changed(work, QUERIES.changed_items_since, since, known.items, read_item)
     items, placed_items = await asyncio.to_thread(changed_items.merged, known.items)
@@ -152,14 +151,19 @@ async def _changed(
     return changed
 
 
-async def _gone_users(work: UnitOfWork, known: Entities, changed: _Changed) -> frozenset[str]:
-    """Users who were erased; what is left of them is that they are not there. Whoever is there is
-    known or has changed: where these are as many as are stored, nobody is gone."""
-    (row,) = await work.rows(QUERIES.count_users)
-    if len(known.ids) + sum(name not in known.rows for name in changed.ids) == row[0]:
-        return frozenset()
+async def _erased_since(work: UnitOfWork, snapshot: str) -> bool:
+    """Whether anyone was erased whom the snapshot may have seen."""
+    if snapshot == BEGINNING:
+        return False
+    (row,) = await work.rows(QUERIES.erased_since, {"snapshot": snapshot})
+    return bool(row[0])
+
+
+async def _gone_users(work: UnitOfWork, known: Entities) -> frozenset[str]:
+    """Users who were erased; what is left of them is that they are not there."""
     table = await copied(work, QUERIES.all_user_ids, {}, {"user": pa.string()})
-    return frozenset(known.rows.keys() - set(table["user"].to_pylist()))
+    stored: list[Any] = await asyncio.to_thread(table["user"].to_pylist)
+    return frozenset(known.rows.keys() - stored)
 
 
 async def _texts(
@@ -187,7 +191,7 @@ async def _ties(
     erased: bool,
 ) -> Ties:
     """Where someone was erased, all are read again unless those known and changed are as many as
-    are stored: then they are the same."""
+    are stored: then they are the same. A shard, which knows but some, always does."""
     changed = await copied(work, QUERIES.changed_relations, since, _RELATIONS)
     removed = await copied(work, QUERIES.removed_relations, since, _RELATIONS)
 
