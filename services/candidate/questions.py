@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, IntEnum
-from typing import Any
 
 from services.candidate.sources.arrays import Floats
 
@@ -50,8 +49,8 @@ class NewItem:
     """An item that is not stored."""
 
     item_id: str
-    attributes: Mapping[str, Sequence[Any]]
-    """By name, one value each, as `Columns.lists` gives them."""
+    body: bytes
+    """Its stored form."""
     text: Floats | None
     """The vector of its text; None: there is no model."""
 

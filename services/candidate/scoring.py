@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.candidate import recommend
+from services.candidate.attributes import listed, read_item
 from services.candidate.expressions import Columns
 from services.candidate.index import IndexState
 from services.candidate.index.prediction import VectorQuery
@@ -133,7 +134,7 @@ def users_for_item(state: IndexState, item: int, *, include_interacted: bool) ->
 
 def users_for_new_item(state: IndexState, item: NewItem) -> UserSearch:
     """Users for an item that is not stored."""
-    query = state.prediction.users_for_content(item.attributes, item.text)
+    query = state.prediction.users_for_content(listed(read_item(item.body)), item.text)
     return UserSearch(query, NOTHING, warm=False, subject_count=0)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from heliograph.candidate.v1alpha1 import recommending_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
-from services.candidate.attributes import listed, read_item
 from services.candidate.catalogue_store import QUERIES
 from services.candidate.exposure import DEFAULT_DAYS
 from services.candidate.handlers.answers import (
@@ -156,8 +155,8 @@ class RecommendingCalls(Calls):
         return recommending_pb2.ReportExposureResponse(exposure=write_exposure(exposure))
 
     async def _new_item(self, item: event_pb2.Item) -> NewItem:
-        attributes = listed(read_item(item.SerializeToString()))
-        return NewItem(item.item_id, attributes, await self.parts.item_vectors.embed(item))
+        text = await self.parts.item_vectors.embed(item)
+        return NewItem(item.item_id, item.SerializeToString(), text)
 
     async def _applied(self, given: Parameters, direction: Direction, subject: str) -> Applied:
         return await self.parts.scenarios.applied(given, direction, subject)

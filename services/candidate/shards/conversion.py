@@ -1,18 +1,16 @@
 """Questions, answers and counts between the front and the shards, to protos and back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 import numpy as np
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from heliograph.candidate.v1alpha1 import recommending_pb2, sharding_pb2
+from heliograph.type.v1alpha1 import event_pb2
 
-from services.candidate.attributes import listed
-from services.candidate.expressions import read_values
+from services.candidate.handlers import choices
 from services.candidate.handlers.answers import write_budget, write_omissions
-from services.candidate.handlers.choices import BUDGET_USES
 from services.candidate.index.prediction import ItemSum
 from services.candidate.messages import write_time
 from services.candidate.questions import (
@@ -20,18 +18,17 @@ from services.candidate.questions import (
     BudgetSeen,
     BudgetUse,
     Choice,
-    Diversity,
     NewItem,
     Omission,
     Page,
     Place,
-    Rotation,
     Subject,
 )
+from services.candidate.scenarios import Applied
 from services.runtime.errors import FieldError, InvalidArgument
 
 _WRITTEN_USES: Mapping[BudgetUse, recommending_pb2.BudgetUse.ValueType] = {
-    use: number for number, use in BUDGET_USES.items()
+    use: number for number, use in choices.BUDGET_USES.items()
 }
 
 
@@ -46,16 +43,14 @@ class Found:
 
 def write_choice(choice: Choice) -> sharding_pb2.ShardChoice:
     """See the proto."""
-    written = sharding_pb2.ShardChoice(
+    written = recommending_pb2.RecommendationParameters(
         count=choice.count,
-        min_relevance=choice.min_relevance,
-        include_interacted=choice.include_interacted,
         filter=choice.filter,
         booster=choice.booster,
-        budget=_WRITTEN_USES[choice.budget],
+        min_relevance=choice.min_relevance,
         scenario=choice.scenario,
-        from_scenario=sorted(choice.from_scenario),
-        count_omissions=choice.count_omissions,
+        include_interacted=choice.include_interacted,
+        respect_budget=_WRITTEN_USES[choice.budget],
     )
     if choice.rotation is not None:
         written.rotation_rate = choice.rotation.rate
@@ -63,29 +58,17 @@ def write_choice(choice: Choice) -> sharding_pb2.ShardChoice:
     if choice.diversity is not None:
         written.diversity_attribute = choice.diversity.attribute
         written.diversity = choice.diversity.strength
-    return written
+    return sharding_pb2.ShardChoice(
+        parameters=written,
+        from_scenario=sorted(choice.from_scenario),
+        count_omissions=choice.count_omissions,
+    )
 
 
 def read_choice(message: sharding_pb2.ShardChoice) -> Choice:
     """The same backwards."""
-    rotation = diversity = None
-    if message.HasField("rotation_time"):
-        rotation = Rotation(message.rotation_rate, _span(message.rotation_time))
-    if message.diversity_attribute:
-        diversity = Diversity(message.diversity_attribute, message.diversity)
-    return Choice(
-        count=message.count,
-        min_relevance=message.min_relevance,
-        include_interacted=message.include_interacted,
-        filter=message.filter,
-        booster=message.booster,
-        rotation=rotation,
-        diversity=diversity,
-        budget=BUDGET_USES[message.budget],
-        scenario=message.scenario,
-        from_scenario=frozenset(message.from_scenario),
-        count_omissions=message.count_omissions,
-    )
+    applied = Applied(message.parameters, frozenset(message.from_scenario))
+    return replace(choices.read_choice(applied), count_omissions=message.count_omissions)
 
 
 def write_page(page: Page) -> sharding_pb2.ShardPage:
@@ -150,30 +133,14 @@ def read_answer(message: sharding_pb2.ShardAnswer, subject: Subject) -> Found:
 
 def write_new_item(item: NewItem) -> sharding_pb2.UnstoredItem:
     """See the proto."""
-    written = sharding_pb2.UnstoredItem(item_id=item.item_id)
-    if item.text is not None:
-        written.text.extend(item.text.tolist())
-    for name, (value,) in item.attributes.items():
-        field = written.attributes[name]
-        match value:
-            case bool():
-                field.bool_value = value
-            case int():
-                field.int_value = value
-            case float():
-                field.number_value = value
-            case str():
-                field.string_value = value
-            case _:
-                field.list_value.SetInParent()
-                field.list_value.values.extend(value)
-    return written
+    text = () if item.text is None else item.text.tolist()
+    return sharding_pb2.UnstoredItem(item=event_pb2.Item.FromString(item.body), text=text)
 
 
 def read_new_item(message: sharding_pb2.UnstoredItem) -> NewItem:
     """The same backwards."""
     text = np.array(message.text, np.float32) if message.text else None
-    return NewItem(message.item_id, listed(read_values(message.attributes)), text)
+    return NewItem(message.item.item_id, message.item.SerializeToString(), text)
 
 
 def read_sum(message: sharding_pb2.ItemSum) -> ItemSum:
@@ -188,13 +155,3 @@ def read_time(message: Timestamp) -> datetime:
     except (ValueError, OverflowError):
         problem = "is not a time between the years 1 and 9999"
         raise InvalidArgument(problem, fields=[FieldError("page.moment", problem)]) from None
-
-
-def _span(message: Duration) -> timedelta:
-    try:
-        return message.ToTimedelta()
-    except (ValueError, OverflowError):
-        problem = "is not a length of time"
-        raise InvalidArgument(
-            problem, fields=[FieldError("choice.rotation_time", problem)]
-        ) from None

@@ -123,8 +123,8 @@ class ShardHandler(sharding_pb2_grpc.ShardServiceServicer):
         self, request: sharding_pb2.MeasureUsersRequest, context: Context
     ) -> AsyncIterator[sharding_pb2.MeasureUsersResponse]:
         state, question = self._index.state, request.question
-        question.choice.count = max(1, len(state.catalogue.user_ids))
-        question.choice.diversity = 0.0
+        question.choice.parameters.count = max(1, len(state.catalogue.user_ids))
+        question.choice.parameters.diversity = 0.0
         question.choice.count_omissions = True
         choice = read_choice(question.choice)
         audience = await self._users(state, question, choice, read_page(question.page))

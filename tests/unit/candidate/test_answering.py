@@ -131,7 +131,7 @@ def question_of(state: IndexState, asked: Asked) -> Question:
 
     def ask() -> UserSearch:
         if asked.item == ITEMS:
-            return scoring.users_for_new_item(state, NewItem("new", {}, None))
+            return scoring.users_for_new_item(state, NewItem("new", b"", None))
         known = asked.include_interacted
         return scoring.users_for_item(state, asked.item, include_interacted=known)
 

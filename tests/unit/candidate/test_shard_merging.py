@@ -37,6 +37,7 @@ from services.candidate.shards.conversion import (
 )
 from services.candidate.shards.merging import estimated, merged, spread_out
 from services.candidate.sources.arrays import Floats
+from services.runtime.validation import violations
 
 SUBJECT = Subject(Direction.USERS_TO_ITEM, "item")
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -178,12 +179,12 @@ SHARES = st.floats(0, 1)
 TEXTS = st.text(max_size=20)
 CHOICES = st.builds(
     Choice,
-    count=st.integers(1, 10_000),
+    count=st.integers(1, 10**6),
     min_relevance=SHARES,
     include_interacted=st.booleans(),
-    filter=TEXTS,
+    filter=TEXTS | st.just("true || " * 500 + "true"),
     booster=TEXTS,
-    rotation=st.none() | st.builds(Rotation, SHARES, SPANS),
+    rotation=st.none() | st.builds(Rotation, st.floats(0, 1, exclude_min=True), SPANS),
     diversity=st.none() | st.builds(Diversity, st.text(min_size=1, max_size=9), SHARES),
     budget=st.sampled_from(BudgetUse),
     scenario=TEXTS,
@@ -201,5 +202,7 @@ PAGES = st.builds(
 @settings(max_examples=30)
 @given(CHOICES, PAGES)
 def test_questions_are_the_same_on_the_other_side(choice: Choice, page: Page) -> None:
-    assert read_choice(write_choice(choice)) == choice
+    written = write_choice(choice)
+    assert violations(written) == []  # also of more than a client may ask for
+    assert read_choice(written) == choice
     assert read_page(write_page(page)) == page
