@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -200,27 +200,33 @@ class Budgets:
     async def _read_pools(self, catalogue: Catalogue) -> npt.NDArray[np.uint16]:
         """The stored bounds; ends don't lower them, so the pools that they call full are
         counted."""
-        bounds: dict[str, int] = {}
+        waiting, full = np.zeros(len(catalogue.user_ids), np.uint16), list[str]()
         after = ""
         async with self._database.read(timeout=READ_TIMEOUT) as work:
             while True:
                 page = {"after": after, "count": USERS_AT_A_TIME}
-                rows = await work.rows(QUERIES.pool_bounds, page)
-                bounds |= {row.user_id: row.pool_bound for row in rows}
-                if len(rows) < USERS_AT_A_TIME:
+                (found,) = await work.rows(QUERIES.pool_bounds, page)
+                if not found.user_ids:
                     break
-                after = rows[-1].user_id
-            full = [user for user, bound in bounds.items() if bound >= self._pool_size]
-            bounds |= dict.fromkeys(full, 0)
+                bounds = np.array(found.bounds)
+                _fill(waiting, catalogue, found.user_ids, bounds)
+                full += [
+                    found.user_ids[place] for place in np.flatnonzero(bounds >= self._pool_size)
+                ]
+                after = found.user_ids[-1]
             for users in _parts(full):
                 rows = await work.rows(EVENTS.count_pools, {"user_ids": users})
-                bounds |= {row.user_id: row.waiting for row in rows}
-        waiting = np.zeros(len(catalogue.user_ids), np.uint16)
-        known = catalogue.user_rows
-        for user, bound in bounds.items():
-            if user in known:
-                waiting[known[user]] = bound
+                counted = dict.fromkeys(users, 0) | {row.user_id: row.waiting for row in rows}
+                _fill(waiting, catalogue, users, np.array([counted[user] for user in users]))
         return waiting
+
+
+def _fill(
+    column: npt.NDArray[Small], catalogue: Catalogue, users: list[str], values: npt.NDArray[Any]
+) -> None:
+    """Put the values of some users, of whom some may be unknown, to their rows."""
+    rows = np.array([catalogue.user_rows.get(name, -1) for name in users], np.int64)
+    column[rows[rows >= 0]] = values[rows >= 0]
 
 
 def _parts(users: list[str]) -> Iterator[list[str]]:

@@ -69,6 +69,11 @@ GROUP BY sends
 SELECT count(*) AS users FROM users
 
 -- name: pool_bounds
--- How many events at most wait in each user's pool, for users with any, after a user.
-SELECT user_id, pool_bound FROM users WHERE pool_bound > 0 AND user_id > :after
-ORDER BY user_id LIMIT :count
+-- How many events at most wait in each user's pool, for the next users with any, after a user; in
+-- the order of user_id, both empty at the end.
+SELECT coalesce(array_agg(user_id), '{}') AS user_ids,
+    coalesce(array_agg(pool_bound), '{}') AS bounds
+FROM (
+    SELECT user_id, pool_bound FROM users WHERE pool_bound > 0 AND user_id > :after
+    ORDER BY user_id LIMIT :count
+) AS page

@@ -25,7 +25,3 @@ WHERE user_id = :user_id
     )
 ORDER BY day DESC, slot_time DESC, slot_id DESC
 LIMIT :limit
-
--- name: next_users
--- Users in their order, after one of them.
-SELECT user_id FROM recipients WHERE user_id > :after ORDER BY user_id LIMIT :limit
