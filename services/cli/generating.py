@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -22,9 +23,11 @@ from services.runtime.channels import RETRIED
 from services.runtime.retries import pause_s
 from services.runtime.settings import RuntimeSettings
 
-SOURCE_FAILED, UNREACHABLE = 3, 75
+SOURCE_FAILED, NOT_DONE = 3, 75
 """Exit statuses: all done, but a source failed for some users; not done, and worth running again
 (EX_TEMPFAIL of sysexits.h)."""
+LINE_SECONDS = 10.0
+"""Between two lines of progress where there is no terminal."""
 SUMMED = (
     "proposed_count", "accepted_count", "dropped_count", "failed_user_count", "asked_user_count",
     "skipped_user_count", "lost_count", "ask_time", "saved_time",
@@ -32,6 +35,7 @@ SUMMED = (
 
 Answer = generating_pb2.GenerateDailyResponse
 Generate = Callable[[generating_pb2.GenerateDailyRequest], Iterator[Answer]]
+Show = Callable[[Answer], object]
 
 
 @click.command()
@@ -72,7 +76,7 @@ def generate(
 
     A broken connection is tried again; the run goes on where it was and adds nothing twice, as
     does running the command again. Exit status: 0 done; 1 refused; 2 wrong usage; 3 done, but a
-    source failed for some users; 75 not done, run it again."""
+    source failed for some users; 75 not done or stopped, run it again."""
     if shard >= count:
         raise click.UsageError(f"--shard {shard} is not one of --of {count}: 0 to {count - 1}")
     settings = RuntimeSettings()
@@ -84,20 +88,17 @@ def generate(
         ask_all=ask_all,
     )
     began = time.monotonic()
-    with open_channel(settings.candidate.target, settings) as channel, _bar() as bar:
+    with (
+        open_channel(settings.candidate.target, settings) as channel,
+        _shown(f"shard {shard} of {count}") as show,
+    ):
         stub = candidate_pb2_grpc.CandidateServiceStub(channel)
-        task = bar.add_task(f"shard {shard} of {count}", total=None)
         try:
-            answer = run(
-                stub.GenerateDaily,
-                request,
-                patience,
-                lambda part: bar.update(
-                    task, completed=part.user_count, total=part.total_user_count
-                ),
-            )
+            answer = run(stub.GenerateDaily, request, patience, show)
         except grpc.RpcError as error:
             raise _failure(error) from None
+        except KeyboardInterrupt:
+            raise NotDone("stopped before the end; run it again") from None
     seconds = time.monotonic() - began
     if as_json:
         click.echo(json.dumps(_plain(answer) | {"seconds": round(seconds, 3)}, indent=2))
@@ -111,7 +112,7 @@ def run(
     call: Generate,
     request: generating_pb2.GenerateDailyRequest,
     patience: float,
-    show: Callable[[Answer], object],
+    show: Show,
 ) -> Answer:
     """Call until the run is done; returns its last answer, with the counts of calls that broke off
     added as far as they were told.
@@ -158,18 +159,44 @@ def _add(total: Any, part: Any, name: str) -> None:
         setattr(total, name, getattr(total, name) + getattr(part, name))
 
 
-class Unreachable(click.ClickException):
+class NotDone(click.ClickException):
     """Not done; run it again."""
 
-    exit_code = UNREACHABLE
+    exit_code = NOT_DONE
 
 
 def _failure(error: grpc.RpcError) -> click.ClickException:
-    kind = Unreachable if error.code() in RETRIED else click.ClickException
+    kind = NotDone if error.code() in RETRIED else click.ClickException
     return kind(f"{error.code().name}: {error.details()}")
 
 
-def _bar() -> Progress:
+@contextmanager
+def _shown(title: str) -> Iterator[Show]:
+    """Where progress goes, on standard error: a bar on a terminal, else lines for a log."""
+    screen = Console(stderr=True)
+    if not screen.is_terminal:
+        yield _lines(title)
+        return
+    with _bar(screen) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda part: bar.update(task, completed=part.user_count, total=part.total_user_count)
+
+
+def _lines(title: str) -> Show:
+    told = float("-inf")
+
+    def show(part: Answer) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if part.done or now - told >= LINE_SECONDS:
+            told = now
+            users = f"{part.user_count:,} of {part.total_user_count:,} users"
+            click.echo(f"{title}: {users}", err=True)
+
+    return show
+
+
+def _bar(screen: Console) -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -177,7 +204,7 @@ def _bar() -> Progress:
         TextColumn("users"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    return Progress(*columns, console=screen, transient=True)
 
 
 def _plain(answer: Answer) -> dict[str, Any]:

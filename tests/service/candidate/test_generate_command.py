@@ -67,6 +67,8 @@ async def test_two_shards_run_apart_cover_every_user_once(
         assert told.exit_code == 0, told.output
         assert "popular" in told.stdout
         assert "users in" in told.stdout
+        count = int(answer["user_count"])
+        assert told.stderr.splitlines()[-1] == f"shard 1 of 2: {count} of {count} users"
         assert await candidate.pool(*USERS) == pool
         wrong = await asyncio.to_thread(invoked, "--source", "astrology")
         assert (wrong.exit_code, "astrology" in wrong.output) == (1, True)
@@ -154,3 +156,27 @@ def test_a_source_that_failed_has_its_own_exit_status(
 ) -> None:
     monkeypatch.setattr(generating, "run", lambda *_: answer(9, 2, done=True, failed=1))
     assert invoked().exit_code == 3
+
+
+def test_a_run_that_is_stopped_is_worth_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM unwinds as Ctrl-C does."""
+
+    def stopped(*_: object) -> Answer:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generating, "run", stopped)
+    assert invoked().exit_code == 75
+
+
+def test_a_log_gets_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = iter([0.0, 1.0, 11.0, 12.0])
+    monkeypatch.setattr(generating.time, "monotonic", lambda: next(seconds))
+    with generating._shown("shard 0 of 4") as show:
+        for users in (1, 2, 3):
+            show(answer(users, 0))
+        show(answer(9, 0, done=True))
+    assert capsys.readouterr().err.splitlines() == [
+        f"shard 0 of 4: {users} of 9 users" for users in (1, 3, 9)
+    ]
