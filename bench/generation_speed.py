@@ -21,9 +21,10 @@ from typing import Any
 import psycopg
 from heliograph.candidate.v1alpha1 import generating_pb2
 
-from bench.candidate_service import BenchService, bench_database, candidate_service
+from bench.candidate_service import BenchService, candidate_service
 from bench.catalogue_data import copy_interactions, copy_items, copy_users
 from bench.report import BenchReport, Metric
+from bench.service_process import bench_database
 
 PACKAGES = ("grpcio", "numpy", "psycopg", "scipy", "sqlalchemy")
 EVENT_TYPE = "item.suggestion"

@@ -22,7 +22,6 @@ import numpy as np
 import psycopg
 from pydantic import SecretStr
 
-from bench.candidate_service import bench_database
 from bench.catalogue_data import (
     copy_interactions,
     copy_items,
@@ -33,6 +32,7 @@ from bench.catalogue_data import (
     user_id,
 )
 from bench.report import BenchReport, Metric
+from bench.service_process import bench_database
 from services.candidate.catalogue import CatalogueWriter
 from services.candidate.catalogue_store import Interaction, Record, Relation, RelationKind
 from services.candidate.index import IndexOptions, UserIndex

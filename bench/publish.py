@@ -24,10 +24,11 @@ from heliograph.candidate.v1alpha1 import publishing_pb2
 from heliograph.type.v1alpha1 import event_pb2
 from numpy.typing import NDArray
 
-from bench.candidate_service import BenchService, bench_database, candidate_service
+from bench.candidate_service import BenchService, candidate_service
 from bench.catalogue_data import Connection, copy_items, copy_users, item_id, user_id
 from bench.interleaved import ratio
 from bench.report import BenchReport, Metric
+from bench.service_process import bench_database
 
 GOAL = 0.5
 PACKAGES = ("grpcio", "protobuf", "psycopg", "sqlalchemy")

@@ -17,15 +17,11 @@ import psycopg
 from heliograph.candidate.v1alpha1 import recommending_pb2
 from pydantic import SecretStr
 
-from bench.candidate_service import (
-    BenchDatabase,
-    BenchService,
-    bench_database,
-    candidate_service,
-)
+from bench.candidate_service import BenchService, candidate_service
 from bench.catalogue_data import copy_interactions, copy_items, copy_users, item_id
 from bench.interleaved import interleaved, ratio
 from bench.report import BenchReport, Metric
+from bench.service_process import BenchDatabase, bench_database
 from services.candidate.index import reading
 from services.candidate.index.tables import Tables
 from services.candidate.models import FitOptions, fit, save
@@ -73,9 +69,9 @@ def measure(users: int, rounds: int) -> BenchReport:
             fronts[count], shards[count] = _start(stack, database, environ, count)
         asked = {"whole": whole} | {f"front_{count}": front for count, front in fronts.items()}
         seconds = interleaved({name: _question(each) for name, each in asked.items()}, rounds)
-        least = min(_resident(front) for front in fronts.values())
+        least = min(front.memory() for front in fronts.values())
         sizes = {
-            count: [_resident(shard) - least for shard in found] for count, found in shards.items()
+            count: [shard.memory() - least for shard in found] for count, found in shards.items()
         }
     metrics = {}
     for count in COUNTS:
@@ -137,14 +133,6 @@ def _question(service: BenchService) -> Callable[[int], object]:
         return service.stub.RecommendUsersToItem(request, timeout=60.0)
 
     return ask
-
-
-def _resident(service: BenchService) -> int:
-    """Bytes. Linux only."""
-    for line in Path(f"/proc/{service.pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("the kernel does not tell VmRSS")
 
 
 if __name__ == "__main__":
