@@ -125,6 +125,7 @@ class Budgets:
         self._reading: asyncio.Task[None] | None = None
         self._asked: datetime | None = None
         self._failed: float | None = None
+        self._taken = timedelta(0)
         self._failures = metrics.counter(
             "candidate", "budget_failures", "", "Readings of users' budgets that failed."
         )
@@ -148,9 +149,10 @@ class Budgets:
         return aligned
 
     async def keep_fresh(self, catalogue: Catalogue, now: datetime) -> None:
-        """Read again before the columns grow old, while there is interest."""
+        """Read again before the columns grow old, while there is interest: the sooner, the longer
+        a reading takes."""
         interested = self._asked is not None and now - self._asked <= INTEREST
-        if interested and not self._is_fresh(now, FRESHNESS / 2):
+        if interested and not self._is_fresh(now, FRESHNESS / 2 - self._taken):
             reading = self._read_soon(catalogue)
             if reading is not None:
                 await reading
@@ -171,9 +173,11 @@ class Budgets:
         return self._reading
 
     async def _read(self, catalogue: Catalogue) -> None:
+        start = self._clock.monotonic()
         try:
             self._columns = await self._read_columns(catalogue)
             self._failed = None
+            self._taken = timedelta(seconds=self._clock.monotonic() - start)
         except (grpc.aio.AioRpcError, DomainError) as error:
             self._failed = self._clock.monotonic()
             self._failures.inc()
