@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
+from typing import Any
 
 from heliograph.policy.v1alpha1 import experiments_pb2, sendability_pb2
 from sqlalchemy import text
@@ -33,27 +34,31 @@ VALUES (:user_id, :times, :channels, :deliveries)
 """
 
 
-async def store_users(policy: Policy, count: int) -> None:
+def _kind(draw: random.Random) -> dict[str, Any]:
+    quiet_start, quiet_end = draw.choice([(None, None), (600, 1000), (0, 0)])
+    return {
+        "time_zone": draw.choice(["America/New_York", "Asia/Tokyo", "UTC"]),
+        "opt_ins": draw.choice([7, 7, 5, 2]),
+        "reachable": draw.choice([7, 7, 3]),
+        "muted_channels": draw.choice([0, 0, 0, 4]),
+        "quiet_start": quiet_start,
+        "quiet_end": quiet_end,
+        "snooze_until": draw.choice([None, None, NOW, NOW + timedelta(hours=1)]),
+    }
+
+
+async def store_users(policy: Policy) -> None:
+    """Many of each of some kinds, so that users differ in nothing but their sends."""
     draw = random.Random(7)
+    kinds = [_kind(draw) for _ in range(12)]
     async with policy.database.unit_of_work() as work:
-        for number in range(count):
-            hours = sorted(draw.sample(HOURS_AGO, draw.randint(0, 4)), reverse=True)
-            quiet = draw.choice([(None, None), (600, 1000), (0, 0)])
-            row = {
-                "user_id": f"user-{number:03}",
-                "time_zone": draw.choice(["America/New_York", "Asia/Tokyo", "UTC"]),
-                "now": NOW,
-                "opt_ins": draw.choice([7, 7, 5, 2]),
-                "reachable": draw.choice([7, 7, 3]),
-                "muted_channels": draw.choice([0, 0, 0, 4]),
-                "quiet_start": quiet[0],
-                "quiet_end": quiet[1],
-                "snooze_until": draw.choice([None, None, NOW, NOW + timedelta(hours=1)]),
-            }
+        for number in range(400):
+            user, hours = f"user-{number:03}", draw.sample(HOURS_AGO, draw.randint(0, 3))
+            row = {"user_id": user, "now": NOW} | kinds[number % len(kinds)]
             await work.execute(text(INSERT), row)
             sends = {
-                "user_id": row["user_id"],
-                "times": [NOW - timedelta(hours=one) for one in hours],
+                "user_id": user,
+                "times": [NOW - timedelta(hours=one) for one in sorted(hours, reverse=True)],
                 "channels": [draw.choice(CHANNELS) for _ in hours],
                 "deliveries": [f"d{one}" for one in hours],
             }
@@ -79,7 +84,7 @@ async def put_experiment(policy: Policy) -> None:
 async def streamed(policy: Policy, moment: datetime) -> dict[str, tuple[int, int, int]]:
     """Open channels, sends left and cap by user, each of whom comes once."""
     found: list[tuple[str, tuple[int, int, int]]] = []
-    request = sendability_pb2.StreamSendabilityRequest(chunk_size=7)
+    request = sendability_pb2.StreamSendabilityRequest(chunk_size=150)
     with at(moment):
         async for chunk in policy.stub.StreamSendability(request):
             columns = zip(
@@ -112,7 +117,7 @@ def _judged(user: User, around: Surroundings) -> tuple[int, int, int]:
 
 
 async def test_users_judged_together_are_judged_as_each_alone(policy: Policy) -> None:
-    await store_users(policy, 300)
+    await store_users(policy)
     for moment in (NOW, NOW + timedelta(hours=9)):
         expected = await judged(policy, moment)
         assert len({channels for channels, _, _ in expected.values()}) > 4
