@@ -1,6 +1,7 @@
 """`python -m bench.candidate_set --train F --test F --json OUT`: both directions on any set.
 
-Columns `user_id` and `item_id` in both Parquet files; nothing is tuned for the set. All queries of
+Columns `user_id` and `item_id` in both Parquet files; `--made USERS ITEMS` takes a made-up set in
+their place. Nothing is tuned for the set. All queries of
 the test are asked through a folder that `fit` wrote, as `heliograph candidate recommend` does, for
 candidates that they aren't known to have met. Rivals: the most popular, the linear graph filter,
 and GF-CF (Shen et al., "How Powerful is Graph Convolution for Recommendation?", CIKM 2021), with
@@ -21,6 +22,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from bench.candidate_quality import lead
+from bench.made_interactions import made_interactions
 from bench.report import BenchReport, Metric
 from services.candidate.models import (
     CandidateModel,
@@ -101,10 +103,9 @@ def ours(model: CandidateModel, side: Side) -> Scores:
     return scores
 
 
-def run(train: Path, test: Path) -> BenchReport:
+def run(known: Interactions, test: Interactions) -> BenchReport:
     """Fit, write, read and ask."""
-    known = read_interactions(train)
-    wanted = held_out(known, read_interactions(test))
+    wanted = held_out(known, test)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as work:
         save(fit(known), Path(work) / "model")
@@ -140,11 +141,18 @@ def run(train: Path, test: Path) -> BenchReport:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.candidate_set", description=__doc__)
-    parser.add_argument("--train", type=Path, required=True, metavar="PARQUET")
-    parser.add_argument("--test", type=Path, required=True, metavar="PARQUET")
+    parser.add_argument("--train", type=Path, metavar="PARQUET")
+    parser.add_argument("--test", type=Path, metavar="PARQUET")
+    parser.add_argument("--made", type=int, nargs=2, metavar=("USERS", "ITEMS"))
     parser.add_argument("--json", type=Path, metavar="OUT")
     options = parser.parse_args(arguments)
-    report = run(options.train, options.test)
+    if options.made:
+        known, test = made_interactions(options.made[0], options.made[1], 0)
+    elif options.train and options.test:
+        known, test = read_interactions(options.train), read_interactions(options.test)
+    else:
+        parser.error("--train and --test, or --made")
+    report = run(known, test)
     report.print()
     for name, figures in report.series["means"].items():
         print(f"{name}: recall@20 {figures['recall20']:.4f}, NDCG@20 {figures['ndcg20']:.4f}")
