@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 from services.ranker.features.schema import Features
 from services.ranker.manifest import Manifest
 
+MOST_USERS = 128
+MOST_EVENTS = 2048
+"""A run of the model takes users and events up to these numbers: more would only need more
+memory."""
+
 
 class ModelRefused(Exception):
     """A model that is incomplete, altered, made for other features, or doesn't answer."""
@@ -18,10 +23,17 @@ class Backend(Protocol):
     """Runs models by version. Never blocks the event loop."""
 
     async def load(self, manifest: Manifest, folder: Path) -> None:
-        """Make a version ready; nothing happens when it is. Raises ModelRefused."""
+        """Make a version ready; nothing happens when it is.
+
+        Raises ModelRefused, and Unavailable where models run elsewhere and can't be reached.
+        """
 
     async def score(self, version: str, inputs: Features) -> NDArray[np.float32]:
-        """Scores [N, heads] of a loaded version for `features.model_inputs`."""
+        """Scores [N, heads] of a loaded version for `features.model_inputs`.
+
+        Raises KeyError for a version that was never loaded, BadInputs for what `check_inputs`
+        refuses, and Unavailable as `load`.
+        """
 
     async def close(self) -> None:
         """Free what the models hold, once no run goes on."""

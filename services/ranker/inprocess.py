@@ -8,20 +8,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from services.ranker.acceptance import check_folder, check_trial, trial
 from services.ranker.backend import ModelRefused
-from services.ranker.features import (
-    HEADS,
-    EventFacts,
-    FeatureState,
-    ItemTable,
-    UserSignals,
-    event_features,
-    model_inputs,
-    schema_hash,
-    user_features,
-)
 from services.ranker.features.schema import Features
-from services.ranker.manifest import MODEL_FILE, Manifest, file_sha256
+from services.ranker.inputs import check_inputs
+from services.ranker.manifest import MODEL_FILE, Manifest
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -46,9 +37,11 @@ class InProcessBackend:
             self._sessions[manifest.version] = session
 
     async def score(self, version: str, inputs: Features) -> NDArray[np.float32]:
-        """Scores [N, heads]."""
+        """Scores [N, heads]. Raises KeyError and BadInputs."""
+        session = self._sessions[version]
+        check_inputs(inputs)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _run, self._sessions[version], inputs)
+        return await loop.run_in_executor(self._threads, _run, session, inputs)
 
     async def close(self) -> None:
         """Wait for the runs under way and forget the sessions."""
@@ -56,23 +49,18 @@ class InProcessBackend:
         self._sessions.clear()
 
     def _open(self, manifest: Manifest, folder: Path) -> ort.InferenceSession:
-        if manifest.schema_hash != schema_hash():
-            raise ModelRefused(
-                f"{manifest.version} reads features {manifest.schema_hash}, "
-                f"this service makes {schema_hash()}"
-            )
-        if manifest.heads != HEADS:
-            raise ModelRefused(f"{manifest.version} has other heads")
-        path = folder / MODEL_FILE
+        check_folder(manifest, folder)
+        version = manifest.version
         try:
-            if file_sha256(path) != manifest.sha256:
-                raise ModelRefused(f"{manifest.version}: {MODEL_FILE} has another SHA-256")
-            session = ort.InferenceSession(path.read_bytes(), self._options, providers=[PROVIDER])
-        except ModelRefused:
-            raise
+            model = (folder / MODEL_FILE).read_bytes()
+            session = ort.InferenceSession(model, self._options, providers=[PROVIDER])
         except Exception as error:  # ONNX Runtime has an exception class for each cause
-            raise ModelRefused(f"{manifest.version}: {MODEL_FILE} can't be opened") from error
-        _try_out(manifest.version, session)
+            raise ModelRefused(f"{version}: {MODEL_FILE} can't be opened") from error
+        try:
+            scores = _run(session, trial())
+        except Exception as error:
+            raise ModelRefused(f"{version} can't score a user without history") from error
+        check_trial(version, scores)
         return session
 
 
@@ -80,17 +68,3 @@ def _run(session: ort.InferenceSession, inputs: Features) -> NDArray[np.float32]
     wanted = {each.name: inputs[each.name] for each in session.get_inputs()}
     scores: NDArray[np.float32] = session.run(["scores"], wanted)[0]
     return scores
-
-
-def _try_out(version: str, session: ort.InferenceSession) -> None:
-    """Score two events of a user without history. Raises ModelRefused."""
-    items = ItemTable()
-    users = user_features([FeatureState()], [UserSignals()], 0, items)
-    events = event_features([EventFacts("a"), EventFacts("b")], 0, items)
-    inputs = model_inputs(users, events, np.zeros(2, np.int32), items)
-    try:
-        scores = _run(session, inputs)
-    except Exception as error:
-        raise ModelRefused(f"{version} can't score a user without history") from error
-    if scores.shape != (2, len(HEADS)) or not ((scores >= 0) & (scores <= 1)).all():
-        raise ModelRefused(f"{version} answers something else than probabilities")

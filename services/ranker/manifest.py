@@ -9,6 +9,8 @@ from typing import Any
 from services.ranker.features.vocabulary import Head
 
 MODEL_FILE = "model.onnx"
+HALF_MODEL_FILE = "model.fp16.onnx"
+"""The same model in half precision, where a folder has one."""
 MANIFEST_FILE = "model.json"
 CARD_FILE = "card.md"
 

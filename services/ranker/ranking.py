@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ranker.backend import Backend
+from services.ranker.backend import MOST_EVENTS, MOST_USERS, Backend
 from services.ranker.catalogue import Catalogue
 from services.ranker.feature_store import FeatureStore
 from services.ranker.features import (
@@ -28,11 +28,6 @@ from services.ranker.features import (
 from services.ranker.promotion import Models, Served
 from services.ranker.rank_log import RankLog, UserSnapshot
 from services.ranker.snapshots import encode_events, encode_users
-
-MOST_USERS = 128
-MOST_EVENTS = 2048
-"""A run of the model takes whole users up to these numbers, and at least one user: more would
-only need more memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,31 +162,26 @@ class Ranker:
 def micro_batches(
     user_row: NDArray[np.int64], chosen: NDArray[np.bool_]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows of chosen users that have events, in batches of whole users, with their events' rows.
+    """Rows of chosen users that have events, in batches that a run takes, with their events' rows.
 
-    `user_row` [N], `chosen` [U]. Both arrays of a batch are such that each event's user is in it.
+    `user_row` [N], `chosen` [U]. Both arrays of a batch are such that each event's user is in it;
+    a user stands in several batches only with more than MOST_EVENTS events.
     """
     order = np.argsort(user_row, kind="stable")
     counts = np.bincount(user_row, minlength=len(chosen))
     starts = np.cumsum(counts) - counts
     batch: list[int] = []
+    events: list[NDArray[np.int64]] = []
     size = 0
     for row in np.flatnonzero(chosen & (counts > 0)).tolist():
-        count = int(counts[row])
-        if batch and (len(batch) == MOST_USERS or size + count > MOST_EVENTS):
-            yield _batch(batch, order, starts, counts)
-            batch, size = [], 0
-        batch.append(row)
-        size += count
+        own = order[starts[row] : starts[row] + counts[row]]
+        for first in range(0, len(own), MOST_EVENTS):
+            part = own[first : first + MOST_EVENTS]
+            if batch and (len(batch) == MOST_USERS or size + len(part) > MOST_EVENTS):
+                yield np.array(batch, np.int64), np.concatenate(events)
+                batch, events, size = [], [], 0
+            batch.append(row)
+            events.append(part)
+            size += len(part)
     if batch:
-        yield _batch(batch, order, starts, counts)
-
-
-def _batch(
-    users: Sequence[int],
-    order: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    counts: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    events = [order[starts[row] : starts[row] + counts[row]] for row in users]
-    return np.array(users, np.int64), np.concatenate(events)
+        yield np.array(batch, np.int64), np.concatenate(events)
