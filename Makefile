@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV := $(ROOT).venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+MODEL_DIR ?= services/ranker/models
 LOG ?= $(ROOT)out/bootstrap.parquet
+TRITON := $(ROOT).triton-venv
 MODELS := $(BIN)/python -m services.candidate.text
 .DEFAULT_GOAL := help
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
 SHELL := bash
 
-.PHONY: help run up replay test check format lint types protos models breaking train bench lock clean
+.PHONY: help run up replay test check format lint types protos models breaking train triton bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(ROOT)Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -30,7 +32,7 @@ replay: $(VENV)/.run protos ## Replay days only, e.g. make replay ARGS="--days 5
 	$(MODELS) || true
 	exec $(BIN)/heliograph replay $(ARGS)
 
-test: $(VENV)/.dev protos ## Install what the tests need and run them all, on all cores (one after another: ARGS="-n 0")
+test: $(VENV)/.dev $(TRITON)/.tried protos ## Install what the tests need and run them all, on all cores (one after another: ARGS="-n 0")
 	@cd $(ROOT) && exec $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev protos ## Format, lint, types, protos and the fast tests
@@ -76,6 +78,11 @@ train: $(VENV)/.dev protos ## Make the bootstrap log and train the default ranki
 	$(BIN)/python -m simulation.bootstrap --out $(LOG)
 	$(BIN)/python -m services.ranker.training.train --log $(LOG) --out services/ranker/models/bootstrap-1
 
+triton: $(VENV)/.run $(TRITON)/.ready ## A Triton server on this machine's CPU, at 127.0.0.1:8001, with the models of MODEL_DIR
+	@cd $(ROOT)
+	$(BIN)/python -m deploy.triton.render --repository out/triton $(MODEL_DIR)/*/
+	exec $(BIN)/python -m deploy.triton.server --repository out/triton $(ARGS)
+
 bench: $(VENV)/.dev protos ## Run the benches and rewrite the tables in docs/evaluation.md
 	@cd $(ROOT)
 	$(BIN)/python -m bench.replay --json out/replay.json
@@ -93,7 +100,7 @@ lock: $(VENV)/.dev ## Resolve the lock file anew from pyproject.toml
 		--no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
 
 clean: ## Remove the environment, the stubs and the local state
-	@cd $(ROOT) && rm -rf .venv gen .heliograph out
+	@cd $(ROOT) && rm -rf .venv .triton-venv gen .heliograph out
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Heliograph needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
@@ -110,3 +117,15 @@ $(VENV)/.dev: $(VENV)/.run
 	echo "Installing what tests and training need (once) …"
 	$(PIP) --config-settings editable_mode=compat --editable '.[dev,train]'
 	touch $@
+
+$(TRITON)/.ready: $(VENV)/bin/python $(ROOT)deploy/triton/requirements.txt
+	@cd $(ROOT)
+	echo "Installing the Triton server (once; about a minute, 450 MB) …"
+	$(BIN)/python -m venv $(TRITON)
+	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--requirement deploy/triton/requirements.txt
+	touch $@
+
+$(TRITON)/.tried: $(ROOT)deploy/triton/requirements.txt
+	@$(MAKE) --no-print-directory $(TRITON)/.ready || echo "No Triton server here: tests that need it are skipped."
+	mkdir -p $(TRITON) && touch $@

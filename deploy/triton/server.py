@@ -1,0 +1,107 @@
+"""Starts the Triton server that the wheel nvidia-pytriton carries, on this machine's CPU.
+
+    python -m deploy.triton.server --repository out/triton
+
+The wheel is in an environment of its own (`make triton` makes it). Triton finds its Python backend
+in a folder of ours that links to the wheel's files, and the interpreter of that environment by
+PATH: the stub ignores PYTHONPATH.
+"""
+
+import os
+import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = ROOT / ".triton-venv"
+_STUB = "triton_python_backend_stub"
+
+
+class ServerMissing(click.ClickException):
+    """There is no Triton server to start; says what to do."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the server listens, on this machine only."""
+
+    grpc: int = 8001
+    metrics: int = 8002
+
+
+def installed(environment: Path = ENVIRONMENT) -> Path:
+    """The server's folder in its environment, whole. Raises ServerMissing."""
+    found = list(environment.glob("lib/python3.*/site-packages/pytriton/tritonserver"))
+    if found and (environment / ".ready").is_file():
+        return found[0]
+    raise ServerMissing(f"no Triton server in {environment}: `make triton` installs it")
+
+
+def backends(server: Path, python: str, folder: Path) -> Path:
+    """Link the Python backend's files and the stub for a Python like `3.11` into `folder`.
+
+    Raises ServerMissing where the wheel has no stub for it.
+    """
+    stub = server / "python_backend_stubs" / python / _STUB
+    if not stub.is_file():
+        raise ServerMissing(f"the Triton server has no stub for Python {python}")
+    made = folder / "python"
+    made.mkdir(parents=True, exist_ok=True)
+    for file in (*(server / "backends" / "python").glob("*.*"), stub):
+        link = made / file.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(file)
+    return folder
+
+
+def command(
+    repository: Path, work: Path, ports: Ports, environment: Path = ENVIRONMENT
+) -> tuple[list[str], Mapping[str, str]]:
+    """Arguments and environment variables that start the server; `work` keeps the links.
+
+    Models are loaded when the ranker asks for them. Raises ServerMissing.
+    """
+    server = installed(environment)
+    python = server.parents[2].name.removeprefix("python")
+    arguments = [
+        str(server / "bin" / "tritonserver"),
+        f"--model-repository={repository}",
+        f"--backend-directory={backends(server, python, work)}",
+        "--model-control-mode=explicit",
+        "--exit-timeout-secs=10",
+        "--allow-http=false",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={ports.grpc}",
+        "--metrics-address=127.0.0.1",
+        f"--metrics-port={ports.metrics}",
+        "--disable-auto-complete-config",
+    ]
+    libraries = (str(sysconfig.get_config_var("LIBDIR")), os.environ.get("LD_LIBRARY_PATH", ""))
+    variables = os.environ | {
+        "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
+    }
+    variables.pop("PYTHONPATH", None)
+    return arguments, variables
+
+
+def run(arguments: Sequence[str], variables: Mapping[str, str]) -> None:
+    """Become the server."""
+    os.execve(arguments[0], list(arguments), dict(variables))
+
+
+@click.command()
+@click.option("--repository", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--work", default=ROOT / "out" / "triton-backends", type=click.Path(path_type=Path))
+@click.option("--grpc-port", default=Ports.grpc, show_default=True)
+@click.option("--metrics-port", default=Ports.metrics, show_default=True)
+def main(repository: Path, work: Path, grpc_port: int, metrics_port: int) -> None:
+    """Serve a rendered model repository until interrupted."""
+    run(*command(repository.resolve(), work.resolve(), Ports(grpc_port, metrics_port)))
+
+
+if __name__ == "__main__":
+    main()
