@@ -6,6 +6,7 @@ from heliograph.candidate.v1alpha1 import candidate_pb2_grpc
 from heliograph.policy.v1alpha1 import policy_pb2_grpc
 from heliograph.ranker.v1alpha1 import ranker_pb2_grpc
 
+from services.ranker.backend import Backend
 from services.ranker.catalogue import Catalogue
 from services.ranker.erasure import Eraser
 from services.ranker.exporting import Exporter
@@ -20,6 +21,7 @@ from services.ranker.rank_log import RankLog
 from services.ranker.ranking import Ranker
 from services.ranker.registry import Registry
 from services.ranker.settings import RankerSettings
+from services.ranker.triton import TritonBackend
 from services.runtime import Host
 from services.runtime.errors import Aborted
 
@@ -36,9 +38,7 @@ async def bind(host: Host) -> None:
     store = FeatureStore(host.database, settings.cached_states)
     catalogue = Catalogue(host.database, candidate)
     feed = FeedFollower(host.database, policy, host.clock, host.log)
-    backend = InProcessBackend(
-        intra_op_threads=settings.intra_op_threads, parallel_runs=settings.parallel_runs
-    )
+    backend = _backend(settings)
     host.on_close(backend.close)
     models = Models(Registry(settings.model_dir), backend, log, host.log)
     await models.follow()
@@ -62,3 +62,11 @@ async def bind(host: Host) -> None:
         Eraser(host.database, store),
     )
     host.add(ranker_pb2_grpc.add_RankerServiceServicer_to_server, handler)
+
+
+def _backend(settings: RankerSettings) -> Backend:
+    if settings.backend == "triton":
+        return TritonBackend(settings.triton_address, settings.triton_patience)
+    return InProcessBackend(
+        intra_op_threads=settings.intra_op_threads, parallel_runs=settings.parallel_runs
+    )

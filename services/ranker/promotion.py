@@ -10,7 +10,13 @@ from services.ranker.features.vocabulary import Head
 from services.ranker.manifest import ManifestError
 from services.ranker.rank_log import RankLog
 from services.ranker.registry import Entry, Registry
-from services.runtime.errors import AlreadyExists, FailedPrecondition, FieldError, NotFound
+from services.runtime.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    FieldError,
+    NotFound,
+    Unavailable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,8 @@ class Models:
         self._logger = logger
         self._served: dict[str, Served] = {}
         self._promoted: str | None = None
+        self._unreached = False
+        """No version serves yet because the backend couldn't be reached."""
 
     @property
     def promoted(self) -> str | None:
@@ -45,24 +53,25 @@ class Models:
         return self._registry.entries()
 
     async def follow(self) -> None:
-        """Serve what is promoted now, also by another replica; keep the old one if that fails."""
+        """Serve what is promoted now, also by another replica; keep the old one if that fails.
+
+        Where the backend can't be reached, calls try again and say so.
+        """
         wanted = await self._log.promoted_version()
-        if wanted is None and self._promoted is None:
-            await self._serve_newest()
-        elif wanted is not None and wanted != self._promoted:
-            try:
-                await self.get(wanted)
-                self._promoted = wanted
-            except (NotFound, FailedPrecondition) as error:
-                self._logger.error("promoted model not served", version=wanted, why=error.message)
-                if self._promoted is None:
-                    await self._serve_newest()
+        try:
+            await self._serve(wanted)
+        except Unavailable as error:
+            self._logger.warning("models can't be reached", version=wanted, why=error.message)
+            self._promoted = self._promoted or wanted
 
     async def get(self, version: str) -> Served:
         """A version ready to score; empty means the promoted one.
 
-        Raises NotFound (UNKNOWN_MODEL) and FailedPrecondition (MODEL_REFUSED, NO_MODEL).
+        Raises NotFound (UNKNOWN_MODEL), FailedPrecondition (MODEL_REFUSED, NO_MODEL), and
+        Unavailable where the backend can't be reached.
         """
+        if not version and self._promoted is None and self._unreached:
+            await self._serve_newest()
         name = version or self._promoted
         if name is None:
             raise FailedPrecondition("the registry has no model that can serve", reason="NO_MODEL")
@@ -90,13 +99,29 @@ class Models:
             self._logger.info("model promoted", version=version)
         return self._registry.entry(version)
 
+    async def _serve(self, wanted: str | None) -> None:
+        if wanted is None and self._promoted is None:
+            await self._serve_newest()
+        elif wanted is not None and (wanted != self._promoted or wanted not in self._served):
+            try:
+                await self.get(wanted)
+                self._promoted = wanted
+            except (NotFound, FailedPrecondition) as error:
+                self._logger.error("promoted model not served", version=wanted, why=error.message)
+                if self._promoted not in self._served:
+                    await self._serve_newest()
+
     async def _serve_newest(self) -> None:
         for entry in self._registry.entries():
             try:
                 self._promoted = (await self.get(entry.manifest.version)).version
-                return
+                break
             except FailedPrecondition as error:
                 self._logger.warning("model refused", why=error.message)
+            except Unavailable:
+                self._unreached = True
+                raise
+        self._unreached = False
 
     async def _load(self, name: str) -> Served:
         try:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -18,6 +19,12 @@ class RankerSettings(ServiceSettings):
 
     model_dir: Path = Path(__file__).parent / "models"
     """The model registry: one folder for each version, with model.onnx, model.json and card.md."""
+    backend: Literal["inprocess", "triton"] = "inprocess"
+    """Where models run: in this process on its CPU, or in a Triton server."""
+    triton_address: str = "127.0.0.1:8001"
+    """Host and port of Triton's gRPC endpoint; it serves what `deploy.triton.render` made."""
+    triton_patience: timedelta = Field(default=timedelta(seconds=2), gt=timedelta(0))
+    """How long a call without a deadline of its own waits for Triton."""
     intra_op_threads: int = Field(default=2, ge=1, le=64)
     """Threads that ONNX Runtime uses within one run."""
     parallel_runs: int = Field(default=2, ge=1, le=64)

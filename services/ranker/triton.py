@@ -1,0 +1,151 @@
+"""The Triton backend: models run in a Triton server, one Triton model for each version."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from services.ranker.acceptance import check_folder, check_trial, trial
+from services.ranker.backend import ModelRefused
+from services.ranker.features import HEADS, Features
+from services.ranker.inputs import check_inputs
+from services.ranker.manifest import Manifest
+from services.runtime import calls, metrics
+from services.runtime.errors import Unavailable
+from services.runtime.retries import RetryBudget, pause_s
+
+LOAD_PATIENCE = timedelta(minutes=2)
+"""Loading opens and warms every bucket, on a GPU with the capture of its graph."""
+_SHARE_OF_DEADLINE = 0.9
+"""The rest is for telling the caller."""
+_LEAST_S = 0.001
+RETRIES_IN_A_BURST = 20.0
+_DOWN = {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"}
+_UNKNOWN = "StatusCode.NOT_FOUND"
+_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.keepalive_time_ms", 30000),
+    ("grpc.keepalive_timeout_ms", 5000),
+]
+_TRITON_TYPES = {"uint8": "UINT8", "int32": "INT32", "float32": "FP32"}
+
+Answer = TypeVar("Answer")
+
+
+class TritonBackend:
+    """A client of Triton. Retries while Triton is down, within the deadline of the call."""
+
+    def __init__(self, address: str, patience: timedelta) -> None:
+        """`patience`: how long a call without a deadline waits."""
+        self._address = address
+        self._patience_s = patience.total_seconds()
+        self._client = InferenceServerClient(address, channel_args=_OPTIONS)
+        self._loaded: dict[str, Manifest] = {}
+        self._inputs: dict[str, tuple[str, ...]] = {}
+        self._budget = RetryBudget(RETRIES_IN_A_BURST)
+        self._retries = metrics.counter(
+            "ranker", "triton_retries", "", "Calls to Triton tried again."
+        )
+
+    async def load(self, manifest: Manifest, folder: Path) -> None:
+        """Check hashes and heads, have Triton load the version, and try it.
+
+        Raises ModelRefused, and Unavailable (TRITON_UNAVAILABLE).
+        """
+        version = manifest.version
+        if version in self._loaded:
+            return
+        await asyncio.to_thread(check_folder, manifest, folder)
+        try:
+            await self._patiently(lambda left_s: self._make_ready(manifest, left_s))
+            scores = await self._patiently(lambda left_s: self._infer(version, trial(), left_s))
+        except InferenceServerException as error:
+            raise ModelRefused(f"Triton refused {version}: {error.message()}") from error
+        check_trial(version, scores)
+        self._loaded[version] = manifest
+
+    async def score(self, version: str, inputs: Features) -> NDArray[np.float32]:
+        """Scores [N, heads]. Raises KeyError, BadInputs and Unavailable (TRITON_UNAVAILABLE)."""
+        manifest = self._loaded[version]
+        check_inputs(inputs)
+
+        async def attempt(left_s: float) -> NDArray[np.float32]:
+            try:
+                return await self._infer(version, inputs, left_s)
+            except InferenceServerException as error:
+                if error.status() != _UNKNOWN:
+                    raise
+            await self._make_ready(manifest, left_s)  # Triton was started anew
+            return await self._infer(version, inputs, left_s)
+
+        return await self._patiently(attempt)
+
+    async def close(self) -> None:
+        """Close the connection; models stay loaded in Triton, for other replicas."""
+        await self._client.close()
+
+    async def _make_ready(self, manifest: Manifest, left_s: float) -> None:
+        """Load the version unless it is, and see that it is the same model.
+
+        Raises ModelRefused and InferenceServerException.
+        """
+        version = manifest.version
+        if not await self._client.is_model_ready(version, client_timeout=left_s):
+            load_s = LOAD_PATIENCE.total_seconds() if calls.remaining() is None else left_s
+            await self._client.load_model(version, client_timeout=load_s)
+        config = (await self._client.get_model_config(version, client_timeout=left_s)).config
+        if config.parameters["sha256"].string_value != manifest.sha256:
+            raise ModelRefused(f"Triton has another model under the name {version}")
+        self._inputs[version] = tuple(each.name for each in config.input)
+
+    async def _infer(self, version: str, inputs: Features, left_s: float) -> NDArray[np.float32]:
+        tensors = [_tensor(name, inputs[name]) for name in self._inputs[version]]
+        answer = await self._client.infer(
+            version, tensors, outputs=[InferRequestedOutput("scores")], client_timeout=left_s
+        )
+        scores: NDArray[np.float32] | None = answer.as_numpy("scores")
+        if scores is None or scores.shape != (len(inputs["user_row"]), len(HEADS)):
+            raise Unavailable("Triton gave no scores", reason="TRITON_UNAVAILABLE")
+        return scores
+
+    async def _patiently(self, attempt: Callable[[float], Awaitable[Answer]]) -> Answer:
+        """Call `attempt(seconds left)` again while Triton is down and the budget lasts."""
+        left_s = calls.remaining()
+        usable_s = self._patience_s if left_s is None else left_s * _SHARE_OF_DEADLINE
+        ends = time.monotonic() + usable_s
+        self._budget.earn()
+        for number in itertools.count(1):
+            try:
+                return await attempt(max(ends - time.monotonic(), _LEAST_S))
+            except InferenceServerException as error:
+                if error.status() not in _DOWN:
+                    raise
+                cause = error
+            pause = pause_s(number)
+            if time.monotonic() + pause >= ends or not self._budget.spend():
+                break
+            self._retries.inc()
+            await asyncio.sleep(pause)
+        raise Unavailable(
+            f"Triton at {self._address} doesn't answer", reason="TRITON_UNAVAILABLE"
+        ) from cause
+
+
+def _tensor(name: str, array: NDArray[Any]) -> InferInput:
+    tensor = InferInput(name, list(array.shape), _TRITON_TYPES[array.dtype.name])
+    tensor.set_data_from_numpy(np.ascontiguousarray(array))
+    return tensor

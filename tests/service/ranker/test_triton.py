@@ -1,0 +1,209 @@
+"""What only the Triton backend must do: a server that goes, comes back, or has another model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from urllib.request import urlopen
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from deploy.triton.render import render
+from services.ranker.backend import ModelRefused
+from services.ranker.features import Features
+from services.ranker.manifest import read_manifest
+from services.ranker.settings import RankerSettings
+from services.ranker.triton import TritonBackend
+from services.runtime import calls
+from services.runtime.errors import Unavailable
+from tests.conftest import StartSystem
+from tests.service.ranker.conftest import Ranker
+from tests.service.ranker.model_folders import DEFAULT, copy_model, shifted_model
+from tests.service.ranker.test_rank import reason_of
+from tests.service.ranker.triton_process import FEW_BUCKETS, TritonProcess
+from tests.unit.ranker.random_inputs import random_inputs
+
+FOLDER = RankerSettings().model_dir / DEFAULT
+INPUTS = random_inputs(0, 2, 6, 5)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonProcess]:
+    made = TritonProcess(tmp_path_factory.mktemp("triton"))
+    render(FOLDER, made.repository, sizes=FEW_BUCKETS)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def running(server: TritonProcess) -> TritonProcess:
+    """Started anew where a test killed it."""
+    if not server.is_running:
+        server.start()
+    return server
+
+
+@pytest.fixture
+async def backend(running: TritonProcess) -> AsyncIterator[TritonBackend]:
+    """With the default model loaded."""
+    made = TritonBackend(running.address, timedelta(seconds=1))
+    await made.load(read_manifest(FOLDER), FOLDER)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def deadline() -> Iterator[None]:
+    """A call of 20 seconds."""
+    calls.set_deadline(20)
+    yield
+    calls.set_deadline(None)
+
+
+def reason(error: pytest.ExceptionInfo[Unavailable]) -> str:
+    return error.value.reason
+
+
+async def test_a_server_that_is_gone_makes_scores_unavailable(
+    running: TritonProcess, backend: TritonBackend
+) -> None:
+    running.kill()
+    started = time.monotonic()
+    with pytest.raises(Unavailable) as caught:
+        await backend.score(DEFAULT, INPUTS)
+    assert reason(caught) == "TRITON_UNAVAILABLE"
+    assert time.monotonic() - started < 5
+
+
+async def test_the_answer_comes_within_the_deadline(
+    running: TritonProcess, backend: TritonBackend
+) -> None:
+    running.kill()
+    calls.set_deadline(0.3)
+    try:
+        with pytest.raises(Unavailable):
+            await backend.score(DEFAULT, INPUTS)
+        left = calls.remaining()
+        assert left is not None
+        assert left > 0
+    finally:
+        calls.set_deadline(None)
+
+
+async def test_a_server_that_comes_back_within_the_deadline_is_used(
+    running: TritonProcess, backend: TritonBackend, deadline: None
+) -> None:
+    before = await backend.score(DEFAULT, INPUTS)
+    running.kill()
+    waiting = asyncio.create_task(backend.score(DEFAULT, INPUTS))
+    running.launch()
+    np.testing.assert_array_equal(await waiting, before)
+
+
+async def test_a_model_that_is_not_in_the_repository_is_refused(
+    backend: TritonBackend, tmp_path: Path
+) -> None:
+    folder = copy_model(tmp_path, "elsewhere")
+    with pytest.raises(ModelRefused, match="elsewhere"):
+        await backend.load(read_manifest(folder), folder)
+
+
+async def test_another_model_under_the_same_name_is_refused(
+    running: TritonProcess, backend: TritonBackend, tmp_path: Path
+) -> None:
+    rendered = shifted_model(tmp_path / "theirs", "same-name", 0.5)
+    render(rendered, running.repository, sizes=FEW_BUCKETS)
+    ours = copy_model(tmp_path / "ours", "same-name")
+    with pytest.raises(ModelRefused, match="another model"):
+        await backend.load(read_manifest(ours), ours)
+
+
+async def test_a_model_that_does_not_start_is_refused_and_the_old_one_serves(
+    running: TritonProcess, backend: TritonBackend, tmp_path: Path
+) -> None:
+    folder = copy_model(tmp_path, "broken")
+    made = render(folder, running.repository, sizes=FEW_BUCKETS)
+    (made / "1" / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ModelRefused, match="broken"):
+        await backend.load(read_manifest(folder), folder)
+    assert (await backend.score(DEFAULT, INPUTS)).shape == (6, 9)
+
+
+def _tensors(inputs: Features) -> list[InferInput]:
+    kinds = {"uint8": "UINT8", "int32": "INT32", "float32": "FP32"}
+    tensors = []
+    for name, array in inputs.items():
+        tensor = InferInput(name, list(array.shape), kinds[array.dtype.name])
+        tensors.append(tensor.set_data_from_numpy(np.ascontiguousarray(array)))
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("user_row", 2), ("user_row", -1), ("send_items", 8), ("send_kinds", 99)]
+)
+async def test_the_server_itself_refuses_indices_outside_of_their_tables(
+    running: TritonProcess, backend: TritonBackend, name: str, value: int
+) -> None:
+    wrong = {**INPUTS, name: INPUTS[name].copy()}
+    wrong[name].flat[0] = value
+    async with InferenceServerClient(running.address) as client:
+        with pytest.raises(InferenceServerException, match=f"{name} has a value") as caught:
+            await client.infer(DEFAULT, _tensors(wrong))
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert (await backend.score(DEFAULT, INPUTS)).shape == (6, 9)
+
+
+async def test_runs_are_counted_by_bucket(running: TritonProcess, backend: TritonBackend) -> None:
+    await backend.score(DEFAULT, INPUTS)
+
+    def read() -> str:
+        with urlopen(running.metrics) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    lines = (await asyncio.to_thread(read)).splitlines()
+    counted = [line for line in lines if line.startswith("heliograph_ranker_bucket_runs{")]
+    assert any('bucket="8x160x64"' in line and not line.endswith(" 0") for line in counted)
+
+
+async def test_rank_through_triton_answers_as_in_process(
+    running: TritonProcess, beside: dict[str, str], start_system: StartSystem
+) -> None:
+    users, items = ["u1", "u2"], [["i1", "i2"], ["i3"]]
+    async with start_system("ranker", simulation=True, environ=beside) as system:
+        expected = await Ranker(system.channel("ranker")).rank(users, items)
+    beside |= {
+        "HELIOGRAPH_RANKER_BACKEND": "triton",
+        "HELIOGRAPH_RANKER_TRITON_ADDRESS": running.address,
+    }
+    async with start_system("ranker", simulation=True, environ=beside) as system:
+        found = await Ranker(system.channel("ranker")).rank(users, items)
+    assert found.model_versions == expected.model_versions
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4, atol=0)
+
+
+async def test_rank_says_that_triton_is_down_and_recovers(
+    server: TritonProcess, beside: dict[str, str], start_system: StartSystem
+) -> None:
+    server.kill()
+    beside |= {
+        "HELIOGRAPH_RANKER_BACKEND": "triton",
+        "HELIOGRAPH_RANKER_TRITON_ADDRESS": server.address,
+        "HELIOGRAPH_RANKER_TRITON_PATIENCE": "PT0.2S",
+    }
+    async with start_system("ranker", simulation=True, environ=beside) as system:
+        ranker = Ranker(system.channel("ranker"))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ranker.rank(["u1"], [["i1"]])
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert reason_of(caught.value) == "TRITON_UNAVAILABLE"
+        server.start()
+        assert len((await ranker.rank(["u1"], [["i1"]])).scores) == 9

@@ -1,0 +1,93 @@
+"""A real Triton server for tests, where `make triton` or `make test` installed one."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from deploy.triton.server import Ports, ServerMissing, command, installed
+
+START_SECONDS = 30
+POLL_SECONDS = 0.05
+FEW_BUCKETS = ((1, 32, 16), (8, 160, 64), (128, 2048, 64))
+"""Enough to meet each way of padding, and soon warm."""
+
+
+class TritonProcess:
+    """One server over one repository, at an address that outlives restarts."""
+
+    def __init__(self, folder: Path) -> None:
+        """Skips the test where there is no server."""
+        try:
+            installed()
+        except ServerMissing as error:
+            pytest.skip(error.message)
+        self.repository = folder / "repository"
+        self.repository.mkdir()
+        self._work = folder / "backends"
+        self._log = folder / "triton.log"
+        self._ports = Ports(_free_port(), _free_port())
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Of its gRPC endpoint."""
+        return f"127.0.0.1:{self._ports.grpc}"
+
+    @property
+    def metrics(self) -> str:
+        """Where its metrics are read."""
+        return f"http://127.0.0.1:{self._ports.metrics}/metrics"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped since."""
+        return self._process is not None
+
+    def start(self) -> None:
+        """Start without any model loaded, and wait until it answers."""
+        self.launch()
+        ends = time.monotonic() + START_SECONDS
+        with InferenceServerClient(self.address) as client:
+            while not _ready(client):
+                assert time.monotonic() < ends, self._log.read_text()
+                time.sleep(POLL_SECONDS)
+
+    def launch(self) -> None:
+        """Start, and don't wait."""
+        arguments, variables = command(self.repository, self._work, self._ports)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(arguments, env=variables, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """As if the machine had gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(START_SECONDS)
+            self._process = None
+
+    def stop(self) -> None:
+        """Stop in order."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(START_SECONDS)
+            self._process = None
+
+
+def _ready(client: InferenceServerClient) -> bool:
+    try:
+        return bool(client.is_server_ready())
+    except InferenceServerException:
+        return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
