@@ -74,12 +74,13 @@ class TritonBackend:
             await self._patiently(lambda left_s: self._make_ready(manifest, left_s))
             scores = await self._patiently(lambda left_s: self._infer(version, trial(), left_s))
         except InferenceServerException as error:
-            raise ModelRefused(f"Triton refused {version}: {error.message()}") from error
+            raise ModelRefused(f"Triton can't score with {version}: {error.message()}") from error
         check_trial(version, scores)
         self._loaded[version] = manifest
 
     async def score(self, version: str, inputs: Features) -> NDArray[np.float32]:
-        """Scores [N, heads]. Raises KeyError, BadInputs and Unavailable (TRITON_UNAVAILABLE)."""
+        """Scores [N, heads]. Raises KeyError, BadInputs, and Unavailable (TRITON_UNAVAILABLE, or
+        TRITON_LOST_MODEL when Triton came back without the model)."""
         manifest = self._loaded[version]
         check_inputs(inputs)
 
@@ -89,7 +90,10 @@ class TritonBackend:
             except InferenceServerException as error:
                 if error.status() != _UNKNOWN:
                     raise
-            await self._make_ready(manifest, left_s)  # Triton was started anew
+            try:
+                await self._make_ready(manifest, left_s)  # Triton was started anew
+            except ModelRefused as error:
+                raise Unavailable(str(error), reason="TRITON_LOST_MODEL") from error
             return await self._infer(version, inputs, left_s)
 
         return await self._patiently(attempt)
@@ -106,7 +110,12 @@ class TritonBackend:
         version = manifest.version
         if not await self._client.is_model_ready(version, client_timeout=left_s):
             load_s = LOAD_PATIENCE.total_seconds() if calls.remaining() is None else left_s
-            await self._client.load_model(version, client_timeout=load_s)
+            try:
+                await self._client.load_model(version, client_timeout=load_s)
+            except InferenceServerException as error:
+                if error.status() in _DOWN:
+                    raise
+                raise ModelRefused(f"Triton refused {version}: {error.message()}") from error
         config = (await self._client.get_model_config(version, client_timeout=left_s)).config
         if config.parameters["sha256"].string_value != manifest.sha256:
             raise ModelRefused(f"Triton has another model under the name {version}")

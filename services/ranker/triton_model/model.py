@@ -4,6 +4,7 @@ Each request is one run: Triton's batcher can't merge two free axes (users and e
 ranker packs and `max_batch_size` is 0.
 """
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import triton_python_backend_utils as pb_utils
 from .buckets import BadInputs, Bucket, measured, smallest
 from .serving import read_serving
 from .sessions import OUTPUTS, BucketSession, Device
+
+COUNT_EVERY_S = 1.0
 
 
 class TritonPythonModel:
@@ -33,7 +36,9 @@ class TritonPythonModel:
             description="Runs of the ranking model, by the size they were padded to.",
             kind=pb_utils.MetricFamily.COUNTER,
         )
-        self._runs = [self._counter(bucket) for bucket in serving.buckets]
+        self._counters = [self._counter(bucket) for bucket in serving.buckets]
+        self._runs = [0] * len(serving.buckets)
+        self._counted = 0.0
         pb_utils.Logger.log_info(
             f"{serving.version}: {len(self._sessions)} buckets on {serving.provider}"
         )
@@ -45,7 +50,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Free what the sessions hold; counters must go before their family."""
         self._sessions.clear()
-        self._runs.clear()
+        self._counters.clear()
 
     def _answer(self, request: Any) -> Any:
         inputs = self._serving.inputs
@@ -59,8 +64,20 @@ class TritonPythonModel:
             refusal = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], error=refusal)
         scores = self._sessions[bucket].run(arrays)
-        self._runs[bucket].increment(1)
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, scores[name]) for name in OUTPUTS])
+        self._count(bucket)
+        wanted = [name for name in OUTPUTS if name in request.requested_output_names()]
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, scores[name]) for name in wanted])
+
+    def _count(self, bucket: int) -> None:
+        """Note a run; counters are told once in COUNT_EVERY_S, as each telling is a round trip."""
+        self._runs[bucket] += 1
+        if time.monotonic() - self._counted < COUNT_EVERY_S:
+            return
+        for counter, runs in zip(self._counters, self._runs, strict=True):
+            if runs:
+                counter.increment(runs)
+        self._runs = [0] * len(self._runs)
+        self._counted = time.monotonic()
 
     def _counter(self, bucket: Bucket) -> Any:
         size = f"{bucket.users}x{bucket.events}x{bucket.steps}"

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import grpc
 import pytest
 from heliograph.ranker.v1alpha1 import ranker_pb2
 
-from services.ranker.settings import RankerSettings
 from services.runtime.clock import at
 from tests.conftest import StartSystem
 from tests.service.ranker.conftest import NOW, Ranker, request
+from tests.service.ranker.model_folders import DEFAULT, copy_model
 from tests.service.ranker.test_rank import reason_of
-
-DEFAULT = "bootstrap-1"
 
 
 @pytest.fixture
@@ -24,7 +20,7 @@ def registry(tmp_path: Path, beside: dict[str, str]) -> Path:
     """A registry with the default model, an older copy, and a newer one that is altered."""
     folder = tmp_path / "models"
     beside["HELIOGRAPH_RANKER_MODEL_DIR"] = str(folder)
-    shutil.copytree(RankerSettings().model_dir / DEFAULT, folder / DEFAULT)
+    copy_model(folder, DEFAULT)
     copy_model(folder, "older", train_time="2020-01-01T00:00:00+00:00")
     copy_model(folder, "altered", train_time="2030-01-01T00:00:00+00:00")
     with (folder / "altered" / "model.onnx").open("ab") as file:
@@ -32,13 +28,6 @@ def registry(tmp_path: Path, beside: dict[str, str]) -> Path:
     copy_model(folder, "foreign", train_time="2010-01-01T00:00:00+00:00", schema_hash="0" * 16)
     (folder / "empty").mkdir()
     return folder
-
-
-def copy_model(folder: Path, version: str, **changes: str) -> None:
-    """The default model under another name."""
-    shutil.copytree(folder / DEFAULT, folder / version)
-    path = folder / version / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": version} | changes))
 
 
 async def promote(ranker: Ranker, version: str, request_id: str = "r1") -> ranker_pb2.Model:

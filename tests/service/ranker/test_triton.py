@@ -108,6 +108,19 @@ async def test_a_server_that_comes_back_within_the_deadline_is_used(
     np.testing.assert_array_equal(await waiting, before)
 
 
+async def test_a_server_that_comes_back_with_another_model_gives_no_scores(
+    running: TritonProcess, backend: TritonBackend, tmp_path: Path, deadline: None
+) -> None:
+    running.kill()
+    render(shifted_model(tmp_path, DEFAULT, 0.5), running.repository, sizes=FEW_BUCKETS)
+    running.start()
+    with pytest.raises(Unavailable, match="another model") as caught:
+        await backend.score(DEFAULT, INPUTS)
+    assert reason(caught) == "TRITON_LOST_MODEL"
+    running.kill()
+    render(FOLDER, running.repository, sizes=FEW_BUCKETS)
+
+
 async def test_a_model_that_is_not_in_the_repository_is_refused(
     backend: TritonBackend, tmp_path: Path
 ) -> None:
@@ -162,16 +175,14 @@ async def test_the_server_itself_refuses_indices_outside_of_their_tables(
 
 
 async def test_runs_are_counted_by_bucket(running: TritonProcess, backend: TritonBackend) -> None:
-    await backend.score(DEFAULT, INPUTS)
-
-    def read() -> str:
+    def counted() -> bool:
         with urlopen(running.metrics) as answer:
             text: str = answer.read().decode()
-            return text
+        runs = [line for line in text.splitlines() if 'bucket="8x160x64"' in line]
+        return any(not line.endswith(" 0") for line in runs)
 
-    lines = (await asyncio.to_thread(read)).splitlines()
-    counted = [line for line in lines if line.startswith("heliograph_ranker_bucket_runs{")]
-    assert any('bucket="8x160x64"' in line and not line.endswith(" 0") for line in counted)
+    while not await asyncio.to_thread(counted):
+        await backend.score(DEFAULT, INPUTS)
 
 
 async def test_rank_through_triton_answers_as_in_process(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from deploy.triton.render import BUCKETS, bucket, model_inputs_of
 from services.ranker.backend import MOST_EVENTS, MOST_USERS
@@ -95,6 +99,18 @@ def test_runs_that_alternate_answer_the_same_bits(session: BucketSession) -> Non
     answers = [session.run(inputs)["logits"] for inputs in (a, a, a, b, b, b, a, b)]
     for first, second in ((0, 1), (0, 2), (3, 4), (3, 5), (0, 6), (3, 7)):
         np.testing.assert_array_equal(answers[first], answers[second])
+
+
+def test_masks_and_padding_survive_half_precision(tmp_path: Path) -> None:
+    path = tmp_path / "half.onnx"
+    onnx.save(convert_float_to_float16(onnx.load(MODEL), keep_io_types=True), path)
+    inputs, device = model_inputs_of(path), Device(CPU, threads=1)
+    half = BucketSession(path.read_bytes(), inputs, len(HEADS), SMALL, device, 1)
+    exact = ort.InferenceSession(MODEL.read_bytes(), providers=[CPU])
+    for seed, run in enumerate([(4, 20, 16), (1, 1, 1), (2, 5, 3)]):
+        arrays = random_inputs(seed, *run)
+        expected = exact.run(["logits"], arrays)[0]
+        np.testing.assert_allclose(half.run(arrays)["logits"], expected, rtol=0, atol=5e-3)
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
