@@ -120,7 +120,7 @@ $(VENV)/.dev: $(VENV)/.run
 
 $(TRITON)/.ready: $(VENV)/bin/python $(ROOT)deploy/triton/requirements.txt
 	@cd $(ROOT)
-	echo "Installing the Triton server (once; about a minute, 450 MB) …"
+	echo "Installing the Triton server (once; 450 MB, a minute or more) …"
 	$(BIN)/python -m venv $(TRITON)
 	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--requirement deploy/triton/requirements.txt
