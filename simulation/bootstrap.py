@@ -20,11 +20,11 @@ from time import perf_counter
 
 from rich.progress import track
 
-from services.ranker.features import content_vector
 from services.ranker.training.log import LogWriter
 from simulation.download import load
-from simulation.movielens import ITEM_TYPE, DatasetError, MovieLens
-from simulation.random_sends import Round, item_table
+from simulation.movielens import DatasetError, MovieLens
+from simulation.random_sends import Round
+from simulation.snapshots import item_table
 from simulation.suggestions import suggestions
 from simulation.world import BOOTSTRAP_CUT, make_world, some_users
 
@@ -57,14 +57,13 @@ def make_log(data: MovieLens, path: Path, options: BootstrapOptions, *, show: bo
     """
     world = make_world(some_users(data, options.users, options.seed), BOOTSTRAP_CUT)
     daily = suggestions(world, options.days, options.random_items, options.seed)
-    vectors = [content_vector(item.title, ITEM_TYPE, item.attributes) for item in world.data.items]
     steps = [(number, day) for number in range(options.rounds) for day in range(options.days)]
     shown = track(steps, "Random sends", disable=not show)
     sends = opens = turned_off = 0
-    with LogWriter(path, item_table(world, vectors)) as log:
+    with LogWriter(path, item_table(world.data)) as log:
         for number, day in shown:
             if day == 0:
-                played = Round(world, number, options.seed, item_table(world, vectors))
+                played = Round(world, number, options.seed, item_table(world.data))
             for examples in played.play_day(day, daily[day]):
                 log.write(examples)
             if day == options.days - 1:

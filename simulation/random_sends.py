@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from services.policy import hour_profile
 from services.policy.contexts import SlotRule
-from services.policy.segments import ActiveDays, segment_of
+from services.policy.segments import ActiveDays
 from services.ranker.features import (
     HEADS,
     Channel,
@@ -19,40 +18,29 @@ from services.ranker.features import (
     Entry,
     EventFacts,
     Features,
-    FeatureState,
     Head,
     ItemTable,
     Send,
     Session,
-    UserSignals,
     apply,
-    event_features,
     seconds,
     user_features,
 )
-from services.ranker.training.log import Examples, no_event, unlabelled
+from services.ranker.training.log import Examples, unlabelled
 from simulation.populate import ACTIVITY_DAYS, EVENT_TYPE, TIME_TO_LIVE
 from simulation.recipients import Reach, reaches
 from simulation.responses import Reaction, Responder, Response
+from simulation.snapshots import Profile, off_kind, open_kind, sent_features
 from simulation.suggestions import Suggestions
 from simulation.world import World, first_seen, sittings
 
 SEND_PROBABILITY = 0.5
-LOCALE = "en"
 OPEN_HEADS = {
     Channel.PUSH: Head.PUSH_OPEN,
     Channel.EMAIL: Head.EMAIL_CLICK,
     Channel.IN_APP: Head.INAPP_CLICK,
 }
 OFF_HEADS = {Channel.PUSH: Head.PUSH_DISABLE, Channel.EMAIL: Head.EMAIL_UNSUBSCRIBE}
-
-
-def item_table(world: World, vectors: Sequence[npt.NDArray[np.float32]]) -> ItemTable:
-    """The catalogue as features see it before anything was sent."""
-    table = ItemTable()
-    for item, vector in zip(world.data.items, vectors, strict=True):
-        table.put(item.item_id, 1, vector)
-    return table
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +55,12 @@ class Suggestion:
 
 @dataclass(slots=True)
 class Person:
-    """What the services would know of one user."""
+    """One user: how they are reached, what the services know, what waits for them."""
 
     reach: Reach
-    joined: datetime
-    active: ActiveDays
-    hours: hour_profile.Counts
+    profile: Profile
     channels: list[Channel]
-    features: FeatureState = field(default_factory=FeatureState)
     pool: list[Suggestion] = field(default_factory=list)
-
-    def notice(self, moment: datetime) -> None:
-        """Count a session, an open or a click."""
-        self.active = self.active.marked(moment.date())
-        hour = hour_profile.hour_of_week(moment, self.reach.time_zone)
-        self.hours = hour_profile.counted(self.hours, [hour])
-
-    def signals(self, now: datetime) -> UserSignals:
-        """What policy would tell the ranker."""
-        return UserSignals(
-            segment=segment_of(self.joined.date(), self.active, now.date()),
-            time_zone=self.reach.time_zone,
-            locale=LOCALE,
-            hour_profile=hour_profile.profile(self.hours).tolist() or None,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +114,8 @@ class Round:
         moment = seconds(now)
         people = [self._people[user] for user in users]
         features = user_features(
-            [person.features for person in people],
-            [person.signals(now) for person in people],
+            [person.profile.features for person in people],
+            [person.profile.signals(now) for person in people],
             moment,
             self._items,
         )
@@ -185,15 +155,11 @@ class Round:
                 source_score=each.suggestion.score,
                 create_time=seconds(each.suggestion.made),
             )
-            for each in drawn
             if each
+            else None
+            for each in drawn
         ]
-        features = no_event(len(drawn))
-        sent = np.flatnonzero([each is not None for each in drawn])
-        if len(sent):
-            for name, array in event_features(facts, moment, self._items).items():
-                features[name][sent] = array
-        return features
+        return sent_features(facts, moment, self._items)
 
     def _remember(self, person: Person, key: str, now: datetime, drawn: Drawn | None) -> None:
         """Tell the features what happened: entries as they will be in policy's feed."""
@@ -216,13 +182,13 @@ class Round:
                 for kind in kinds
             ]
             self._count(person, item_id, answered, drawn)
-        person.features = apply(person.features, entries)
+        person.profile.features = apply(person.profile.features, entries)
 
     def _count(self, person: Person, item_id: str, answered: datetime, drawn: Drawn) -> None:
         opened = drawn.response.reaction is Reaction.OPEN
         self._items.count([item_id], sends=1, opens=int(opened))
         if opened:
-            person.notice(answered)
+            person.profile.notice(answered)
         if drawn.response.disables:
             person.channels.remove(drawn.channel)
         self.sends += 1
@@ -239,26 +205,24 @@ def _people(world: World, seed: int) -> list[Person]:
         channels += [Channel.PUSH] if reach.push else []
         channels += [Channel.EMAIL] if reach.email else []
         active = ActiveDays((world.start - timedelta(days=ACTIVITY_DAYS)).date())
-        counts = hour_profile.no_counts()
-        people.append(Person(reach, joined[reach.user], active, counts, channels))
+        profile = Profile(reach.time_zone, joined[reach.user], active)
+        people.append(Person(reach, profile, channels))
     for sitting in sittings(world, world.start - timedelta(days=ACTIVITY_DAYS)):
-        person = people[sitting.user]
-        person.notice(sitting.start.astimezone(UTC))
+        profile = people[sitting.user].profile
+        profile.notice(sitting.start.astimezone(UTC))
         session = Session(seconds(sitting.start), f"sitting-{seconds(sitting.start)}")
-        person.features = apply(person.features, [session])
+        profile.features = apply(profile.features, [session])
     return people
 
 
 def _kinds(drawn: Drawn) -> list[EngagementKind]:
     kinds = []
     if drawn.response.reaction is Reaction.OPEN:
-        pushed = drawn.channel is Channel.PUSH
-        kinds.append(EngagementKind.OPEN if pushed else EngagementKind.CLICK)
+        kinds.append(open_kind(drawn.channel))
     elif drawn.response.reaction is Reaction.DISMISS:
         kinds.append(EngagementKind.DISMISS)
     if drawn.response.disables:
-        mailed = drawn.channel is Channel.EMAIL
-        kinds.append(EngagementKind.UNSUBSCRIBE if mailed else EngagementKind.DISABLE)
+        kinds.append(off_kind(drawn.channel))
     return kinds
 
 
