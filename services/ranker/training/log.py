@@ -15,7 +15,7 @@ Item content is referred to by `content_ref`. Each content that rows refer to ha
 before them, with `content_ref` and `content_vector` set and all other columns null.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -161,6 +161,10 @@ class LogWriter:
             columns[spec.name] = _column(spec, features[spec.name])
         self._write(columns, len(examples))
         self.row_count += len(examples)
+
+    def note(self, notes: Mapping[str, str]) -> None:
+        """Add texts by name to the file's metadata, such as what made it."""
+        self._writer.add_key_value_metadata(dict(notes))
 
     def close(self) -> None:
         """Finish the file."""
