@@ -112,7 +112,7 @@ def answer_delays(
 
 
 def _opens(people: People, offers: Offers, parameters: Parameters) -> Array:
-    rhythm = np.log(np.clip(people.relative, 0.2, 5))
+    rhythm = np.log(np.clip(people.relative, *parameters.rhythm_limits))
     stale = offers.age_s / (parameters.oldest_offer_h * 3600)
     logit = (
         parameters.taste_logit * taste_of(people.taste, offers)

@@ -38,8 +38,7 @@ class WorldOptions:
 def play_world(data: MovieLens, options: WorldOptions, *, show: bool) -> Record:
     """What happened, and what was to be expected; the same data and options give the same.
 
-    Other worlds draw the same random numbers for a seed. Raises TooFewItemsError. `show`: a
-    progress bar on standard error.
+    Raises TooFewItemsError. `show`: a progress bar on standard error.
     """
     tastes = fit(data, WORLDS[options.world])
     blocks = range(0, options.users, BLOCK)

@@ -9,11 +9,6 @@ from simulation.known_world.parameters import Parameters
 from simulation.known_world.tastes import Tastes
 
 SOURCES = ("collaborative", "popular", "random")
-SHARES = (0.5, 0.25)
-"""Of collaborative and popular candidates; the rest is random."""
-SCORE_NOISE = 0.7
-"""What the collaborative source's score misses of the taste, in standard deviations."""
-SCORE_LOGIT = -3.0
 
 
 class TooFewItemsError(Exception):
@@ -51,7 +46,7 @@ def draw(
     wanted = slots * parameters.offers
     if wanted > items:
         raise TooFewItemsError(f"{slots} slots of {parameters.offers} offers need {wanted} items")
-    counts = [int(share * wanted) for share in SHARES]
+    counts = [int(share * wanted) for share in parameters.offer_shares]
     counts.append(wanted - sum(counts))
     keys = (parameters.offer_taste * taste, tastes.popularity[None, :], np.zeros((1, items)))
     taken = np.zeros(taste.shape, np.bool_)
@@ -69,7 +64,7 @@ def draw(
     return Offers(
         item=item,
         source=source.astype(np.int8),
-        score=_scores(taste, tastes, item, source, random),
+        score=_scores(taste, tastes, parameters, item, source, random),
         age_s=random.integers(60, int(parameters.oldest_offer_h * 3600), item.shape),
     )
 
@@ -82,12 +77,13 @@ def taste_of(taste: NDArray[np.float64], offers: Offers) -> NDArray[np.float64]:
 def _scores(
     taste: NDArray[np.float64],
     tastes: Tastes,
+    parameters: Parameters,
     item: NDArray[np.int64],
     source: NDArray[np.int64],
     random: np.random.Generator,
 ) -> NDArray[np.float64]:
     liked = taste[np.arange(len(taste))[:, None, None], item]
-    guess = liked + random.normal(0, SCORE_NOISE, item.shape)
-    collaborative = 1 / (1 + np.exp(-(SCORE_LOGIT + guess)))
-    popular = tastes.popularity[item] / tastes.popularity.max()
-    return np.select([source == 0, source == 1], [collaborative, 0.1 * popular], 0.0)
+    guess = liked + random.normal(0, parameters.score_noise, item.shape)
+    collaborative = 1 / (1 + np.exp(-(parameters.score_logit + guess)))
+    popular = parameters.popular_score * tastes.popularity[item] / tastes.popularity.max()
+    return np.select([source == 0, source == 1], [collaborative, popular], 0.0)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 
+REVISION = 1
 SLOTS_PER_DAY = 3
 SLOT_HOURS = ((8, 9, 10), (13, 14, 15), (18, 19, 20))
 """Local hours of a user's three slots: one of each, drawn evenly. At least three hours apart."""
@@ -24,17 +25,35 @@ class Parameters:
     """Factors of the tastes."""
     taste_shrinkage: float = 0.12
     """Ridge penalty per rating in the fit of the tastes."""
+    taste_sweeps: int = 12
+    """Rounds of the fit."""
+    bias_prior: float = 5.0
+    """Ratings' worth of belief that a user, or an item, is an average one."""
+    taste_limit: float = 3.0
+    """Scores are cut there, in standard deviations."""
     blend: float = 0.2
     """Share of a user's taste that comes from a second real user, so that no two are the same."""
+    warm_up_days: int = 28
+    """Days of sessions before the first slot, of which features know."""
+    joined_days: tuple[int, int] = (7, 180)
+    """Users joined so many days before the first, evenly."""
 
     # The logging policy
     send_share: float = 0.5
     offers: int = 4
     """Candidates per slot, of which one is drawn evenly."""
+    offer_shares: tuple[float, float] = (0.5, 0.25)
+    """Of the collaborative and the popular source; the rest is random."""
     offer_taste: float = 1.5
     """How much the collaborative source goes by taste: weight of the score against Gumbel noise."""
     oldest_offer_h: float = 36.0
     """Candidates are 0 to so many hours old, evenly."""
+    score_logit: float = -3.0
+    """The collaborative source's score for an average taste."""
+    score_noise: float = 0.7
+    """What that score misses of the taste, in standard deviations."""
+    popular_score: float = 0.1
+    """The popular source's score of the most popular item."""
 
     # Opens and clicks
     open_logit: tuple[float, float, float] = (-1.9, -2.5, -1.6)
@@ -48,6 +67,8 @@ class Parameters:
     """Loss by the oldest candidate; content is best when new."""
     rhythm_logit: float = 0.6
     """Times the log of the user's relative activity in that hour of the week."""
+    rhythm_limits: tuple[float, float] = (0.2, 5.0)
+    """The relative activity is cut there for that."""
     answer_mean_min: float = 35.0
     """Delay of an answer: exponential, cut at three hours."""
     dismiss_share: float = 0.06
@@ -102,7 +123,10 @@ WORLDS: Mapping[str, Parameters] = {
 
 
 def parameters_hash(parameters: Parameters) -> str:
-    """Names the numbers: 16 hexadecimal digits of SHA-256."""
-    fixed = [SLOT_HOURS, ANSWER_HOURS, REMEMBERED_SLOTS]
+    """Names the numbers, and the rules they are used by: 16 hexadecimal digits of SHA-256.
+
+    Change REVISION when the rules change.
+    """
+    fixed = [REVISION, SLOT_HOURS, ANSWER_HOURS, REMEMBERED_SLOTS]
     text = json.dumps([fixed, asdict(parameters)], sort_keys=True)
     return sha256(text.encode()).hexdigest()[:16]

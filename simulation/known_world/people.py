@@ -14,11 +14,8 @@ from simulation.world import DEFAULT_START
 
 START = DEFAULT_START
 """Local midnight of the first day lies within a day of it."""
-WARM_UP_DAYS = 28
-"""Days of sessions before the first slot, of which features know."""
 TRAILING_DAYS = 3
 """Days that are played after the last logged one, so that every label's window closes."""
-MOST_JOINED_DAYS = 180
 DAY_S = 86_400
 
 Array = NDArray[np.float64]
@@ -65,13 +62,14 @@ def draw(
     zones = [data.users[row].time_zone for row in real[:, 0].tolist()]
     offset = np.array([_offset(zone) for zone in zones], np.int64)
     slots = _slots(offset, days + TRAILING_DAYS, random)
-    first_hour = int(START.timestamp()) // 3600 - WARM_UP_DAYS * 24
-    hours = np.arange(first_hour, first_hour + (WARM_UP_DAYS + days + TRAILING_DAYS + 2) * 24)
+    first_hour = int(START.timestamp()) // 3600 - parameters.warm_up_days * 24
+    played_days = parameters.warm_up_days + days + TRAILING_DAYS + 2
+    hours = np.arange(first_hour, first_hour + played_days * 24)
     rhythm = _rhythm(count, parameters, random)
     local = (hours * 3600 + offset[:, None]) // 3600
     relative = np.take_along_axis(rhythm, _hour_of_week(local), axis=1)
     rate = parameters.sessions_per_day * np.exp(random.normal(0, parameters.session_sd, count))
-    joined = random.integers(WARM_UP_DAYS // 4, MOST_JOINED_DAYS, count)
+    joined = random.integers(*parameters.joined_days, count)
     started = START.timestamp() - joined * DAY_S
     here = hours * 3600 >= started[:, None]
     at_slot = np.take_along_axis(relative, slots[:, :-1] // 3600 - first_hour, axis=1)

@@ -8,9 +8,6 @@ from numpy.typing import NDArray
 from simulation.known_world.parameters import Parameters
 from simulation.movielens import MovieLens
 
-SWEEPS = 12
-BIAS_PRIOR = 5.0
-"""Ratings' worth of belief that a user, or an item, is an average one."""
 DECIMALS = 6
 """Factors are rounded, so that the last bits of the linear algebra change nothing that follows."""
 
@@ -32,13 +29,15 @@ class Tastes:
     center: float
     spread: float
     """Mean and standard deviation of `users @ items.T` over all pairs."""
+    limit: float
+    """Scores are cut there."""
     popularity: Array
     """[items]: log(1 + ratings)."""
 
     def scores(self, users: Array) -> Array:
-        """Taste scores [users, items] in standard deviations, within ±3, of factors [users, …]."""
-        raw = users @ self.items.T
-        found: Array = np.clip(np.round((raw - self.center) / self.spread, DECIMALS), -3, 3)
+        """Taste scores [users, items] in standard deviations, of factors [users, …]."""
+        raw = (users @ self.items.T - self.center) / self.spread
+        found: Array = np.clip(raw.round(DECIMALS), -self.limit, self.limit)
         return found
 
 
@@ -50,16 +49,16 @@ def fit(data: MovieLens, parameters: Parameters) -> Tastes:
     """
     ratings = data.ratings
     stars = ratings.stars.astype(np.float64)
-    mean = float(stars.mean())
-    item_bias = _bias(stars - mean, ratings.item, len(data.items))
-    user_bias = _bias(stars - mean - item_bias[ratings.item], ratings.user, len(data.users))
+    mean, prior = float(stars.mean()), parameters.bias_prior
+    item_bias = _bias(stars - mean, ratings.item, len(data.items), prior)
+    user_bias = _bias(stars - mean - item_bias[ratings.item], ratings.user, len(data.users), prior)
     left = stars - mean - item_bias[ratings.item] - user_bias[ratings.user]
     random = np.random.default_rng(0)
     items = random.normal(0, 0.1, (len(data.items), parameters.taste_rank))
     users = np.zeros((len(data.users), parameters.taste_rank))
     by_user = _Groups(ratings.user, ratings.item, left, len(users))
     by_item = _Groups(ratings.item, ratings.user, left, len(items))
-    for _ in range(SWEEPS):
+    for _ in range(parameters.taste_sweeps):
         users = by_user.solve(items, parameters.taste_shrinkage)
         items = by_item.solve(users, parameters.taste_shrinkage)
     all_users = np.column_stack((users, np.ones(len(users)))).round(DECIMALS)
@@ -67,12 +66,21 @@ def fit(data: MovieLens, parameters: Parameters) -> Tastes:
     raw = all_users @ all_items.T
     counts = np.bincount(ratings.item, minlength=len(items))
     center, spread = round(float(raw.mean()), DECIMALS), round(float(raw.std()), DECIMALS)
-    return Tastes(mean, user_bias, all_users, all_items, center, spread, np.log1p(counts))
+    return Tastes(
+        mean,
+        user_bias,
+        all_users,
+        all_items,
+        center,
+        spread,
+        parameters.taste_limit,
+        np.log1p(counts),
+    )
 
 
-def _bias(left: Array, row: NDArray[np.int32], count: int) -> Array:
+def _bias(left: Array, row: NDArray[np.int32], count: int, prior: float) -> Array:
     total = np.bincount(row, left, minlength=count)
-    bias: Array = total / (np.bincount(row, minlength=count) + BIAS_PRIOR)
+    bias: Array = total / (np.bincount(row, minlength=count) + prior)
     return bias
 
 

@@ -42,7 +42,7 @@ from simulation.known_world.feed import Feed
 from simulation.known_world.making import WorldOptions
 from simulation.known_world.offers import SOURCES
 from simulation.known_world.parameters import WORLDS, parameters_hash
-from simulation.known_world.people import START, WARM_UP_DAYS
+from simulation.known_world.people import START
 from simulation.known_world.play import NOTHING
 from simulation.known_world.record import Record
 from simulation.movielens import MovieLens
@@ -163,7 +163,7 @@ class _Maker:
         self.decision_ids = record.decisions.decision_ids(self._names)
         self._feed = Feed(record, self.decision_ids, self._item_ids)
         self._history = _ItemHistory(record, self._item_ids)
-        first = (START - timedelta(days=WARM_UP_DAYS)).date()
+        first = (START - timedelta(days=WORLDS[options.world].warm_up_days)).date()
         self._profiles = [
             Profile(zone, datetime.fromtimestamp(joined, UTC), ActiveDays(first))
             for zone, joined in zip(record.time_zone, record.joined.tolist(), strict=True)

@@ -186,7 +186,7 @@ def test_sessions_follow_the_hours_of_the_week(made: MovieLens) -> None:
 
 
 def test_altered_worlds_differ_as_they_say(made: MovieLens) -> None:
-    """With the same random numbers: the tired open and stay less; flat tastes say less."""
+    """The tired open less, flat tastes say less, and others are up at other hours."""
     base, tired, flat, other = (
         play_world(made, WorldOptions(128, 3, 1, name), show=False)
         for name in ("base", "tired", "flat", "nocturnal")
