@@ -94,13 +94,13 @@ def test_what_happens_to_copies_of_one_user_is_what_was_to_be_expected(made: Mov
     all, and of each group, add up to the truth within 4.5 standard errors, for every head."""
     one, offered = _drawn(made, EVENTFUL, 1, days=1, seed=5)
     one = replace(one, push=np.ones(1, bool), email=np.ones(1, bool))
-    copies = People(**_copied(one, 1000))  # type: ignore[arg-type]
-    offered = Offers(**_copied(offered, 1000))  # type: ignore[arg-type]
+    copies = People(**_copied(one, 2500))  # type: ignore[arg-type]
+    offered = Offers(**_copied(offered, 2500))  # type: ignore[arg-type]
     probabilities = chances(copies, offered, EVENTFUL)
     happened = play(copies, probabilities, np.random.default_rng(5))
     expected = truth(probabilities, happened, 3)
     kept = record(copies, offered, happened, expected, 3)
-    found = label(kept, replace(OPTIONS, users=1000), everything=True)
+    found = label(kept, replace(OPTIONS, users=2500), everything=True)
     slot = (kept.decisions.time[found.row][:, None] > one.slots[0, :3]).sum(axis=1)
     groups = 0
     for column in range(len(HEADS)):
