@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from services.ranker.catalogue import Catalogue
-from services.ranker.features import Channel, EngagementKind, Features, concatenate
+from services.ranker.features import HEADS, Channel, EngagementKind, Features, concatenate
 from services.ranker.features.schema import EVENT_FEATURES, USER_FEATURES
 from services.ranker.feed import DROPPED
 from services.ranker.labels import (
@@ -24,14 +24,14 @@ from services.ranker.labels import (
 )
 from services.ranker.rank_log import queries
 from services.ranker.snapshots import SnapshotError, decode_event, decode_users
-from services.ranker.training.log import LABEL_WINDOWS, Examples, LogWriter, no_event
+from services.ranker.training.log import Examples, LogWriter, no_event
 from services.runtime.database import Database
 from services.runtime.partitions import existing_days
 
 PAGE_ROWS = 2000
 CHUNK_BYTES = 1 << 20
 DAY = timedelta(days=1)
-LONGEST_WINDOW = max(LABEL_WINDOWS.values())
+LONGEST_WINDOW = max(head.window for head in HEADS)
 _REFS = tuple(spec.name for spec in (*USER_FEATURES, *EVENT_FEATURES) if spec.is_ref)
 
 

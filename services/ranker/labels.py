@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ranker.features.vocabulary import HEADS, Channel, EngagementKind, Head
-from services.ranker.training.log import HEAD_CHANNELS, LABEL_WINDOWS, MASKED, unlabelled
+from services.ranker.features.vocabulary import HEADS, Channel, EngagementKind, Head, StepKind
+from services.ranker.training.log import MASKED, unlabelled
 from services.runtime.hashing import unit_hash
 
 KEPT_USERS = 0.01
@@ -15,15 +15,6 @@ KEPT_USERS = 0.01
 KEPT_DECISIONS = 0.1
 """Share of the other users' decisions without engagement that is logged."""
 _SALT = "training-log"
-
-_LABELLING_KINDS = {
-    Head.PUSH_OPEN: (EngagementKind.OPEN, EngagementKind.CLICK),
-    Head.EMAIL_CLICK: (EngagementKind.CLICK,),
-    Head.INAPP_CLICK: (EngagementKind.CLICK,),
-    Head.PUSH_DISABLE: (EngagementKind.DISABLE,),
-    Head.EMAIL_UNSUBSCRIBE: (EngagementKind.UNSUBSCRIBE, EngagementKind.DISABLE),
-}
-_SESSION_HEADS = (Head.SESSION_1H, Head.SESSION_1D, Head.SESSION_3D)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +51,28 @@ class Decided:
 
 
 def labels(decided: Decided, known_until: int) -> NDArray[np.int8]:
-    """One label per head [heads]: 1, 0 or MASKED.
+    """One label per head [heads]: 1, 0 or MASKED; see `Head` for channels and windows.
 
-    Masked are heads of other channels, of a delivery that never went out, push_disable when push
-    was off, and heads whose window had not closed at `known_until`, even when it has happened:
-    otherwise positives would be seen earlier than negatives.
+    Masked are heads of other channels, of a delivery that never went out, push heads of a disable
+    when push was off, and heads whose window had not closed at `known_until`, even when it has
+    happened: otherwise positives would be seen earlier than negatives.
+
+    Engagements belong to the decision whose notification they answer. Sessions and app deletes
+    belong to every decision of the user in whose window they fall: one session after two sends
+    labels both, and one after a send and a silent decision labels both, too. So the heads predict
+    what follows a decision while the policy goes on; no credit is shared out, since a share that
+    the last send takes from the one before would make every send look worse the more often
+    somebody is written to, and silent decisions, which would get none, look worse than sends.
+    What a send adds is the difference between sends and silence drawn at random.
     """
     found: NDArray[np.int8] = unlabelled(1)[0]
     if decided.dropped:
         return found
+    happened = _happened(decided)
     for column, head in enumerate(HEADS):
-        ends = decided.time + int(LABEL_WINDOWS[head].total_seconds())
+        ends = decided.time + int(head.window.total_seconds())
         if ends <= known_until and _applies(head, decided):
-            found[column] = _happened(head, decided, ends)
+            found[column] = any(kind in head.signs and time < ends for kind, time in happened)
     return found
 
 
@@ -94,16 +94,17 @@ def has_label(found: NDArray[np.int8]) -> bool:
 
 
 def _applies(head: Head, decided: Decided) -> bool:
-    if head is Head.PUSH_DISABLE and decided.push_disabled:
+    if decided.push_disabled and head.channel is Channel.PUSH and StepKind.DISABLE in head.signs:
         return False
-    return head not in HEAD_CHANNELS or HEAD_CHANNELS[head] is decided.channel
+    return head.channel in (Channel.NONE, decided.channel)
 
 
-def _happened(head: Head, decided: Decided, ends: int) -> bool:
-    if head in _LABELLING_KINDS:
-        kinds = _LABELLING_KINDS[head]
-        return any(each.kind in kinds and each.time < ends for each in decided.outcomes)
-    deletes = head not in _SESSION_HEADS
-    return any(
-        each.app_deleted is deletes and decided.time < each.time < ends for each in decided.sessions
-    )
+def _happened(decided: Decided) -> list[tuple[StepKind, int]]:
+    """What followed the decision, with its times."""
+    answers = [(StepKind[each.kind.name], each.time) for each in decided.outcomes]
+    visits = [
+        (StepKind.APP_DELETE if each.app_deleted else StepKind.SESSION, each.time)
+        for each in decided.sessions
+        if each.time > decided.time
+    ]
+    return answers + visits

@@ -1,9 +1,12 @@
 """Names, numbers and stable hashes that features are made of. Enum values equal the protos'."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Self
+
+_DAY = timedelta(days=1)
 
 
 class Channel(IntEnum):
@@ -25,24 +28,6 @@ class EngagementKind(IntEnum):
     DISABLE = 5
 
 
-class Head(IntEnum):
-    """An output of the model: the probability of one thing a user may do."""
-
-    PUSH_OPEN = 1
-    EMAIL_CLICK = 2
-    INAPP_CLICK = 3
-    PUSH_DISABLE = 4
-    EMAIL_UNSUBSCRIBE = 5
-    APP_DELETE = 6
-    SESSION_1H = 7
-    SESSION_1D = 8
-    SESSION_3D = 9
-
-
-HEADS = tuple(Head)
-"""The columns of labels and scores, in order."""
-
-
 class StepKind(IntEnum):
     """What a step of a sequence is; PADDING marks the end."""
 
@@ -55,6 +40,51 @@ class StepKind(IntEnum):
     UNSUBSCRIBE = 6
     DISABLE = 7
     APP_DELETE = 8
+
+
+class Head(IntEnum):
+    """An output of the model: the probability of one thing a user may do.
+
+    The table of heads. Each is one line: its number in the protos; the channel whose sends alone
+    can label it, NONE where every decision does, silent ones too; how long after the decision it
+    counts; the steps of which one makes it happen; and the share in (0, 1] of its negatives that
+    training keeps. Logs and models know heads by their place: a new one makes a new version of the
+    features.
+    """
+
+    PUSH_OPEN = 1, Channel.PUSH, _DAY, (StepKind.OPEN, StepKind.CLICK), 1.0
+    EMAIL_CLICK = 2, Channel.EMAIL, _DAY, (StepKind.CLICK,), 1.0
+    INAPP_CLICK = 3, Channel.IN_APP, _DAY, (StepKind.CLICK,), 1.0
+    PUSH_DISABLE = 4, Channel.PUSH, _DAY, (StepKind.DISABLE,), 1.0
+    EMAIL_UNSUBSCRIBE = 5, Channel.EMAIL, _DAY, (StepKind.UNSUBSCRIBE, StepKind.DISABLE), 1.0
+    APP_DELETE = 6, Channel.NONE, 3 * _DAY, (StepKind.APP_DELETE,), 1.0
+    SESSION_1H = 7, Channel.NONE, _DAY / 24, (StepKind.SESSION,), 1.0
+    SESSION_1D = 8, Channel.NONE, _DAY, (StepKind.SESSION,), 1.0
+    SESSION_3D = 9, Channel.NONE, 3 * _DAY, (StepKind.SESSION,), 1.0
+
+    _value_: int
+    channel: Channel
+    window: timedelta
+    signs: tuple[StepKind, ...]
+    negatives_kept: float
+
+    def __new__(
+        cls,
+        number: int,
+        channel: Channel,
+        window: timedelta,
+        signs: tuple[StepKind, ...],
+        negatives_kept: float,
+    ) -> Self:
+        head = int.__new__(cls, number)
+        head._value_ = number
+        head.channel, head.window, head.signs = channel, window, signs
+        head.negatives_kept = negatives_kept
+        return head
+
+
+HEADS = tuple(Head)
+"""The columns of labels and scores, in order."""
 
 
 class Counter(IntEnum):

@@ -17,7 +17,6 @@ before them, with `content_ref` and `content_vector` set and all other columns n
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
@@ -37,30 +36,10 @@ from services.ranker.features.schema import (
     empty,
     schema_hash,
 )
-from services.ranker.features.vocabulary import HEADS, Channel, Head
+from services.ranker.features.vocabulary import HEADS
+from services.ranker.training.checks import wrong_rows
 
 MASKED = -1
-LABEL_WINDOWS = {
-    Head.PUSH_OPEN: timedelta(days=1),
-    Head.EMAIL_CLICK: timedelta(days=1),
-    Head.INAPP_CLICK: timedelta(days=1),
-    Head.PUSH_DISABLE: timedelta(days=1),
-    Head.EMAIL_UNSUBSCRIBE: timedelta(days=1),
-    Head.APP_DELETE: timedelta(days=3),
-    Head.SESSION_1H: timedelta(hours=1),
-    Head.SESSION_1D: timedelta(days=1),
-    Head.SESSION_3D: timedelta(days=3),
-}
-"""How long after the decision something still counts as its label."""
-HEAD_CHANNELS = {
-    Head.PUSH_OPEN: Channel.PUSH,
-    Head.PUSH_DISABLE: Channel.PUSH,
-    Head.EMAIL_CLICK: Channel.EMAIL,
-    Head.EMAIL_UNSUBSCRIBE: Channel.EMAIL,
-    Head.INAPP_CLICK: Channel.IN_APP,
-}
-"""Heads that only sends through one channel can label; the others learn from every decision."""
-
 _SPECS = (*USER_FEATURES, *EVENT_FEATURES)
 _SCHEMA_KEY = b"heliograph_features"
 
@@ -211,19 +190,23 @@ def write_log(path: Path, examples: Examples, contents: Contents) -> None:
 def read_log(paths: Sequence[Path]) -> tuple[Examples, LogContents]:
     """All rows of the logs in `paths`, in order of time, and the item content they refer to.
 
-    Raises LogError with the name of a file that can't be used.
+    Raises LogError with the name of a file that can't be used, and what is wrong with it; see
+    `checks` for what rows must keep.
     """
     parts: list[Examples] = []
     refs: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     vectors: list[NDArray[np.float32]] = [np.zeros((0, CONTENT_DIMENSIONS), np.float32)]
     for path in paths:
-        for table in _tables(path):
-            is_content = table["content_ref"].is_valid()
-            content = table.filter(is_content)
-            refs.append(content["content_ref"].to_numpy())
-            vectors.append(_numpy(content["content_vector"], (CONTENT_DIMENSIONS,)))
-            if len(content) < len(table):
-                parts.append(_examples(table.filter(table["content_ref"].is_null())))
+        try:
+            for table in _tables(path):
+                is_content = table["content_ref"].is_valid()
+                content = table.filter(is_content)
+                refs.append(content["content_ref"].to_numpy())
+                vectors.append(_numpy(content["content_vector"], (CONTENT_DIMENSIONS,)))
+                if len(content) < len(table):
+                    parts.append(_examples(table.filter(table["content_ref"].is_null())))
+        except ValueError as error:
+            raise LogError(f"{path}: {error}") from error
     if not parts:
         raise LogError(f"{', '.join(map(str, paths))}: no decisions in the log")
     distinct, first = np.unique(np.concatenate(refs), return_index=True)
@@ -237,6 +220,8 @@ def _tables(path: Path) -> Iterator[pa.Table]:
         found = (file.schema_arrow.metadata or {}).get(_SCHEMA_KEY, b"").decode()
         if found != schema_hash():
             raise LogError(f"{path}: features of version {found or 'none'}, not {schema_hash()}")
+        if not file.schema_arrow.equals(_schema()):
+            raise LogError(f"{path}: the columns are not those of a training log")
         for index in range(file.num_row_groups):
             yield file.read_row_group(index)
     except (pa.ArrowException, OSError) as error:
@@ -244,10 +229,15 @@ def _tables(path: Path) -> Iterator[pa.Table]:
 
 
 def _examples(table: pa.Table) -> Examples:
+    """Decisions. Raises ValueError, naming the decision, for one that breaks a rule."""
+
     def features(specs: Sequence[FeatureSpec]) -> Features:
         return {spec.name: _numpy(table[spec.name], spec.shape) for spec in specs}
 
-    return Examples(
+    for field in _schema():
+        if table[field.name].null_count and not field.name.startswith("content_"):
+            raise ValueError(f"a decision without {field.name}")
+    examples = Examples(
         decision_id=_texts(table["decision_id"]),
         user_id=_texts(table["user_id"]),
         time=table["time"].to_numpy(),
@@ -257,6 +247,12 @@ def _examples(table: pa.Table) -> Examples:
         users=features(USER_FEATURES),
         events=features(EVENT_FEATURES),
     )
+    arrays = {**examples.users, **examples.events}
+    checked = wrong_rows(examples.channel, examples.log_probability, examples.labels, arrays)
+    for wrong, rule in checked:
+        if wrong.any():
+            raise ValueError(f"decision {examples.decision_id[int(np.argmax(wrong))]!r}: {rule}")
+    return examples
 
 
 def _ordered(parts: list[Examples]) -> Examples:
@@ -270,7 +266,11 @@ def _ordered(parts: list[Examples]) -> Examples:
         users=concatenate([part.users for part in parts]),
         events=concatenate([part.events for part in parts]),
     )
-    return together.take(np.lexsort((np.array(together.decision_id), together.time)))
+    ids = np.array(together.decision_id)
+    distinct, counts = np.unique(ids, return_counts=True)
+    if len(distinct) < len(ids):
+        raise LogError(f"decision {str(distinct[np.argmax(counts)])!r} stands in the logs twice")
+    return together.take(np.lexsort((ids, together.time)))
 
 
 def _schema() -> pa.Schema:
@@ -315,6 +315,10 @@ def _texts(column: Any) -> list[str]:
 def _numpy(column: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     flat = column.combine_chunks()
     if shape:
+        if (np.diff(flat.offsets.to_numpy()) != np.prod(shape)).any():
+            raise ValueError(f"a list is not of the {np.prod(shape)} numbers it should have")
         flat = flat.flatten()
+    if flat.null_count:
+        raise ValueError("a null in a list of numbers")
     array: NDArray[Any] = flat.to_numpy(zero_copy_only=False)
     return array.reshape(-1, *shape)

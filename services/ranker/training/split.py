@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.ranker.features.vocabulary import HEADS, stable_key
-from services.ranker.training.log import LABEL_WINDOWS, MASKED, Examples, LogError
+from services.ranker.training.log import MASKED, Examples, LogError
 
 TRAIN_SHARE = 0.7
 """Share of the log's time, from its start, that models learn from."""
@@ -34,7 +34,7 @@ def split(examples: Examples) -> Split:
                 bool((column != MASKED).any())]  # fmt: skip
     if not labelled:
         raise LogError("the log has no labels")
-    embargo = max(LABEL_WINDOWS[head] for head in labelled)
+    embargo = max(head.window for head in labelled)
     first, last = int(examples.time.min()), int(examples.time.max())
     cut = first + TRAIN_SHARE * (last - first)
     late = examples.time >= cut + embargo.total_seconds()

@@ -1,8 +1,10 @@
 """Labels: channels, windows that are still open, sampling."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
+from heliograph.type.v1alpha1 import notification_pb2
 
 from services.ranker.features import HEADS, Channel, EngagementKind, Head
 from services.ranker.labels import (
@@ -71,3 +73,23 @@ def test_engagements_are_always_exported_and_others_with_their_probability() -> 
     weights = sum(1 / log_probability(decided) for decided in kept)
     assert {log_probability(decided) for decided in kept} == {0.1, 1.0}
     assert np.isclose(weights, len(many), rtol=0.05)
+
+
+def test_a_session_labels_every_decision_in_whose_window_it_falls() -> None:
+    """Two sends and a silent decision before one session: no credit is shared out."""
+    session = [SessionTime(5000)]
+    first, second = replace(PUSH, sessions=session), replace(PUSH, time=2000, sessions=session)
+    silent = replace(second, channel=Channel.NONE)
+    late = replace(second, time=5000)
+    assert label(first, Head.SESSION_1H) == 0
+    assert [label(each, Head.SESSION_1D) for each in (first, second, silent, late)] == [1, 1, 1, 0]
+    assert label(second, Head.SESSION_1H) == 1
+
+
+def test_every_head_is_one_line_of_the_table_with_the_protos_number() -> None:
+    numbers = {f"HEAD_{head.name}": head.value for head in HEADS}
+    assert numbers == dict(notification_pb2.Head.items()[1:])
+    for head in HEADS:
+        assert head.window > timedelta(0)
+        assert head.signs
+        assert 0 < head.negatives_kept <= 1

@@ -1,13 +1,22 @@
 """The training log keeps examples, and says what is wrong with a file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from services.ranker.features import model_inputs
-from services.ranker.training.log import LogContents, LogError, LogWriter, read_log, write_log
+from services.ranker.features import HEADS, Head, model_inputs
+from services.ranker.training.log import (
+    Examples,
+    LogContents,
+    LogError,
+    LogWriter,
+    read_log,
+    write_log,
+)
 from tests.unit.ranker.made_log import made_log
 
 
@@ -50,6 +59,64 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     else:
         table = pq.read_table(path).replace_schema_metadata({"heliograph_features": "older"})
         pq.write_table(table, path)
+    with pytest.raises(LogError, match=r"log\.parquet"):
+        read_log([path])
+
+
+def broken(examples: Examples, damage: str) -> Examples:
+    """Examples whose row 3 breaks a rule."""
+    probability, labels = examples.log_probability.copy(), examples.labels.copy()
+    segment, kinds = examples.users["segment"].copy(), examples.users["send_kinds"].copy()
+    decisions = list(examples.decision_id)
+    match damage:
+        case "log_probability":
+            probability[3] = 0
+        case "a label":
+            labels[3, 0] = 2
+        case "email_click":
+            labels[3, HEADS.index(Head.EMAIL_CLICK)] = 0
+        case "segment":
+            segment[3] = 99
+        case "send_kinds":
+            kinds[3, 5] = 99
+        case "twice":
+            decisions[2] = decisions[3]
+    users = {**examples.users, "segment": segment, "send_kinds": kinds}
+    return replace(
+        examples, decision_id=decisions, log_probability=probability, labels=labels, users=users
+    )
+
+
+@pytest.mark.parametrize(
+    "damage", ["log_probability", "a label", "email_click", "segment", "send_kinds", "twice"]
+)
+def test_a_row_that_breaks_a_rule_is_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "log.parquet"
+    examples, items = made_log(users=3, days=3)
+    write_log(path, broken(examples, damage), items)
+    with pytest.raises(LogError, match=damage) as caught:
+        read_log([path])
+    assert examples.decision_id[3] in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["null", "length", "column"])
+def test_other_columns_are_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "log.parquet"
+    examples, items = made_log(users=3, days=3)
+    write_log(path, examples, items)
+    table = pq.read_table(path)
+    lists = table["labels"].to_pylist()
+    if damage == "null":
+        lists[-1][0] = None
+    elif damage == "length":
+        lists[-1].pop()
+    place = table.column_names.index("labels")
+    if damage == "column":
+        table = table.remove_column(place)
+    else:
+        column = pa.array(lists, table.schema.field("labels").type)
+        table = table.set_column(place, table.schema.field("labels"), column)
+    pq.write_table(table, path)
     with pytest.raises(LogError, match=r"log\.parquet"):
         read_log([path])
 
