@@ -76,7 +76,7 @@ train: $(VENV)/.dev protos ## Make the bootstrap log and train the default ranki
 	@cd $(ROOT)
 	mkdir -p $(dir $(LOG))
 	$(BIN)/python -m simulation.bootstrap --out $(LOG)
-	$(BIN)/python -m services.ranker.training.train --log $(LOG) --out services/ranker/models/bootstrap-1
+	$(BIN)/heliograph ranker train --log $(LOG) --out services/ranker/models/bootstrap-1
 
 triton: $(VENV)/.run $(TRITON)/.ready ## A Triton server on this machine's CPU, at 127.0.0.1:8001, with the models of MODEL_DIR
 	@cd $(ROOT)

@@ -6,6 +6,7 @@ from services.cli.candidates import candidate
 from services.cli.configuration import config
 from services.cli.explaining import explain
 from services.cli.generating import generate
+from services.cli.ranking import ranker
 from services.cli.replaying import replay, run_command
 from services.cli.serving import migrate, up
 
@@ -17,5 +18,5 @@ def main() -> None:
 
 
 candidate.add_command(generate)
-for command in (up, run_command, replay, migrate, config, explain, candidate):
+for command in (up, run_command, replay, migrate, config, explain, candidate, ranker):
     main.add_command(command)

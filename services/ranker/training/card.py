@@ -2,7 +2,7 @@
 
 from services.ranker.manifest import Manifest
 
-_METRICS = ("auc", "log_loss", "normalised_entropy", "calibration")
+_METRICS = ("auc", "log_loss", "normalised_entropy", "calibration", "slope", "ece", "ndcg")
 
 
 def card(manifest: Manifest) -> str:
@@ -38,21 +38,28 @@ def card(manifest: Manifest) -> str:
         f"one third of the users to stop and calibrate by, and {log['validation_rows']:,} of the "
         "others to measure on.",
         "",
-        "| head | labelled rows | positives |",
-        "| --- | --- | --- |",
+        "Share of negatives: how many of its negatives a head learned from; its scores are",
+        "corrected for that.",
+        "",
+        "| head | labelled rows | positives | share of negatives |",
+        "| --- | --- | --- | --- |",
         *(
             f"| {head.name.lower()} | {log['labels'][head.name]:,} | "
-            f"{log['positives'][head.name]:,} |"
+            f"{log['positives'][head.name]:,} | {_share(log['negatives_kept'].get(head.name))} |"
             for head in manifest.heads
         ),
         "",
         "## Figures",
         "On the validation part, with 95 % intervals of a bootstrap over users. Normalised entropy",
         "is log loss over that of the constant base rate; calibration is Σ predicted / Σ observed.",
-        "Positives are those of the whole log.",
+        "Slope is that of the labels on the logits (1 is right), ECE the calibration error over",
+        "15 bins less what chance adds, NDCG the ranking of each user's rows. All are weighted by",
+        "the inverse of the probability with which a row was logged. Positives are those of the",
+        "whole log.",
         "",
-        "| head | positives | AUC | log loss | normalised entropy | calibration |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| head | positives | AUC | log loss | normalised entropy | calibration | slope | ECE "
+        "| NDCG |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *figures,
         "",
         "## Limits",
@@ -75,3 +82,7 @@ def _figure(estimate: list[float | None]) -> str:
     if low is None or high is None:
         return f"{value:.3f}"
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _share(kept: float | None) -> str:
+    return "–" if kept is None else f"{kept:g}"

@@ -23,9 +23,9 @@ from services.ranker.manifest import (
     write_manifest,
 )
 from services.ranker.training.card import card
+from services.ranker.training.evaluation import draws, evaluate_head
 from services.ranker.training.fit import Trained, batch, predict
 from services.ranker.training.log import MASKED
-from services.ranker.training.metrics import evaluate
 from services.ranker.training.model import INPUTS, OUTPUTS, RankingModel
 
 OPSET = 18
@@ -38,7 +38,7 @@ class ParityError(Exception):
     """The exported model answers otherwise than the trained one."""
 
 
-def export(trained: Trained, seed: int, logs: Sequence[Path], folder: Path) -> Manifest:
+def export(trained: Trained, logs: Sequence[Path], folder: Path) -> Manifest:
     """Write the folder of a model version named like the folder. Raises ParityError.
 
     `logs`: the files it was trained on, to be named in the manifest with their hashes."""
@@ -50,7 +50,7 @@ def export(trained: Trained, seed: int, logs: Sequence[Path], folder: Path) -> M
     manifest = Manifest(
         version=folder.name,
         train_time=datetime.now(UTC).isoformat(timespec="seconds"),
-        seed=seed,
+        seed=trained.config.seed,
         schema_hash=schema_hash(),
         sha256=file_sha256(folder / MODEL_FILE),
         weights_sha256=weights_sha256(trained.model),
@@ -58,7 +58,7 @@ def export(trained: Trained, seed: int, logs: Sequence[Path], folder: Path) -> M
         heads=HEADS,
         trained_heads=trained.heads,
         log={"files": {path.name: file_sha256(path) for path in logs}} | _log_facts(trained),
-        metrics=_metrics(trained, seed),
+        metrics=_metrics(trained, trained.config.seed),
     )
     write_manifest(folder, manifest)
     (folder / CARD_FILE).write_text(card(manifest))
@@ -133,6 +133,11 @@ def _log_facts(trained: Trained) -> dict[str, Any]:
         "tuning_rows": len(parts.tuning),
         "validation_rows": len(parts.validation),
         "embargo_days": parts.embargo.total_seconds() / 86400,
+        "negatives_kept": {
+            head.name: share
+            for head, share in trained.config.negatives_kept.items()
+            if head in trained.heads
+        },
         "epoch_losses": [round(loss, 6) for loss in trained.losses],
         "labels": _by_head((labels != MASKED).sum(0)),
         "positives": _by_head((labels == 1).sum(0)),
@@ -149,30 +154,14 @@ def _iso(moment: int) -> str:
 
 def _metrics(trained: Trained, seed: int) -> dict[str, dict[str, list[float | None]]]:
     """Metrics of the trained heads on the validation part."""
-    examples, part = trained.examples, trained.split.validation
-    scores = 1 / (1 + np.exp(-predict(trained.model, examples, trained.contents, part)))
-    _, users = np.unique(np.array(examples.user_id)[part], return_inverse=True)
-    weights = 1.0 / examples.log_probability[part].astype(np.float64)
+    part = trained.split.validation
+    logits = predict(trained.model, trained.examples, trained.contents, part)
+    scores, examples = 1 / (1 + np.exp(-logits)), trained.examples.take(part)
+    drawn = draws(len(set(examples.user_id)), seed)
     found: dict[str, dict[str, list[float | None]]] = {}
     for head in trained.heads:
-        column = HEADS.index(head)
-        labels = examples.labels[part, column]
-        known = labels != MASKED
-        if not known.any():
-            continue
-        estimates = evaluate(
-            scores[known, column],
-            labels[known].astype(np.float64),
-            weights[known],
-            users[known],
-            seed,
-        )
-        found[head.name] = {
-            name: [_rounded(e.value), _rounded(e.low), _rounded(e.high)]
-            for name, e in estimates.items()
-        }
+        overall = next(evaluate_head(head, examples, scores[:, HEADS.index(head)], drawn), None)
+        if overall is not None:
+            metrics = overall.metrics.items()
+            found[head.name] = {name: each.estimate().as_json() for name, each in metrics}
     return found
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 5) if np.isfinite(value) else None

@@ -38,7 +38,7 @@ def trained() -> Trained:
 @pytest.fixture(scope="module")
 def folder(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "made-1"
-    export(trained, SMALL.seed, [], folder)
+    export(trained, [], folder)
     return folder
 
 
@@ -111,6 +111,15 @@ def test_split_keeps_an_embargo_and_users_apart() -> None:
     assert gap >= parts.embargo.total_seconds() == 86400
     tuning = {examples.user_id[row] for row in parts.tuning.tolist()}
     assert tuning.isdisjoint(examples.user_id[row] for row in parts.validation.tolist())
+
+
+def test_the_embargo_is_the_longest_window_that_labels_come_from() -> None:
+    examples, _ = made_log(users=30, days=20)
+    labels = examples.labels.copy()
+    labels[:, HEADS.index(Head.SESSION_3D)] = 0
+    parts = split(replace(examples, labels=labels))
+    gap = examples.time[parts.validation].min() - examples.time[parts.train].max()
+    assert gap >= parts.embargo.total_seconds() == 3 * 86400
 
 
 def test_a_log_without_enough_is_refused() -> None:
