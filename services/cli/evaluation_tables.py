@@ -13,7 +13,7 @@ from services.ranker.training.evaluation import (
     Evaluation,
 )
 
-_METRIC_TITLES = ("AUC", "log loss", "norm. entropy", "Σp/Σy", "slope", "ECE", "NDCG")
+_METRIC_TITLES = ("AUC", "log loss", "entropy", "Σp/Σy", "slope", "ECE", "NDCG")
 """Of METRICS, in order."""
 
 
@@ -34,7 +34,10 @@ def evaluation_table(found: Evaluation, rows: str) -> Table:
                 "–" if judged is None else ("yes" if judged else "no"),
             )
         table.add_section()
-    table.caption = f"pooled: the segments with fewer than {LEAST_POSITIVES} positives, together"
+    table.caption = (
+        "entropy: log loss over that of the base rate; "
+        f"pooled: the segments with fewer than {LEAST_POSITIVES} positives, together"
+    )
     return table
 
 
@@ -72,7 +75,7 @@ def _cell(found: Estimate) -> str:
         return "–"
     if not np.isfinite(found.low):
         return f"{found.value:.3f}"
-    return f"{found.value:.3f}\n{_short(found.low)}–{_short(found.high)}"
+    return f"{found.value:.3f}\n{_short(found.low)}…{_short(found.high)}"
 
 
 def _short(number: float) -> str:
