@@ -37,7 +37,7 @@ from services.ranker.labels import (
     labels,
     log_probability,
 )
-from services.ranker.training.log import LABEL_WINDOWS, Examples, LogWriter
+from services.ranker.training.log import Examples, LogWriter
 from simulation.known_world.feed import Feed
 from simulation.known_world.making import WorldOptions
 from simulation.known_world.offers import SOURCES
@@ -51,7 +51,7 @@ from simulation.snapshots import Profile, item_table, off_kind, open_kind, sent_
 
 UNSENT_HEADS = (Head.APP_DELETE, Head.SESSION_1H, Head.SESSION_1D, Head.SESSION_3D)
 """Heads whose truth is also given for the case that nothing had been sent."""
-LONGEST_WINDOW_S = int(max(LABEL_WINDOWS.values()).total_seconds())
+LONGEST_WINDOW_S = int(max(head.window for head in HEADS).total_seconds())
 DAY_S = 86_400
 
 
