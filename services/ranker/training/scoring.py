@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from services.ranker.backend import ModelRefused
+from services.ranker.backend import MOST_USERS, ModelRefused
 from services.ranker.features.batch import model_inputs, rows
 from services.ranker.features.items import Contents
 from services.ranker.features.vocabulary import HEADS
@@ -16,8 +16,6 @@ from services.ranker.inprocess import InProcessBackend
 from services.ranker.manifest import Manifest, file_sha256
 from services.ranker.training.log import Examples, LogError
 from services.ranker.training.split import split
-
-BATCH_ROWS = 512
 
 
 def judged_rows(
@@ -65,8 +63,8 @@ async def _score(
     task = progress.add_task(manifest.version, total=len(examples)) if progress else None
     try:
         await backend.load(manifest, folder)
-        for start in range(0, len(examples), BATCH_ROWS):
-            index = np.arange(start, min(start + BATCH_ROWS, len(examples)))
+        for start in range(0, len(examples), MOST_USERS):
+            index = np.arange(start, min(start + MOST_USERS, len(examples)))
             users, events = rows(examples.users, index), rows(examples.events, index)
             inputs = model_inputs(users, events, np.arange(len(index)), contents)
             found[index] = await backend.score(manifest.version, inputs)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from heliograph.candidate.v1alpha1 import generating_pb2, publishing_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 from services.candidate.generation import EXPLORATION_SALT
@@ -161,6 +162,8 @@ async def test_a_run_that_was_cut_off_goes_on_and_adds_nothing_twice(
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call.read()
+    while open_generations():  # a commit that is under way may still succeed
+        await asyncio.sleep(0.01)
     database = open_database("candidate")
     before = await counted(database)
     assert before["users"] >= 4 * chunks
@@ -184,6 +187,14 @@ async def test_two_runs_at_once_add_nothing_twice(
     total = await counted(open_database("candidate"))
     assert total["events"] == total["accepted"] == sum(map(accepted, runs))
     assert total["asked"] == len(USERS)
+
+
+def open_generations() -> float:
+    """Calls of GenerateDaily that the service hasn't ended yet."""
+    labels = {"method": "GenerateDaily"}
+    found = REGISTRY.get_sample_value("heliograph_candidate_open_calls", labels)
+    assert found is not None
+    return found
 
 
 async def counted(database: Database) -> dict[str, int]:
