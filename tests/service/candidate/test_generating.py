@@ -162,8 +162,7 @@ async def test_a_run_that_was_cut_off_goes_on_and_adds_nothing_twice(
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call.read()
-    while open_generations():  # a commit that is under way may still succeed
-        await asyncio.sleep(0.01)
+    await until_ended()
     database = open_database("candidate")
     before = await counted(database)
     assert before["users"] >= 4 * chunks
@@ -189,12 +188,14 @@ async def test_two_runs_at_once_add_nothing_twice(
     assert total["asked"] == len(USERS)
 
 
-def open_generations() -> float:
-    """Calls of GenerateDaily that the service hasn't ended yet."""
+async def until_ended() -> None:
+    """Return when the service has ended all calls of GenerateDaily: a commit that is under way may
+    still succeed."""
     labels = {"method": "GenerateDaily"}
-    found = REGISTRY.get_sample_value("heliograph_candidate_open_calls", labels)
-    assert found is not None
-    return found
+    while True:
+        if not REGISTRY.get_sample_value("heliograph_candidate_open_calls", labels):
+            return
+        await asyncio.sleep(0.01)
 
 
 async def counted(database: Database) -> dict[str, int]:
