@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import time
@@ -63,12 +65,14 @@ class TritonProcess:
         """Start, and don't wait."""
         arguments, variables = command(self.repository, self._work, self._ports)
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(arguments, env=variables, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                arguments, env=variables, stdout=log, stderr=log, start_new_session=True
+            )
 
     def kill(self) -> None:
-        """As if the machine had gone."""
+        """As if the machine had gone: with the processes in which its models run."""
         if self._process is not None:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(START_SECONDS)
             self._process = None
 
