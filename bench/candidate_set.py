@@ -122,14 +122,15 @@ def run(known: Interactions, test: Interactions) -> BenchReport:
         turned = side == "users"
         oriented = known.transposed if turned else known
         target = csr_array(wanted.T.tocsr()) if turned else wanted
-        methods = {**rivals(oriented), "heliograph": ours(model, side)}
+        others = rivals(oriented)
+        methods = {**others, "heliograph": ours(model, side)}
         if turned:
             methods["audience"] = ours(audience, side)
         figures = {name: judged(scores, oriented.seen, target) for name, scores in methods.items()}
         for name, table in figures.items():
             recall, ndcg = (float(mean) for mean in table.mean(axis=0))
             means[f"{side}: {name}"] = {"recall20": recall, "ndcg20": ndcg}
-        best = max(rivals(oriented), key=lambda name: float(figures[name][:, 1].mean()))
+        best = max(others, key=lambda name: float(figures[name][:, 1].mean()))
         for place, figure in enumerate(("recall20", "ndcg20")):
             ratio, span = lead(figures["heliograph"][:, place], figures[best][:, place])
             metrics[f"{side}_{figure}_over_{best}"] = Metric(ratio, "ratio", 1.0, "higher", span)

@@ -1,6 +1,7 @@
 """The known world: what happens agrees with the stated probabilities, and both with its seed."""
 
 from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from simulation.known_world.truth import truth
 from simulation.made_data import made_movielens
 from simulation.movielens import MovieLens
 
+Drawn = TypeVar("Drawn", People, Offers)
 BASE = WORLDS["base"]
 EVENTFUL = replace(
     BASE,
@@ -79,14 +81,16 @@ def _played(
     return drawn, play(drawn, chances(drawn, offered, parameters), random)
 
 
-def _copied(one: object, count: int) -> dict[str, object]:
-    copied = {}
-    for field in fields(one):  # type: ignore[arg-type]
+def _copied(one: Drawn, count: int) -> Drawn:
+    """Each row `count` times."""
+    changes: dict[str, Any] = {}
+    for field in fields(one):
         value = getattr(one, field.name)
         if isinstance(value, np.ndarray):
-            value = np.repeat(value, count, axis=0)
-        copied[field.name] = value * count if isinstance(value, list) else value
-    return copied
+            changes[field.name] = np.repeat(value, count, axis=0)
+        elif isinstance(value, list):
+            changes[field.name] = value * count
+    return replace(one, **changes)
 
 
 def test_what_happens_to_copies_of_one_user_is_what_was_to_be_expected(made: MovieLens) -> None:
@@ -94,8 +98,8 @@ def test_what_happens_to_copies_of_one_user_is_what_was_to_be_expected(made: Mov
     all, and of each group, add up to the truth within 4.5 standard errors, for every head."""
     one, offered = _drawn(made, EVENTFUL, 1, days=1, seed=5)
     one = replace(one, push=np.ones(1, bool), email=np.ones(1, bool))
-    copies = People(**_copied(one, 2500))  # type: ignore[arg-type]
-    offered = Offers(**_copied(offered, 2500))  # type: ignore[arg-type]
+    copies = _copied(one, 2500)
+    offered = _copied(offered, 2500)
     probabilities = chances(copies, offered, EVENTFUL)
     happened = play(copies, probabilities, np.random.default_rng(5))
     expected = truth(probabilities, happened, 3)
