@@ -193,7 +193,9 @@ async def until_ended() -> None:
     still succeed."""
     labels = {"method": "GenerateDaily"}
     while True:
-        if not REGISTRY.get_sample_value("heliograph_candidate_open_calls", labels):
+        found = REGISTRY.get_sample_value("heliograph_candidate_open_calls", labels)
+        assert found is not None
+        if not found:
             return
         await asyncio.sleep(0.01)
 
