@@ -10,7 +10,7 @@ from services.candidate.criteria import Criteria
 from services.candidate.judging import Judged
 from services.candidate.questions import Audience, Choice, Estimate, Omission, Page, Subject
 from services.candidate.retrieval_judging import SearchJudge
-from services.candidate.scoring import MOST_MATCHED, ReciprocalSearch, Scored, Table, UserSearch
+from services.candidate.scoring import Scored, Table, UserSearch
 from services.candidate.sources.arrays import Floats
 
 BOUNDS = (0.0, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -24,7 +24,7 @@ class Question:
     subject: Subject
     table: Table
     criteria: Criteria
-    ask: Callable[[], Scored | UserSearch | ReciprocalSearch]
+    ask: Callable[[], Scored | UserSearch]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -40,9 +40,7 @@ class _Found:
 def answered(question: Question, choice: Choice, page: Page) -> Audience:
     """The answer. A search and a look at everybody give the same one, to the last bit."""
     asked = question.ask()
-    if isinstance(asked, ReciprocalSearch):
-        found = _matched(question, asked, choice, page)
-    elif isinstance(asked, UserSearch) and not _needs_everybody(question, choice):
+    if isinstance(asked, UserSearch) and not _needs_everybody(question, choice):
         found = _searched(question, asked, choice, page)
     else:
         asked = asked.scored() if isinstance(asked, UserSearch) else asked
@@ -99,18 +97,6 @@ def _searched(question: Question, search: UserSearch, choice: Choice, page: Page
     kept = slice(choice.count)
     chosen = Chosen(best.rows[kept], best.values[kept], len(best.rows) > choice.count)
     return _Found(chosen, search.query.relevance(best.scores[kept]), {})
-
-
-def _matched(question: Question, search: ReciprocalSearch, choice: Choice, page: Page) -> _Found:
-    """A spread is over all who are looked at."""
-    spread, size = question.criteria.spread, len(question.table.ids)
-    wanted = choice.count + 1
-    count = wanted if spread is None else max(wanted, MOST_MATCHED)
-    best = search.best(question.criteria.judge, count)
-    scores, relevance = np.full((2, size), -np.inf, np.float32)
-    scores[best.rows], relevance[best.rows] = best.values, best.scores
-    chosen = choose(scores, question.table.ids, choice.count, after=page.after, spread=spread)
-    return _Found(chosen, relevance[chosen.rows], {})
 
 
 def _chosen(question: Question, scored: Scored, choice: Choice, page: Page) -> _Found:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
@@ -11,6 +12,8 @@ from services.candidate.answering import Question, answered, estimated
 from services.candidate.criteria import CriteriaReader, wrong_expression
 from services.candidate.expressions import ExpressionError, compile_filter
 from services.candidate.index import IndexState, IndexView
+from services.candidate.match_part import MatchPart
+from services.candidate.matching import match
 from services.candidate.pool import unknown_user
 from services.candidate.questions import (
     Audience,
@@ -21,7 +24,7 @@ from services.candidate.questions import (
     Page,
     Subject,
 )
-from services.candidate.scoring import ReciprocalSearch, Scored, UserSearch
+from services.candidate.scoring import Scored, UserSearch
 from services.candidate.sources.arrays import Rows
 from services.runtime.errors import FailedPrecondition, NotFound
 
@@ -69,16 +72,21 @@ class Audiences:
     async def users_like_user(
         self, user_id: str, choice: Choice, page: Page, *, reciprocal: bool
     ) -> Audience:
-        """Users alike to a user. Raises NotFound."""
+        """Users alike to a user. Raises NotFound. Of whom nothing is known is not matched: then
+        activity speaks."""
         state, row = await self._user(user_id)
-        subject = Subject(Direction.USERS_TO_USER, user_id)
-
-        def ask() -> Scored | ReciprocalSearch:
-            return scoring.users_like_user(state, row, reciprocal=reciprocal)
-
-        table = scoring.user_table(state)
+        subject, table = Subject(Direction.USERS_TO_USER, user_id), scoring.user_table(state)
         criteria = await self._criteria.read(state, subject, table, choice, page)
-        return await _answer(Question(subject, table, criteria, ask), choice, page)
+        taste, known = state.prediction.user_tastes[row], state.catalogue
+        if reciprocal and taste.any():
+            found = await match([MatchPart(state, user_id, taste, criteria)], taste, choice)
+            warm, count = bool(known.user_likes[row]), int(known.user_counts[row])
+            return replace(found, warm=warm, subject_count=count)
+
+        def score() -> Scored:
+            return scoring.users_like_user(state, row)
+
+        return await _answer(Question(subject, table, criteria, score), choice, page)
 
     async def items_for_segment(
         self, user_ids: Sequence[str], segment_filter: str, choice: Choice, page: Page

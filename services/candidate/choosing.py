@@ -6,7 +6,7 @@ together.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -76,6 +76,15 @@ def choose(
     else:
         order, found = _spread(scores, ids, count + 1, after, spread)
     return Chosen(order[:count], found[:count], len(order) > count)
+
+
+def group_labels(columns: Columns, attribute: str, rows: Rows) -> list[str]:
+    """The value of an attribute of some rows: `=` and the value as text, or empty where there is
+    none. One of GROUPING."""
+    column = columns.columns[attribute]
+    assert isinstance(column, TextColumn | PlainColumn)
+    alone = replace(columns, columns={attribute: column})
+    return ["" if value is None else f"={value}" for value in alone.lists(rows)[attribute]]
 
 
 def _spread(

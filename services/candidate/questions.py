@@ -156,6 +156,16 @@ class Audience:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """An answer, or the part of one that some of the users give, with the values of its diversity
+    attribute."""
+
+    audience: Audience
+    groups: Sequence[str] = ()
+    """Of each: `=` and the value as text, empty where there is none. Empty: not asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """How many users an item may interest."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.candidate.sources import Catalogue, Predictor
-from services.candidate.sources.arrays import Floats, Mask, Rows, best
+from services.candidate.sources.arrays import Floats, Mask, Rows
 
 Sums = npt.NDArray[np.float64]
 
@@ -81,42 +81,31 @@ def users_like_taste(catalogue: Catalogue, tastes: Floats, taste: Floats, most: 
     if not taste.any():
         activity: Floats = (catalogue.user_likes / max(most, 1)).astype(np.float32)
         return activity
-    cosine = _units(tastes) @ _units(taste[None, :])[0]
-    scores: Floats = np.clip((1.0 + cosine) / 2.0, 0.0, 1.0).astype(np.float32)
+    scores: Floats = np.clip((1.0 + cosines(tastes, taste)) / 2.0, 0.0, 1.0).astype(np.float32)
     scores[catalogue.user_likes == 0] = -np.inf
     return scores
 
 
-def forward_ranks(scores: Floats) -> Floats:
-    """1 − rank / number of others by users_like_user, in [0, 1]; −inf stays."""
-    order = best(scores, len(scores))
-    found = np.full(len(scores), -np.inf, np.float32)
-    found[order] = 1.0 - np.arange(len(order)) / max(len(order) - 1, 1)
+def cosines(tastes: Floats, taste: Floats) -> Floats:
+    """Of each of some tastes with one."""
+    found: Floats = units(tastes) @ units(taste[None, :])[0]
     return found
 
 
-def backward_ranks(catalogue: Catalogue, tastes: Floats, user: int, rows: Rows) -> Floats:
-    """The same of a user among those who are like each of `rows`: everybody is looked at for each
-    of them."""
-    closed = catalogue.user_likes == 0
-    closed[user] = True
-    penalty = np.where(closed, np.float32(-np.inf), np.float32(0.0))
-    asked = tastes[rows]
-    own = asked @ _units(tastes[[user]])[0]
-    better = np.zeros(len(rows), np.int64)
+def count_nearer(catalogue: Catalogue, tastes: Floats, asked: Floats, least: Floats) -> Rows:
+    """How many users who like something have a greater cosine than `least` with each of the tastes
+    `asked`, of length 1: everybody is looked at for each of them."""
+    closed = np.where(catalogue.user_likes == 0, np.float32(-np.inf), np.float32(0.0))
+    found = np.zeros(len(asked), np.int64)
     for start in range(0, len(tastes), USER_BLOCK):
         part = slice(start, start + USER_BLOCK)
-        table = asked @ _units(tastes[part]).T + penalty[part]
-        here = np.flatnonzero((rows >= start) & (rows < start + USER_BLOCK))
-        table[here, rows[here] - start] = -np.inf
-        better += (table > own[:, None]).sum(axis=1)
-    others = max(int(np.count_nonzero(~closed)) - 1, 1)
-    found: Floats = 1.0 - (better / others).astype(np.float32)
+        table = asked @ units(tastes[part]).T + closed[part]
+        found += (table > least[:, None]).sum(axis=1)
     return found
 
 
-def _units(tastes: Floats) -> Floats:
+def units(tastes: Floats) -> Floats:
     """Of length one; 0 stays."""
     lengths = np.maximum(np.linalg.norm(tastes, axis=1, keepdims=True), np.float32(1e-12))
-    units: Floats = tastes / lengths
-    return units
+    found: Floats = tastes / lengths
+    return found

@@ -10,16 +10,10 @@ from services.candidate.attributes import listed, read_item
 from services.candidate.expressions import Columns
 from services.candidate.index import IndexState
 from services.candidate.index.prediction import VectorQuery
-from services.candidate.judging import Judge
 from services.candidate.questions import NewItem
 from services.candidate.retrieval import NOTHING, Best, Float32, all_scores, top
 from services.candidate.retrieval_judging import SearchJudge
-from services.candidate.sources import Catalogue
-from services.candidate.sources.arrays import Floats, Rows, best
-
-MOST_MATCHED = 2_048
-"""Others whose rank of a user is looked up at most, in the order of theirs for the user."""
-MATCHED_AT_ONCE = 64
+from services.candidate.sources.arrays import Floats, Rows
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -72,46 +66,6 @@ class UserSearch:
         return top(table, asked.query, count, bias=asked.bias, excluded=self.excluded, judge=judge)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class ReciprocalSearch:
-    """Users who are like a user, and the user like them: relevance is the smaller of the two ranks.
-
-    The rank for the user is at hand for all others and bounds their relevance, and so their worth,
-    from above; that of the user for another takes a look at everybody. The others come in the order
-    of the bound, MOST_MATCHED at most, so that the cost grows linearly with the users.
-    """
-
-    catalogue: Catalogue
-    tastes: Floats
-    user: int
-    forward: Floats
-    """1 − rank / number of others, for the user; −inf for who must not be returned."""
-    warm: bool
-    """As in Scored."""
-    subject_count: int
-    group_size: int = 0
-
-    def best(self, judge: Judge, count: int) -> Best:
-        """The best `count` and perhaps more, with their relevance as scores, in no order."""
-        bounds = judge.judge(np.arange(len(self.forward)), self.forward).scores
-        order = best(bounds, max(MOST_MATCHED, count))
-        rows, values, relevance = (np.zeros(len(order), dtype) for dtype in (np.int64, "f4", "f4"))
-        done = 0
-        while done < len(order):
-            part = np.sort(order[done : done + MATCHED_AT_ONCE])
-            place = slice(done, done + len(part))
-            backward = recommend.backward_ranks(self.catalogue, self.tastes, self.user, part)
-            rows[place] = part
-            relevance[place] = np.minimum(self.forward[part], backward)
-            values[place] = judge.judge(part, relevance[place]).scores
-            done += len(part)
-            if done >= count and done < len(order):
-                worst = np.partition(values[:done], done - count)[done - count]
-                if worst > bounds[order[done]]:
-                    break
-        return Best(rows[:done], values[:done], relevance[:done])
-
-
 def user_table(state: IndexState) -> Table:
     """The users."""
     return Table(state.catalogue.user_ids, state.catalogue.user_counts, state.user_columns)
@@ -147,15 +101,11 @@ def items_for_user(state: IndexState, user: int, *, include_interacted: bool) ->
     return Scored(scores, warm, int(state.catalogue.user_counts[user]))
 
 
-def users_like_user(state: IndexState, user: int, *, reciprocal: bool) -> Scored | ReciprocalSearch:
-    """Users alike to a user. Of whom nothing is known is not matched: then activity speaks."""
-    catalogue, tastes = state.catalogue, state.prediction.user_tastes
-    scores = recommend.users_like_user(catalogue, tastes, user)
-    warm, count = bool(catalogue.user_likes[user]), int(catalogue.user_counts[user])
-    if reciprocal and tastes[user].any():
-        forward = recommend.forward_ranks(scores)
-        return ReciprocalSearch(catalogue, tastes, user, forward, warm, count)
-    return Scored(scores, warm, count)
+def users_like_user(state: IndexState, user: int) -> Scored:
+    """Users alike to a user."""
+    catalogue = state.catalogue
+    scores = recommend.users_like_user(catalogue, state.prediction.user_tastes, user)
+    return Scored(scores, bool(catalogue.user_likes[user]), int(catalogue.user_counts[user]))
 
 
 def items_for_segment(

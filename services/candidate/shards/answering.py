@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,9 +10,8 @@ from services.candidate import recommend, scoring
 from services.candidate.answering import Question, answered
 from services.candidate.audiences import MOST_ASKED, Audiences
 from services.candidate.criteria import CriteriaReader
-from services.candidate.expressions import Columns
-from services.candidate.expressions.columns import PlainColumn, TextColumn
 from services.candidate.index import IndexState
+from services.candidate.match_part import MatchPart
 from services.candidate.questions import Audience, Choice, Direction, Page, Subject
 from services.candidate.recommend import Sums
 from services.candidate.scoring import Scored
@@ -70,6 +69,15 @@ class ShardAudiences(Audiences):
         question = Question(subject, table, criteria, score)
         return await asyncio.to_thread(answered, question, choice, page)
 
+    async def match_part(
+        self, user_id: str, taste: Floats, choice: Choice, page: Page
+    ) -> MatchPart:
+        """The shard's users as those whom one may match whom the shard needn't know."""
+        state, subject = self._state, Subject(Direction.USERS_TO_USER, user_id)
+        table = scoring.user_table(state)
+        criteria = await self._criteria.read(state, subject, table, choice, page)
+        return MatchPart(state, user_id, taste, criteria)
+
     async def items_for_group(
         self, relevance: Floats, group: str, choice: Choice, page: Page
     ) -> Audience:
@@ -98,15 +106,6 @@ class ShardAudiences(Audiences):
             except FailedPrecondition:  # nobody matches here; others may elsewhere
                 rows = np.zeros(0, np.int64)
         return await asyncio.to_thread(_summed, state, rows, include_interacted)
-
-
-def group_values(columns: Columns, attribute: str, rows: Rows) -> list[str]:
-    """The value of an attribute of some rows: `=` and the value as text, or empty where there is
-    none. Texts, whole numbers and truths."""
-    column = columns.columns[attribute]
-    assert isinstance(column, TextColumn | PlainColumn)
-    alone = replace(columns, columns={attribute: column})
-    return ["" if value is None else f"={value}" for value in alone.lists(rows)[attribute]]
 
 
 def _summed(state: IndexState, rows: Rows, include_interacted: bool) -> GroupSums:

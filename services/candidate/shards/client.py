@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from contextlib import asynccontextmanager
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import grpc
 import numpy as np
@@ -19,11 +20,11 @@ from services.runtime.errors import (
     Unavailable,
     error_of,
 )
+from services.runtime.together import together
 
 Stub: TypeAlias = "sharding_pb2_grpc.ShardServiceAsyncStub"
 ALONE = "SHARD_ALONE"
 OTHER_ITEMS = "OTHER_ITEMS"
-Value = TypeVar("Value")
 
 
 class Marked(Protocol):
@@ -35,6 +36,7 @@ class Marked(Protocol):
 
 
 Answer = TypeVar("Answer", bound=Marked)
+Sent = TypeVar("Sent")
 
 
 class Shards:
@@ -205,6 +207,22 @@ class Question:
             await self._require_model(shard, part.mark.model)
             yield part
 
+    @asynccontextmanager
+    async def conversation(
+        self, shard: int, call: Callable[[Stub, AsyncIterator[Sent]], AsyncIterable[Answer]]
+    ) -> AsyncIterator["Conversation[Sent, Answer]"]:
+        """Talk with one shard; it ends with the block."""
+        steps: asyncio.Queue[Sent | None] = asyncio.Queue()
+
+        async def told() -> AsyncIterator[Sent]:
+            while (step := await steps.get()) is not None:
+                yield step
+
+        try:
+            yield Conversation(steps, self.follow(shard, lambda stub: call(stub, told())))
+        finally:
+            steps.put_nowait(None)
+
     async def _require_model(self, shard: int, model: str) -> None:
         """After another one is found, all shards have read their folders: the same question may
         well be answered then."""
@@ -220,15 +238,25 @@ class Question:
             )
 
 
-async def together(work: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
-    """Results of all, at once; the first error ends the others."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+class Conversation(Generic[Sent, Answer]):
+    """With one shard."""
+
+    def __init__(self, steps: asyncio.Queue[Sent | None], answers: AsyncIterator[Answer]) -> None:
+        self._steps = steps
+        self._answers = answers
+
+    def tell(self, step: Sent) -> None:
+        """Send a step."""
+        self._steps.put_nowait(step)
+
+    async def hear(self) -> Answer:
+        """The next answer. Raises as `Question.one`."""
+        return await anext(self._answers)
+
+    async def ask(self, step: Sent) -> Answer:
+        """A step and its answer."""
+        self.tell(step)
+        return await self.hear()
 
 
 def _one_table(counts: Sequence[sharding_pb2.ItemCounts]) -> bool:

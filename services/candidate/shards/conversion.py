@@ -1,10 +1,12 @@
 """Questions, answers and counts between the front and the shards, to protos and back."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from google.protobuf.timestamp_pb2 import Timestamp
 from heliograph.candidate.v1alpha1 import recommending_pb2, sharding_pb2
 from heliograph.type.v1alpha1 import event_pb2
@@ -18,6 +20,7 @@ from services.candidate.questions import (
     BudgetSeen,
     BudgetUse,
     Choice,
+    Found,
     NewItem,
     Omission,
     Page,
@@ -30,15 +33,6 @@ from services.runtime.errors import FieldError, InvalidArgument
 _WRITTEN_USES: Mapping[BudgetUse, recommending_pb2.BudgetUse.ValueType] = {
     use: number for number, use in choices.BUDGET_USES.items()
 }
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Found:
-    """An answer with the values of its diversity attribute."""
-
-    audience: Audience
-    groups: Sequence[str] = field(default=())
-    """Of each: `=` and the value as text, empty where there is none. Empty: not asked for."""
 
 
 def write_choice(choice: Choice) -> sharding_pb2.ShardChoice:
@@ -146,6 +140,13 @@ def read_new_item(message: sharding_pb2.UnstoredItem) -> NewItem:
 def read_sum(message: sharding_pb2.ItemSum) -> ItemSum:
     """What users add to an item as a query."""
     return ItemSum(np.asarray(message.vector, np.float64), message.member_count)
+
+
+def read_numbers(content: bytes, kind: str) -> npt.NDArray[Any]:
+    """An array of numbers of four bytes. Raises InvalidArgument for bytes that aren't."""
+    if len(content) % 4:
+        raise InvalidArgument("an array of numbers is cut short")
+    return np.frombuffer(content, kind)
 
 
 def read_time(message: Timestamp) -> datetime:

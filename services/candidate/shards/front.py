@@ -1,6 +1,7 @@
 """Answers of an index in shards: asks all, and merges."""
 
 from collections.abc import Awaitable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -9,6 +10,8 @@ from heliograph.candidate.v1alpha1 import sharding_pb2
 
 from services.candidate import recommend
 from services.candidate.choosing import FIRST_POOL, POOL_GROWTH
+from services.candidate.matching import match
+from services.candidate.merging import estimated, merged, spread_out
 from services.candidate.orders import shard_of
 from services.candidate.pool import unknown_user
 from services.candidate.questions import (
@@ -17,21 +20,22 @@ from services.candidate.questions import (
     Direction,
     Diversity,
     Estimate,
+    Found,
     NewItem,
     Page,
     Subject,
 )
-from services.candidate.shards.client import OTHER_ITEMS, Question, Shards, Stub, together
+from services.candidate.shards.client import OTHER_ITEMS, Question, Shards, Stub
 from services.candidate.shards.conversion import (
-    Found,
     read_answer,
     write_choice,
     write_new_item,
     write_page,
 )
-from services.candidate.shards.merging import estimated, merged, spread_out
+from services.candidate.shards.matching import RemotePart
 from services.candidate.sources.arrays import Floats
-from services.runtime.errors import FailedPrecondition, NotFound, Unavailable, Unimplemented
+from services.runtime.errors import FailedPrecondition, NotFound, Unavailable
+from services.runtime.together import together
 
 Users = sharding_pb2.FindUsersRequest
 Group = sharding_pb2.SumGroupResponse
@@ -84,13 +88,7 @@ class ShardedAudiences:
     async def users_like_user(
         self, user_id: str, choice: Choice, page: Page, *, reciprocal: bool
     ) -> Audience:
-        """See `Audiences`. Raises Unimplemented for `reciprocal`."""
-        if reciprocal:
-            raise Unimplemented(
-                "reciprocal is not offered by a user index in shards: each candidate's rank of the "
-                "user is among the users of all shards",
-                reason="RECIPROCAL_IN_SHARDS",
-            )
+        """See `Audiences`."""
         question, request = self._shards.question(), _described(user_id)
         told = await question.all(lambda stub, _: stub.DescribeUser(request))
         own = told[shard_of(user_id, self._shards.count)]
@@ -99,7 +97,10 @@ class ShardedAudiences:
         most = max(each.most_likes for each in told)
         taste = sharding_pb2.UserTaste(user_id=user_id, vector=own.taste, most_likes=most)
         subject = Subject(Direction.USERS_TO_USER, user_id)
-        found = await self._users(question, Users(user=taste), subject, choice, page)
+        if reciprocal and any(own.taste):
+            found = await self._matched(question, Users(user=taste), subject, choice, page)
+        else:
+            found = await self._users(question, Users(user=taste), subject, choice, page)
         return replace(found, warm=own.warm, subject_count=own.interaction_count)
 
     async def items_for_segment(
@@ -164,6 +165,24 @@ class ShardedAudiences:
             if answer is not None:
                 return answer
             size *= POOL_GROWTH
+
+    async def _matched(
+        self, question: Question, asked: Users, subject: Subject, choice: Choice, page: Page
+    ) -> Audience:
+        asked.choice.CopyFrom(write_choice(choice))
+        asked.page.CopyFrom(write_page(page))
+        async with AsyncExitStack() as stack:
+            parts = [
+                RemotePart(
+                    await stack.enter_async_context(
+                        question.conversation(shard, lambda stub, steps: stub.MatchUsers(steps))
+                    ),
+                    asked,
+                    subject,
+                )
+                for shard in range(self._shards.count)
+            ]
+            return await match(parts, np.array(asked.user.vector, np.float32), choice)
 
     async def _measured(
         self, question: Question, asked: Users, subject: Subject, choice: Choice, page: Page

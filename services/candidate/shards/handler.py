@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 from heliograph.candidate.v1alpha1 import sharding_pb2, sharding_pb2_grpc
 
+from services.candidate.choosing import group_labels
 from services.candidate.criteria import CriteriaReader
 from services.candidate.generation import Generator
 from services.candidate.handlers.generating import read_order, write_progress
@@ -14,16 +15,17 @@ from services.candidate.index import IndexState
 from services.candidate.index.prediction import Prediction
 from services.candidate.index.share import Share
 from services.candidate.item_ranking import rank_items
-from services.candidate.questions import Audience, Choice, Page
-from services.candidate.shards.answering import ShardAudiences, Taste, group_values
+from services.candidate.questions import Audience, Choice, Found, Page
+from services.candidate.shards.answering import ShardAudiences, Taste
 from services.candidate.shards.conversion import (
-    Found,
     read_choice,
     read_new_item,
+    read_numbers,
     read_page,
     read_sum,
     write_answer,
 )
+from services.candidate.shards.match_handler import answers
 from services.candidate.shards.view import (
     ItemCounts,
     ShardIndex,
@@ -115,7 +117,7 @@ class ShardHandler(sharding_pb2_grpc.ShardServiceServicer):
         if choice.diversity is not None:
             known = state.catalogue.user_rows
             rows: Rows = np.array([known[name] for name in audience.ids], np.int64)
-            groups = group_values(state.user_columns, choice.diversity.attribute, rows)
+            groups = group_labels(state.user_columns, choice.diversity.attribute, rows)
         answer = write_answer(Found(audience, groups))
         return sharding_pb2.FindUsersResponse(mark=self._mark(state), answer=answer)
 
@@ -156,6 +158,21 @@ class ShardHandler(sharding_pb2_grpc.ShardServiceServicer):
             answer.interaction_count = int(catalogue.user_counts[row])
             answer.warm = bool(catalogue.user_likes[row])
         return answer
+
+    async def MatchUsers(
+        self, requests: AsyncIterator[sharding_pb2.MatchUsersRequest], context: Context
+    ) -> AsyncIterator[sharding_pb2.MatchUsersResponse]:
+        state, question = self._index.own, await _first_question(requests)
+        choice, page = read_choice(question.choice), read_page(question.page)
+        taste = np.array(question.user.vector, np.float32)
+        width = state.prediction.user_tastes.shape[1]
+        if len(taste) != width:
+            raise InvalidArgument(f"question.user.vector: tastes have {width} numbers")
+        part = await self._of(state).match_part(question.user.user_id, taste, choice, page)
+        mark = self._mark(state)
+        async for answer in answers(part, width, requests):
+            answer.mark.CopyFrom(mark)
+            yield answer
 
     async def FindItems(
         self, request: sharding_pb2.FindItemsRequest, context: Context
@@ -263,6 +280,16 @@ class ShardHandler(sharding_pb2_grpc.ShardServiceServicer):
         return await self._of(state).users_alike(taste, choice, page)
 
 
+async def _first_question(
+    steps: AsyncIterator[sharding_pb2.MatchUsersRequest],
+) -> sharding_pb2.FindUsersRequest:
+    async for step in steps:
+        if step.question.HasField("user"):
+            return step.question
+        break
+    raise InvalidArgument("question about a user is the first step")
+
+
 def _live_item(state: IndexState, name: str) -> int:
     row = state.catalogue.item_rows.get(name)
     if row is None:
@@ -278,6 +305,4 @@ def _fitted(state: IndexState) -> Prediction:
 
 
 def _counts(content: bytes) -> Rows:
-    if len(content) % 4:
-        raise InvalidArgument("counts are not little-endian int32")
-    return np.frombuffer(content, "<i4").astype(np.int64)
+    return read_numbers(content, "<i4").astype(np.int64)

@@ -6,10 +6,11 @@ from heliograph.candidate.v1alpha1 import sharding_pb2
 
 from services.candidate.item_ranking import Items, RankedItems
 from services.candidate.orders import shard_of
-from services.candidate.shards.client import Shards, together
+from services.candidate.shards.client import Shards
 from services.runtime import metrics
 from services.runtime.errors import DomainError
 from services.runtime.logs import Logger
+from services.runtime.together import together
 
 
 class ShardedRanker:

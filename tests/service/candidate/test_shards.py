@@ -19,7 +19,9 @@ from heliograph.type.v1alpha1 import event_pb2
 from sqlalchemy import text
 
 from services.candidate.orders import shard_of
+from services.candidate.questions import Choice, Page
 from services.candidate.shards.client import Shards
+from services.candidate.shards.conversion import write_choice, write_page
 from services.runtime.clock import at
 from services.runtime.database import Database
 from services.runtime.errors import Unavailable
@@ -100,8 +102,10 @@ async def test_answers_are_those_of_one_index(both: Both) -> None:
         alike = recommending_pb2.RecommendUsersToUserRequest(
             user_id=user, parameters=random_parameters(random, users=True)
         )
-        found = await both.same("RecommendUsersToUser", alike)
-        assert user not in [each.user_id for each in found.users]
+        for reciprocal in (False, True):
+            alike.reciprocal = reciprocal
+            found = await both.same("RecommendUsersToUser", alike)
+            assert user not in [each.user_id for each in found.users]
 
 
 async def test_groups_new_items_and_pages_are_those_of_one_index(both: Both) -> None:
@@ -170,10 +174,61 @@ async def test_errors_are_those_of_one_index(both: Both) -> None:
             error = raised.value
             told.append((error.code(), error.details(), reason_of(error), fields_of(error)))
         assert told[0] == told[1]
-    both_ways = recommending_pb2.RecommendUsersToUserRequest(user_id="u001", reciprocal=True)
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await both.front.stub.RecommendUsersToUser(both_ways)
-    assert reason_of(raised.value) == "RECIPROCAL_IN_SHARDS"
+
+
+async def test_a_shard_refuses_steps_of_a_match_that_are_out_of_turn(both: Both) -> None:
+    stub = sharding_pb2_grpc.ShardServiceStub(
+        both.made.peers.channel_to("matched", both.made.addresses[0])
+    )
+    user = next(name for name in USERS if shard_of(name, SHARDS) == 0)
+    told = await stub.DescribeUser(sharding_pb2.DescribeUserRequest(user_id=user))
+    choice, page = write_choice(Choice(count=3)), write_page(Page("r", LATER))
+
+    def asked(taste: Sequence[float]) -> sharding_pb2.MatchUsersRequest:
+        question = sharding_pb2.FindUsersRequest(choice=choice, page=page)
+        question.user.CopyFrom(sharding_pb2.UserTaste(user_id=user, vector=taste))
+        return sharding_pb2.MatchUsersRequest(question=question)
+
+    async def answered(*steps: sharding_pb2.MatchUsersRequest) -> list[Any]:
+        return [answer async for answer in stub.MatchUsers(iter(steps))]
+
+    first, step = asked(told.taste), sharding_pb2.MatchUsersRequest
+    size = len((await anext(aiter(stub.MatchUsers(iter([first]))))).cosines.values)
+    nearer = step(
+        nearer=sharding_pb2.Nearer(
+            counts=sharding_pb2.Numbers(values=bytes(size)), others=80, most=5
+        )
+    )
+    places = sharding_pb2.CandidatePlaces(places=[1, 0])
+    *_, found, tastes = await answered(first, nearer, step(places=places))
+    assert len(found.candidates.ids) == 5
+    assert len(tastes.tastes.vectors) == 2 * 4 * len(told.taste)
+    cut = sharding_pb2.Nearer(others=80, most=5, counts=sharding_pb2.Numbers(values=b"abc"))
+    wrong: list[tuple[str, list[sharding_pb2.MatchUsersRequest]]] = [
+        ("first step", [nearer]),
+        ("first step", []),
+        ("have .* numbers", [asked([1.0])]),
+        ("cut short", [first]),
+        ("cut short", [first, step(nearer=cut)]),
+        ("second step", [first, step(places=places)]),
+        ("not as many as cosines", [first, step(nearer=_less(nearer.nearer))]),
+        ("out of turn", [first, nearer, nearer]),
+        ("there are 5", [first, nearer, step(places=sharding_pb2.CandidatePlaces(places=[5]))]),
+        ("not as many as places", [first, nearer, step(matched=places)]),
+        (
+            "width",
+            [first, nearer, step(tastes=sharding_pb2.Tastes(vectors=bytes(4), least=bytes(4)))],
+        ),
+    ]
+    for problem, steps in wrong:
+        with pytest.raises(grpc.aio.AioRpcError, match=problem) as raised:
+            await answered(*steps)
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def _less(nearer: sharding_pb2.Nearer) -> sharding_pb2.Nearer:
+    counts = sharding_pb2.Numbers(values=nearer.counts.values[4:])
+    return sharding_pb2.Nearer(counts=counts, others=nearer.others, most=nearer.most)
 
 
 async def test_items_of_events_are_ranked_and_generation_is_that_of_one_index(both: Both) -> None:
@@ -247,10 +302,13 @@ async def test_a_missing_shard_is_named_and_comes_back(both: Both) -> None:
     before = await both.same("RecommendUsersToItem", asked)
     gone, stays = (next(u for u in USERS if shard_of(u, SHARDS) == shard) for shard in (1, 2))
     own = recommending_pb2.RecommendItemsToUserRequest
+    alike = recommending_pb2.RecommendUsersToUserRequest(user_id=stays, reciprocal=True)
+    assert (await both.front.stub.RecommendUsersToUser(alike)).users
     await both.made.shards[1].stop(0)
     calls: list[Any] = [
         both.front.stub.RecommendUsersToItem(asked),
         both.front.stub.RecommendItemsToUser(own(user_id=gone)),
+        both.front.stub.RecommendUsersToUser(alike),
         both.front.stub.EstimateAudience(recommending_pb2.EstimateAudienceRequest(item_id="i05")),
         both.front.generate(day="2026-01-06"),
     ]

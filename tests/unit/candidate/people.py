@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -41,8 +42,9 @@ BOOSTERS = (
 )
 
 
-def people(count: int, seed: int) -> Columns:
-    """Users with few distinct values, so that values are often equal; some lack attributes."""
+def people(count: int, seed: int, rows: Sequence[int] | None = None) -> Columns:
+    """Users with few distinct values, so that values are often equal; some lack attributes. With
+    `rows` only those of them."""
     random = np.random.default_rng(seed)
 
     def one() -> dict[str, Any]:
@@ -55,5 +57,5 @@ def people(count: int, seed: int) -> Columns:
         }
         return {name: value for name, value in found.items() if random.random() < 0.9}
 
-    users = ({name: typed_value(value) for name, value in one().items()} for _ in range(count))
-    return build_columns(users, SCHEMA)
+    users = [{name: typed_value(value) for name, value in one().items()} for _ in range(count)]
+    return build_columns(users if rows is None else [users[row] for row in rows], SCHEMA)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from services.candidate.choosing import Spread, choose
 from services.candidate.expressions import AttributeType, Columns
 from services.candidate.expressions.columns import PlainColumn
+from services.candidate.merging import estimated, merged, spread_out
 from services.candidate.orders import shard_of
 from services.candidate.questions import (
     Audience,
@@ -20,6 +21,7 @@ from services.candidate.questions import (
     Choice,
     Direction,
     Diversity,
+    Found,
     Omission,
     Page,
     Place,
@@ -27,7 +29,6 @@ from services.candidate.questions import (
     Subject,
 )
 from services.candidate.shards.conversion import (
-    Found,
     read_answer,
     read_choice,
     read_page,
@@ -35,7 +36,6 @@ from services.candidate.shards.conversion import (
     write_choice,
     write_page,
 )
-from services.candidate.shards.merging import estimated, merged, spread_out
 from services.candidate.sources.arrays import Floats
 from services.runtime.validation import violations
 
