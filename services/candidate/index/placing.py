@@ -148,7 +148,7 @@ def _borrow(part: Part, side: Side, contents: Contents, found: Vectors, cold: Ro
     index, attributes = part.model.index(side), part.model.attributes.get(side)
     if index is None or attributes is None:
         return
-    warm = np.flatnonzero(np.isfinite(index.bias)).astype(np.int64)
+    warm = np.isfinite(index.bias)
     for start in range(0, len(cold), BLOCK):
         rows = cold[start : start + BLOCK]
         columns, texts = contents.of(rows)

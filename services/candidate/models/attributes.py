@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array, vstack
 
 from services.candidate.models.ties import TIES
-from services.candidate.sources.arrays import Floats, Matrix, Rows, sparse
+from services.candidate.sources.arrays import Floats, Mask, Matrix, Rows, sparse
 
 Columns = Mapping[str, Sequence[Any]]
 NEIGHBOURS = 50
@@ -53,10 +53,9 @@ class Vocabulary:
         return cls(places, (np.log(1 / share) + 0.1).astype(np.float32), edges)
 
     @cached_property
-    def of_ties(self) -> Rows:
-        """Features that are ties."""
-        found = [place for token, place in self.places.items() if token.startswith(f"{TIES}=")]
-        return np.array(found, np.int64)
+    def of_ties(self) -> Mask:
+        """Which features are ties."""
+        return np.array([token.startswith(f"{TIES}=") for token in self.places], np.bool_)
 
     def features(self, columns: Columns, size: int) -> Matrix:
         """Rows × features of length one. Empty and unknown values have none."""
@@ -121,8 +120,8 @@ def borrowed_profiles(
     """Profiles for rows without interactions: the mean of those of the rows of `table` that are
     most alike, weighted by likeness. `known`: attributes of all rows of `table`; `spread`: see
     `lenders_of`, None: all that have a profile. Those that are like nobody have none."""
-    warm = np.flatnonzero(np.diff(table.indptr)).astype(np.int64)
-    spread = warm if spread is None else spread
+    warm = np.diff(table.indptr) > 0
+    spread = np.flatnonzero(warm).astype(np.int64) if spread is None else spread
     parts = []
     for start in range(0, cold.table.shape[0], BLOCK):
         part = cold.rows(np.arange(start, min(start + BLOCK, cold.table.shape[0])))
@@ -136,14 +135,16 @@ def borrowed_profiles(
     return found
 
 
-def lenders_of(spread: Rows, warm: Rows, known: Attributes, cold: Attributes) -> Rows:
+def lenders_of(spread: Rows, warm: Mask, known: Attributes, cold: Attributes) -> Rows:
     """From whom some others borrow: up to LENDERS of the rows `spread`, evenly, and as many of the
-    `warm` rows with a tie in common with the others."""
+    `warm` rows with a tie in common with the others. The cost doesn't grow with the rows known."""
     few = spread[:: max(-(-len(spread) // LENDERS), 1)]
-    shared = np.intersect1d(cold.table.indices, known.vocabulary.of_ties)
+    features = cold.table.indices
+    shared = np.unique(features[known.vocabulary.of_ties[features]])
     if not len(shared):
         return few
-    tied = np.intersect1d(known.by_feature[shared].indices, warm)
+    tied = known.by_feature[shared].indices
+    tied = np.unique(tied[warm[tied]])
     return np.union1d(few, tied[:LENDERS]).astype(np.int64)
 
 
