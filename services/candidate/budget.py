@@ -29,6 +29,7 @@ from services.runtime.clock import Clock
 from services.runtime.database import Database
 from services.runtime.errors import DomainError
 from services.runtime.logs import Logger
+from services.runtime.together import together
 
 FRESHNESS = timedelta(seconds=60)
 """Greatest age of what is used."""
@@ -184,27 +185,35 @@ class Budgets:
             self._log.warning("users' budgets can't be read", problem=str(error))
 
     async def _read_columns(self, catalogue: Catalogue) -> BudgetColumns:
-        read_time, known = self._clock.now(), catalogue.user_rows
         size = len(catalogue.user_ids)
-        channels, remaining = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
-        caps = np.full(size, NO_RECIPIENT_CAP, np.uint8)
+        found = BudgetColumns(
+            catalogue=catalogue,
+            channels=np.zeros(size, np.uint8),
+            remaining=np.zeros(size, np.uint8),
+            caps=np.full(size, NO_RECIPIENT_CAP, np.uint8),
+            waiting=np.zeros(size, np.uint16),
+            pool_size=self._pool_size,
+            read_time=self._clock.now(),
+        )
+        await together([self._read_sends(found), self._read_pools(found)])
+        return found
+
+    async def _read_sends(self, found: BudgetColumns) -> None:
+        """Fill in what policy knows."""
+        known = found.catalogue.user_rows
         request = sendability_pb2.StreamSendabilityRequest(chunk_size=USERS_AT_A_TIME)
         stream = self._policy.StreamSendability(request, timeout=READ_TIMEOUT.total_seconds())
         async for chunk in stream:
             rows = np.array([known.get(name, -1) for name in chunk.user_ids], np.int64)
             here = rows >= 0
-            channels[rows[here]] = np.frombuffer(chunk.sendable_channels, np.uint8)[here]
-            remaining[rows[here]] = np.frombuffer(chunk.remaining_today, np.uint8)[here]
-            caps[rows[here]] = np.frombuffer(chunk.daily_caps, np.uint8)[here]
-        waiting = await self._read_pools(catalogue)
-        return BudgetColumns(
-            catalogue, channels, remaining, caps, waiting, self._pool_size, read_time
-        )
+            found.channels[rows[here]] = np.frombuffer(chunk.sendable_channels, np.uint8)[here]
+            found.remaining[rows[here]] = np.frombuffer(chunk.remaining_today, np.uint8)[here]
+            found.caps[rows[here]] = np.frombuffer(chunk.daily_caps, np.uint8)[here]
 
-    async def _read_pools(self, catalogue: Catalogue) -> npt.NDArray[np.uint16]:
-        """The stored bounds; ends don't lower them, so the pools that they call full are
+    async def _read_pools(self, columns: BudgetColumns) -> None:
+        """Fill in the stored bounds; ends don't lower them, so the pools that they call full are
         counted."""
-        waiting, full = np.zeros(len(catalogue.user_ids), np.uint16), list[str]()
+        waiting, catalogue, full = columns.waiting, columns.catalogue, list[str]()
         after = ""
         async with self._database.read(timeout=READ_TIMEOUT) as work:
             while True:
@@ -222,7 +231,6 @@ class Budgets:
                 rows = await work.rows(EVENTS.count_pools, {"user_ids": users})
                 counted = dict.fromkeys(users, 0) | {row.user_id: row.waiting for row in rows}
                 _fill(waiting, catalogue, users, np.array([counted[user] for user in users]))
-        return waiting
 
 
 def _fill(
