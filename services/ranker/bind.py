@@ -7,6 +7,7 @@ from heliograph.policy.v1alpha1 import policy_pb2_grpc
 from heliograph.ranker.v1alpha1 import ranker_pb2_grpc
 
 from services.ranker.backend import Backend
+from services.ranker.batching import Batcher
 from services.ranker.catalogue import Catalogue
 from services.ranker.erasure import Eraser
 from services.ranker.exporting import Exporter
@@ -40,6 +41,7 @@ async def bind(host: Host) -> None:
     feed = FeedFollower(host.database, policy, host.clock, host.log)
     backend = _backend(settings)
     host.on_close(backend.close)
+    batcher = Batcher(backend, catalogue, settings.parallel_runs)
     models = Models(Registry(settings.model_dir), backend, log, host.log)
     await models.follow()
     await catalogue.refresh()
@@ -54,7 +56,7 @@ async def bind(host: Host) -> None:
     host.periodic("clean", settings.clean_every, clean)
     handler = RankerHandler(
         host.clock,
-        RankHandler(host.clock, Ranker(store, catalogue, models, backend, log), following),
+        RankHandler(host.clock, Ranker(store, catalogue, models, batcher, log), following),
         Inspector(log, catalogue),
         Exporter(host.database, catalogue),
         feed,

@@ -2,14 +2,14 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ranker.backend import MOST_EVENTS, MOST_USERS, Backend
+from services.ranker.batching import Batcher, Rows
 from services.ranker.catalogue import Catalogue
 from services.ranker.feature_store import FeatureStore
 from services.ranker.features import (
@@ -20,7 +20,6 @@ from services.ranker.features import (
     Head,
     UserSignals,
     event_features,
-    model_inputs,
     rows,
     seconds,
     user_features,
@@ -28,6 +27,7 @@ from services.ranker.features import (
 from services.ranker.promotion import Models, Served
 from services.ranker.rank_log import RankLog, UserSnapshot
 from services.ranker.snapshots import encode_events, encode_users
+from services.runtime.together import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +61,19 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """Positions of events that go through the model together, and its inputs."""
+class _OfVersion:
+    """What one version scores: positions of events, and their rows."""
 
     version: str
     events: NDArray[np.int64]
-    inputs: Features
+    rows: Rows
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     users: Features
     events: Features
-    runs: Sequence[_Run]
+    parts: Sequence[_OfVersion]
 
 
 class Ranker:
@@ -84,13 +84,13 @@ class Ranker:
         store: FeatureStore,
         catalogue: Catalogue,
         models: Models,
-        backend: Backend,
+        batcher: Batcher,
         log: RankLog,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._models = models
-        self._backend = backend
+        self._batcher = batcher
         self._log = log
 
     async def rank(self, call: RankCall, now: datetime) -> Ranked:
@@ -103,7 +103,7 @@ class Ranker:
         prepared = await asyncio.to_thread(self._prepare, call, states, served, seconds(now))
         rank_id = f"{now.astimezone(UTC):%Y%m%d}.{secrets.token_hex(10)}"
         scores, _ = await asyncio.gather(
-            self._score(prepared.runs, len(call.events)),
+            self._score(prepared.parts, len(call.events)),
             self._keep(rank_id, call, prepared, served, now),
         )
         trained = [head for head in HEADS if all(head in each.trained_heads for each in served)]
@@ -116,22 +116,21 @@ class Ranker:
         with self._catalogue.items() as items:
             users = user_features(states, signals, now, items, call.deliver_time)
             events = event_features(call.events, now, items)
-            runs = []
-            for version in sorted({each.version for each in served}):
-                of_version = np.array([each.version == version for each in served])
-                for chosen, index in micro_batches(call.user_row, of_version):
-                    local = np.searchsorted(chosen, call.user_row[index])
-                    inputs = model_inputs(rows(users, chosen), rows(events, index), local, items)
-                    runs.append(_Run(version, index, inputs))
-        return _Prepared(users, events, runs)
+        versions = np.array([each.version for each in served])
+        parts = []
+        for version in sorted(set(versions.tolist())):
+            own = np.flatnonzero(versions[call.user_row] == version)
+            whole = Rows(users, rows(events, own), call.user_row[own])
+            parts.append(_OfVersion(version, own, whole))
+        return _Prepared(users, events, parts)
 
-    async def _score(self, runs: Sequence[_Run], count: int) -> NDArray[np.float32]:
+    async def _score(self, parts: Sequence[_OfVersion], count: int) -> NDArray[np.float32]:
         scores = np.zeros((count, len(HEADS)), np.float32)
 
-        async def score(run: _Run) -> None:
-            scores[run.events] = await self._backend.score(run.version, run.inputs)
+        async def score(part: _OfVersion) -> None:
+            scores[part.events] = await self._batcher.score(part.version, part.rows)
 
-        await asyncio.gather(*(score(run) for run in runs))
+        await together([score(part) for part in parts])
         scores[~np.isfinite(scores).all(axis=1)] = np.nan
         return scores
 
@@ -157,31 +156,3 @@ class Ranker:
             return kept
 
         await self._log.keep(rank_id, now, await asyncio.to_thread(snapshots))
-
-
-def micro_batches(
-    user_row: NDArray[np.int64], chosen: NDArray[np.bool_]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows of chosen users that have events, in batches that a run takes, with their events' rows.
-
-    `user_row` [N], `chosen` [U]. Both arrays of a batch are such that each event's user is in it;
-    a user stands in several batches only with more than MOST_EVENTS events.
-    """
-    order = np.argsort(user_row, kind="stable")
-    counts = np.bincount(user_row, minlength=len(chosen))
-    starts = np.cumsum(counts) - counts
-    batch: list[int] = []
-    events: list[NDArray[np.int64]] = []
-    size = 0
-    for row in np.flatnonzero(chosen & (counts > 0)).tolist():
-        own = order[starts[row] : starts[row] + counts[row]]
-        for first in range(0, len(own), MOST_EVENTS):
-            part = own[first : first + MOST_EVENTS]
-            if batch and (len(batch) == MOST_USERS or size + len(part) > MOST_EVENTS):
-                yield np.array(batch, np.int64), np.concatenate(events)
-                batch, events, size = [], [], 0
-            batch.append(row)
-            events.append(part)
-            size += len(part)
-    if batch:
-        yield np.array(batch, np.int64), np.concatenate(events)
