@@ -23,6 +23,8 @@ LONG_TEXT = 24
 BINS = 5
 LENDERS = 4096
 """Of whom those without interactions borrow, at most: memory stays linear."""
+LEAST_TIED = 4
+"""Of whom has a tie, at least so many are asked."""
 BLOCK = 256
 _WORD = re.compile(r"\w+")
 
@@ -136,16 +138,34 @@ def borrowed_profiles(
 
 
 def lenders_of(spread: Rows, warm: Mask, known: Attributes, cold: Attributes) -> Rows:
-    """From whom some others borrow: up to LENDERS of the rows `spread`, evenly, and as many of the
-    `warm` rows with a tie in common with the others. The cost doesn't grow with the rows known."""
+    """From whom some others borrow: up to LENDERS of the rows `spread`, evenly, and of the `warm`
+    rows with a tie in common with the others. The cost doesn't grow with the rows known."""
     few = spread[:: max(-(-len(spread) // LENDERS), 1)]
     features = cold.table.indices
-    shared = np.unique(features[known.vocabulary.of_ties[features]])
+    shared = np.unique(features[known.vocabulary.of_ties[features]]).astype(np.int64)
     if not len(shared):
         return few
-    tied = known.by_feature[shared].indices
-    tied = np.unique(tied[warm[tied]])
-    return np.union1d(few, tied[:LENDERS]).astype(np.int64)
+    tied = _rows_with(known.by_feature, shared)
+    return np.union1d(few, tied[warm[tied]]).astype(np.int64)
+
+
+def _rows_with(by_feature: Matrix, features: Rows) -> Rows:
+    """Rows that have some features: of each feature all or, where they would be more than LENDERS
+    in all, evenly as many as leaves room for the others, but LEAST_TIED."""
+    starts = by_feature.indptr[features].astype(np.int64)
+    counts = by_feature.indptr[features + 1] - starts
+    fewest, most = LEAST_TIED, max(LEAST_TIED, int(counts.max()))
+    while fewest < most:
+        middle = (fewest + most + 1) // 2
+        if np.minimum(counts, middle).sum() <= LENDERS:
+            fewest = middle
+        else:
+            most = middle - 1
+    kept = np.minimum(counts, fewest)
+    nth = np.arange(kept.sum()) - np.repeat(np.cumsum(kept) - kept, kept)
+    spread = nth * np.repeat(counts, kept) // np.repeat(kept, kept)
+    found: Rows = by_feature.indices[np.repeat(starts, kept) + spread].astype(np.int64)
+    return found
 
 
 def nearest(likeness: Floats) -> Matrix:
