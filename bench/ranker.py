@@ -1,0 +1,254 @@
+"""`python -m bench.ranker --json OUT`: events scored a second, through Rank and without it.
+
+A ranker runs in a process of its own on an embedded Postgres that holds feature states and items;
+calls come by gRPC, as bytes made before, from threads of the bench. Beside it a bare loop calls
+ONNX Runtime on inputs prepared before, in the bench's own process: with all cores in one run and
+with a run on each core, whichever is faster. The contenders take turns of some seconds; ratios are
+of the medians over the rounds.
+"""
+
+import argparse
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import onnxruntime as ort
+
+from bench.interleaved import Seconds, ratio_metric
+from bench.rank_data import RankData
+from bench.report import BenchReport, Metric
+from bench.service_process import ServiceProcess, bench_database, service_process
+from services.ranker.features import EVENT_FEATURES, USER_FEATURES, Features
+from services.ranker.manifest import MODEL_FILE
+from services.ranker.settings import RankerSettings
+
+PACKAGES = ("grpcio", "numpy", "onnxruntime", "psycopg")
+METHOD = "/heliograph.ranker.v1alpha1.RankerService/Rank"
+CALLS = 64
+"""Different ones, again and again."""
+SIZES: Mapping[str, tuple[int, int, int]] = {"batch": (32, 20, 16), "small": (1, 20, 64)}
+"""Users, events of each, and calls in flight."""
+LOADS = (0.3, 0.6, 0.9)
+COUNTS = (1, 4, 16, 64, 256, 512)
+"""Events of a call about one user."""
+RANK_GOAL = 1 / 0.7
+"""Time per event through Rank over that of the bare loop."""
+ROW_GOAL = 1 / 3
+
+
+class Bare:
+    """ONNX Runtime without anything around it."""
+
+    def __init__(self, inputs: Sequence[Features], events: int) -> None:
+        """`events` of each of the inputs."""
+        self._inputs = inputs
+        self._events = events
+
+    def seconds_per_event(self, seconds: float) -> float:
+        """The better of one run on all cores, and a run on each."""
+        return min(
+            self._taken(*shape, seconds / 2) for shape in ((1, self._cores), (self._cores, 1))
+        )
+
+    @cached_property
+    def _cores(self) -> int:
+        return len(os.sched_getaffinity(0))
+
+    def _taken(self, loops: int, threads: int, seconds: float) -> float:
+        session = self._sessions[threads]
+        read = [each.name for each in session.get_inputs()]
+        wanted = [{name: inputs[name] for name in read} for inputs in self._inputs]
+
+        def loop(ends: float, first: int) -> int:
+            runs = 0
+            while time.perf_counter() < ends:
+                session.run(["scores"], wanted[(first + runs) % len(wanted)])
+                runs += 1
+            return runs
+
+        return _per_event(loop, loops, seconds, self._events)
+
+    @cached_property
+    def _sessions(self) -> dict[int, ort.InferenceSession]:
+        settings = RankerSettings()
+        model = next(settings.model_dir.glob(f"*/{MODEL_FILE}")).read_bytes()
+        return {threads: _session(model, threads) for threads in {1, self._cores}}
+
+
+class Called:
+    """Rank, by gRPC."""
+
+    def __init__(self, service: ServiceProcess, requests: Sequence[bytes], in_flight: int) -> None:
+        self._call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = service.channel.unary_unary(METHOD)
+        self._requests = requests
+        self._in_flight = in_flight
+
+    def seconds_per_event(self, events: int, seconds: float) -> float:
+        """With so many events in each call."""
+
+        def loop(ends: float, first: int) -> int:
+            calls = 0
+            while time.perf_counter() < ends:
+                self._call(self._requests[(first + calls) % len(self._requests)], timeout=60.0)
+                calls += 1
+            return calls
+
+        return _per_event(loop, self._in_flight, seconds, events)
+
+    def latency(self, calls_per_second: float, seconds: float) -> Seconds:
+        """Of each call, that come at random times, whatever became of those before."""
+        random = np.random.default_rng(1)
+        taken: list[float] = []
+        left = threading.Semaphore(0)
+        count = max(int(calls_per_second * seconds), 1)
+        due = time.perf_counter()
+        for number in range(count):
+            due += float(random.exponential(1 / calls_per_second))
+            time.sleep(max(0.0, due - time.perf_counter()))
+            answer = self._call.future(self._requests[number % len(self._requests)], timeout=60.0)
+            answer.add_done_callback(_ended(due, taken, left))
+        for _ in range(count):
+            left.acquire()
+        return np.array(taken)
+
+
+def _ended(
+    due: float, taken: list[float], left: threading.Semaphore
+) -> Callable[["grpc.Future[bytes]"], None]:
+    def ended(answer: "grpc.Future[bytes]") -> None:
+        taken.append(time.perf_counter() - due if answer.exception() is None else np.inf)
+        left.release()
+
+    return ended
+
+
+def _per_event(loop: Callable[[float, int], int], loops: int, seconds: float, events: int) -> float:
+    """Seconds per event of so many loops at once, each of which is told when to end and where to
+    begin, and answers how often it went round."""
+    began = time.perf_counter()
+    with ThreadPoolExecutor(loops) as threads:
+        ran = list(threads.map(loop, [began + seconds] * loops, range(0, loops * 7, 7)))
+    return (time.perf_counter() - began) / (sum(ran) * events)
+
+
+def _session(model: bytes, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def row_by_row(inputs: Features) -> Features:
+    """The same events, each with a user of its own."""
+    user_row = inputs["user_row"]
+    users = {spec.name: inputs[spec.name][user_row] for spec in USER_FEATURES}
+    events = {spec.name: inputs[spec.name] for spec in EVENT_FEATURES}
+    own = np.arange(len(user_row), dtype=np.int32)
+    return {**users, **events, "items": inputs["items"], "user_row": own}
+
+
+def report(rounds: int, seconds: float) -> BenchReport:
+    """One run."""
+    data = RankData(now=int(time.time()))
+    with bench_database() as database:
+        data.store(database)
+        with service_process("ranker", database) as service:
+            return measured(data, service, rounds, seconds)
+
+
+def measured(data: RankData, service: ServiceProcess, rounds: int, seconds: float) -> BenchReport:
+    """All figures."""
+    contenders: dict[str, Callable[[float], float]] = {}
+    called: dict[str, Called] = {}
+    for name, (users, events, in_flight) in SIZES.items():
+        requests = [data.request(number, users, events) for number in range(CALLS)]
+        prepared = [data.inputs([request]) for request in requests]
+        bare = Bare(prepared, users * events)
+        contenders[f"bare_{name}"] = bare.seconds_per_event
+        alone = Bare([row_by_row(inputs) for inputs in prepared[:8]], users * events)
+        contenders[f"rows_{name}"] = alone.seconds_per_event
+        sent = [request.SerializeToString() for request in requests]
+        rank = called[name] = Called(service, sent, in_flight)
+        contenders[f"rank_{name}"] = _rank(rank, users * events)
+    taken = {name: np.empty(rounds) for name in contenders}
+    for number in range(-1, rounds):
+        for name, contender in contenders.items():
+            found = contender(seconds)
+            if number >= 0:  # the first round warms
+                taken[name][number] = found
+    metrics: dict[str, Metric] = {}
+    for name in SIZES:
+        goal = RANK_GOAL if name == "batch" else 1.0
+        metrics[f"{name}_over_bare"] = ratio_metric(
+            taken[f"rank_{name}"], taken[f"bare_{name}"], goal
+        )
+        metrics[f"{name}_user_once_over_rows"] = ratio_metric(
+            taken[f"bare_{name}"], taken[f"rows_{name}"], ROW_GOAL
+        )
+    series: dict[str, Any] = {
+        "events_per_second": {name: float(1 / np.median(each)) for name, each in taken.items()},
+        "latency_ms": {
+            name: _latencies(rank, float(np.median(taken[f"rank_{name}"])), SIZES[name], seconds)
+            for name, rank in called.items()
+        },
+        "microseconds_per_event": _by_count(data, service, seconds),
+        "service_memory": service.memory(),
+    }
+    return BenchReport("ranker", metrics, series, PACKAGES)
+
+
+def _rank(called: Called, events: int) -> Callable[[float], float]:
+    return lambda seconds: called.seconds_per_event(events, seconds)
+
+
+def _latencies(
+    rank: Called, per_event: float, size: tuple[int, int, int], seconds: float
+) -> dict[str, dict[str, float]]:
+    """Milliseconds at some shares of the load that saturates."""
+    most = 1 / (per_event * size[0] * size[1])
+    found = {}
+    for share in LOADS:
+        taken = rank.latency(share * most, 3 * seconds)
+        found[f"{share:.0%}"] = {
+            "p50": round(float(np.quantile(taken, 0.5)) * 1e3, 2),
+            "p99": round(float(np.quantile(taken, 0.99)) * 1e3, 2),
+        }
+    return found
+
+
+def _by_count(data: RankData, service: ServiceProcess, seconds: float) -> dict[str, float]:
+    """Of calls about one user, one after the other, by their number of events."""
+    found = {}
+    for count in COUNTS:
+        sent = [data.request(number, 1, count).SerializeToString() for number in range(CALLS)]
+        taken = Called(service, sent, 1).seconds_per_event(count, seconds)
+        found[str(count)] = round(taken * 1e6, 1)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m bench.ranker", description=__doc__)
+    parser.add_argument("--json", type=Path, required=True, help="write the figures there")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a contender in a round")
+    given = parser.parse_args(arguments)
+    found = report(given.rounds, given.seconds)
+    for name in ("events_per_second", "latency_ms", "microseconds_per_event"):
+        print(name, found.series[name])
+    found.print()
+    found.write(given.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
