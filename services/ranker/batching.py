@@ -7,7 +7,6 @@ for all of it.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Sequence
 from contextvars import copy_context
@@ -59,12 +58,11 @@ class _Waiting:
     def of(cls, call: Rows) -> "_Waiting":
         order = np.argsort(call.user_row, kind="stable")
         own = call.user_row[order]
-        left_s = calls.remaining()
         return cls(
             rows=call,
             order=order,
             nth_user=np.cumsum(np.diff(own, prepend=own[:1]) > 0),
-            deadline=None if left_s is None else time.monotonic() + left_s,
+            deadline=calls.deadline(),
             done=asyncio.get_running_loop().create_future(),
             scores=np.empty((len(order), len(HEADS)), np.float32),
         )
@@ -144,7 +142,7 @@ class Batcher:
                 self._waiting[version] = queue  # behind the other versions
             if parts:
                 context = copy_context()
-                context.run(calls.set_deadline, _longest([part.call for part in parts]))
+                context.run(calls.set_latest, [part.call.deadline for part in parts])
                 run = asyncio.get_running_loop().create_task(
                     self._run(version, parts), context=context
                 )
@@ -204,10 +202,3 @@ def fill(queue: deque[_Waiting]) -> list[_Part]:
             if not call.is_taken:
                 queue.append(call)
     return [_Part(call, call.order[start : call.taken]) for call, start in starts.items()]
-
-
-def _longest(waiting: Sequence[_Waiting]) -> float | None:
-    """The longest time left to any of them, in seconds."""
-    deadlines = [call.deadline for call in waiting if call.deadline is not None]
-    whole = len(deadlines) == len(waiting)
-    return max(0.0, max(deadlines) - time.monotonic()) if whole else None

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 from services.runtime.database import Database, UnitOfWork, load_queries
+from services.runtime.gathering import Gathered
 from services.runtime.partitions import drop_days_before, ensure_day_partitions
 
 queries = load_queries(Path(__file__).with_name("log_queries.sql"))
@@ -14,6 +17,10 @@ DAY_TABLES = ("snapshots", "decisions", "outcomes", "sessions")
 _SNAPSHOT_COLUMNS = (
     "day", "rank_id", "user_id", "snapshot_time", "model_version", "features", "event_ids", "events"
 )  # fmt: skip
+
+_Row: TypeAlias = tuple[date, str, str, datetime, str, bytes, list[str], bytes]
+KEPT_TOGETHER = 64
+"""Calls whose snapshots are stored by one statement, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +48,26 @@ class RankLog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._kept = Gathered(self._keep, KEPT_TOGETHER)
 
     async def keep(self, rank_id: str, now: datetime, snapshots: Sequence[UserSnapshot]) -> None:
-        """Store the snapshots of one Rank call, in one batch."""
+        """Store the snapshots of one Rank call; those of concurrent ones come along."""
         day = now.astimezone(UTC).date()
-        rows = [
-            (day, rank_id, kept.user_id, now, kept.model_version, kept.features,
-             list(kept.event_ids), kept.events)
-            for kept in snapshots
-        ]  # fmt: skip
+        await self._kept.do(
+            [
+                (day, rank_id, kept.user_id, now, kept.model_version, kept.features,
+                 list(kept.event_ids), kept.events)
+                for kept in snapshots
+            ]
+        )  # fmt: skip
+
+    async def _keep(self, snapshots: Sequence[Sequence[_Row]]) -> list[None]:
+        rows = list(chain(*snapshots))
         async with self._database.unit_of_work() as work:
-            await ensure_day_partitions(work, "snapshots", [day])
+            await ensure_day_partitions(work, "snapshots", {day for day, *_ in rows})
             await work.copy("snapshots", _SNAPSHOT_COLUMNS, rows)
             await work.commit()
+        return [None] * len(snapshots)
 
     async def snapshot(self, rank_id: str, user_id: str) -> KeptSnapshot | None:
         """The snapshot of a Rank call for a user; None when there is none (any more)."""

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Iterable
 from contextvars import ContextVar
 from secrets import token_hex
 
@@ -31,6 +32,18 @@ def set_deadline(remaining_s: float | None) -> None:
     """Give the current task `remaining_s` seconds from now; None for no deadline."""
     bounded = remaining_s is not None and remaining_s < _UNBOUNDED_S
     _deadline.set(time.monotonic() + remaining_s if bounded and remaining_s is not None else None)
+
+
+def deadline() -> float | None:
+    """When the current call has to be answered, on the monotonic clock; None: no deadline."""
+    return _deadline.get()
+
+
+def set_latest(deadlines: Iterable[float | None]) -> None:
+    """Give the current task the latest of some deadlines: none when one of them is None."""
+    found = list(deadlines)
+    known = [each for each in found if each is not None]
+    _deadline.set(max(known) if known and len(known) == len(found) else None)
 
 
 def remaining() -> float | None:

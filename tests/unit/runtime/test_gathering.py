@@ -1,0 +1,94 @@
+"""Work that is done for concurrent calls together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from services.runtime import calls
+from services.runtime.errors import Unavailable
+from services.runtime.gathering import Gathered
+
+
+class Doubler:
+    """Doubles numbers, when it may."""
+
+    def __init__(self, most: int = 100) -> None:
+        self.done: list[list[int]] = []
+        self.left_s: list[float | None] = []
+        self.free = asyncio.Event()
+        self.error: Exception | None = None
+        self.gathered = Gathered(self._work, most)
+
+    async def _work(self, values: Sequence[int]) -> list[int]:
+        self.done.append(list(values))
+        self.left_s.append(calls.remaining())
+        await self.free.wait()
+        if self.error is not None:
+            raise self.error
+        return [2 * value for value in values]
+
+    async def within(self, value: int, seconds: float | None) -> int:
+        """With a deadline."""
+        calls.set_deadline(seconds)
+        return await self.gathered.do(value)
+
+    def ask(self, *values: int) -> list[asyncio.Task[int]]:
+        """As concurrent calls."""
+        return [asyncio.create_task(self.gathered.do(value)) for value in values]
+
+
+async def test_what_comes_meanwhile_goes_together_each_with_its_own_result() -> None:
+    doubler = Doubler(most=3)
+    first = doubler.ask(1)
+    await asyncio.sleep(0)
+    later = doubler.ask(2, 3, 4, 5)
+    await asyncio.sleep(0)
+    doubler.free.set()
+    assert await asyncio.gather(*first, *later) == [2, 4, 6, 8, 10]
+    assert doubler.done == [[1], [2, 3, 4], [5]]
+    assert await doubler.gathered.do(6) == 12
+
+
+async def test_a_failure_is_that_of_the_calls_it_was_for_and_the_next_go_on() -> None:
+    doubler = Doubler()
+    doubler.free.set()
+    doubler.error = Unavailable("down", reason="DATABASE")
+    found = await asyncio.gather(*doubler.ask(1, 2), return_exceptions=True)
+    assert all(isinstance(each, Unavailable) for each in found)
+    doubler.error = None
+    assert await doubler.gathered.do(3) == 6
+
+
+async def test_who_gives_up_is_left_out_and_stops_nobody() -> None:
+    doubler = Doubler()
+    first, second, third = doubler.ask(1, 2, 3)
+    await asyncio.sleep(0)
+    first.cancel()
+    second.cancel()
+    await asyncio.sleep(0)
+    doubler.free.set()
+    assert await third == 6
+    assert doubler.done == [[1], [3]]
+
+
+async def test_work_has_the_latest_deadline_of_its_calls() -> None:
+    doubler = Doubler()
+    first = asyncio.create_task(doubler.within(0, 3.0))
+    await asyncio.sleep(0)
+    some = [asyncio.create_task(doubler.within(1, seconds)) for seconds in (5.0, 50.0)]
+    await asyncio.sleep(0)
+    doubler.free.set()
+    await asyncio.gather(first, *some)
+    doubler.free.clear()
+    again = asyncio.create_task(doubler.within(0, 3.0))
+    await asyncio.sleep(0)
+    some = [asyncio.create_task(doubler.within(1, seconds)) for seconds in (5.0, None)]
+    await asyncio.sleep(0)
+    doubler.free.set()
+    await asyncio.gather(again, *some)
+    assert doubler.left_s[0] == pytest.approx(3.0, abs=1.0)
+    assert doubler.left_s[1] == pytest.approx(50.0, abs=1.0)
+    assert doubler.left_s[3] is None
