@@ -7,7 +7,7 @@ machine lengthens less.
 import ctypes
 import gc
 import multiprocessing
-import re
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ from bench.interleaved import interleaved, milliseconds, use_one_core
 from bench.inverse_data import BOOSTER, Users, make_items, make_users
 from bench.inverse_search import BATCH, COUNT, judges
 from bench.report import Metric
+from bench.service_process import held_bytes, most_held_bytes
 from services.candidate.retrieval import Float32, top, top_of_each
 
 GOAL = 1.1
@@ -62,7 +63,7 @@ def _measure(count: int, dimensions: int, rounds: int) -> dict[str, Any]:
     _queries(make_users(70_000, dimensions), items, 1)  # what code and libraries take themselves
     gc.collect()
     _trim()
-    before = _status("VmRSS")
+    before = held_bytes(os.getpid())
     users = make_users(count, dimensions)
     _trim()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
@@ -70,7 +71,7 @@ def _measure(count: int, dimensions: int, rounds: int) -> dict[str, Any]:
     return {
         "users": count,
         "milliseconds": found,
-        "bytes": _status("VmHWM") - before,
+        "bytes": most_held_bytes(os.getpid()) - before,
         "data_bytes": users.nbytes,
     }
 
@@ -98,11 +99,3 @@ def _trim() -> None:
     """Give freed memory back to the system, so that what is left is in use."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _status(name: str) -> int:
-    """Bytes that the kernel counts for this process under a name."""
-    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    if found is None:
-        raise RuntimeError(f"/proc/self/status has no {name}")
-    return int(found.group(1)) * 1024

@@ -46,11 +46,11 @@ class ServiceProcess:
 
     def memory(self) -> int:
         """Bytes that the service holds in memory now."""
-        return self._status("VmRSS")
+        return held_bytes(self.pid)
 
     def peak_memory(self) -> int:
         """The most bytes that the service has held in memory so far."""
-        return self._status("VmHWM")
+        return most_held_bytes(self.pid)
 
     def cpu_seconds(self) -> float:
         """Processor time that the service has taken so far."""
@@ -67,11 +67,6 @@ class ServiceProcess:
             for sample in family.samples
             if sample.name == f"{metric}_sum"
         }
-
-    def _status(self, name: str) -> int:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        (line,) = (line for line in status.splitlines() if line.startswith(f"{name}:"))
-        return int(line.split()[1]) * 1024
 
 
 @contextmanager
@@ -120,6 +115,22 @@ def service_process(
     finally:
         process.terminate()
         process.wait(STOP_SECONDS)
+
+
+def held_bytes(pid: int) -> int:
+    """What a process holds in memory now."""
+    return _status(pid, "VmRSS")
+
+
+def most_held_bytes(pid: int) -> int:
+    """The most that a process has held in memory so far."""
+    return _status(pid, "VmHWM")
+
+
+def _status(pid: int, name: str) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
 
 
 def free_address() -> str:

@@ -15,7 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+import numpy as np
 import onnxruntime as ort
+from tritonclient.utils import np_to_triton_dtype
 
 from services.ranker import triton_model
 from services.ranker.acceptance import check_folder
@@ -29,9 +31,9 @@ from services.ranker.manifest import (
     ManifestError,
     read_manifest,
 )
-from services.ranker.triton_model.buckets import Bucket, Input
+from services.ranker.triton_model.buckets import OUTPUTS, Bucket, Input
 from services.ranker.triton_model.serving import Serving, write_serving
-from services.ranker.triton_model.sessions import CPU, CUDA, OUTPUTS
+from services.ranker.triton_model.sessions import CPU, CUDA
 
 MODEL_CODE = Path(triton_model.__file__).parent
 MOST_BUCKETS = 12
@@ -46,7 +48,6 @@ BUCKETS = tuple(
 users have short histories. The last one takes every run that the ranker makes."""
 
 _NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(int32)": "int32", "tensor(float)": "float32"}
-_TRITON_TYPES = {"uint8": "TYPE_UINT8", "int32": "TYPE_INT32", "float32": "TYPE_FP32"}
 
 
 class RenderError(click.ClickException):
@@ -131,9 +132,9 @@ def config(manifest: Manifest, serving: Serving, instances: int) -> str:
     ]
     for each in serving.inputs:
         dims = [axis if isinstance(axis, int) else -1 for axis in each.shape]
-        parts.append(_tensor("input", each.name, _TRITON_TYPES[each.dtype], dims))
+        parts.append(_tensor("input", each.name, np_to_triton_dtype(np.dtype(each.dtype)), dims))
     for name in OUTPUTS:
-        parts.append(_tensor("output", name, "TYPE_FP32", [-1, serving.heads]))
+        parts.append(_tensor("output", name, "FP32", [-1, serving.heads]))
     facts = {
         "sha256": manifest.sha256,
         "schema_hash": manifest.schema_hash,
@@ -147,7 +148,7 @@ def config(manifest: Manifest, serving: Serving, instances: int) -> str:
 
 
 def _tensor(kind: str, name: str, data_type: str, dims: Sequence[int]) -> str:
-    return f'{kind} [{{ name: "{name}", data_type: {data_type}, dims: {list(dims)} }}]'
+    return f'{kind} [{{ name: "{name}", data_type: TYPE_{data_type}, dims: {list(dims)} }}]'
 
 
 def _size(text: str) -> tuple[int, int, int]:

@@ -80,12 +80,11 @@ def filled(inputs: Sequence[Input], size: Bucket, seed: int) -> Arrays:
     axes = size.axes | {"users": size.users}
     arrays: dict[str, NDArray[np.generic]] = {}
     for each in inputs:
-        shape = [axes[axis] if isinstance(axis, str) else axis for axis in each.shape]
+        shape = each.sizes(axes)
         if each.dtype == "float32":
             arrays[each.name] = (draw.normal(size=shape) / 8).astype("float32")
         else:
-            end = axes[each.limit] if isinstance(each.limit, str) else each.limit
-            arrays[each.name] = draw.integers(end or 1000, size=shape).astype(each.dtype)
+            arrays[each.name] = draw.integers(each.end(axes) or 1000, size=shape).astype(each.dtype)
     return arrays
 
 

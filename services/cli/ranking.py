@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from services.cli.evaluation_tables import comparison_table, evaluation_table
 from services.cli.terminal import console
 from services.ranker.backend import ModelRefused
 from services.ranker.features.vocabulary import HEADS, Head
-from services.ranker.manifest import ManifestError, file_sha256, read_manifest
+from services.ranker.manifest import ManifestError, file_hashes, read_manifest
 from services.ranker.training.evaluation import RESAMPLES, as_json
 from services.ranker.training.evaluation import evaluate as evaluated
 from services.ranker.training.log import Examples, LogError, read_log
@@ -153,13 +152,12 @@ def evaluate(
 
 
 def _facts(logs: Sequence[Path], rows: str, examples: Examples, seed: int) -> dict[str, Any]:
-    times = (int(examples.time.min()), int(examples.time.max()))
     return {
-        "logs": {path.name: file_sha256(path) for path in logs},
+        "logs": file_hashes(logs),
         "rows": rows,
         "row_count": len(examples),
-        "user_count": len(set(examples.user_id)),
-        "time": [datetime.fromtimestamp(moment, UTC).isoformat() for moment in times],
+        "user_count": examples.user_count,
+        "time": examples.span,
         "seed": seed,
         "resamples": RESAMPLES,
     }

@@ -13,19 +13,14 @@ from services.ranker.backend import ModelRefused
 from services.ranker.features.schema import Features
 from services.ranker.inputs import check_inputs
 from services.ranker.manifest import MODEL_FILE, Manifest
-
-PROVIDER = "CPUExecutionProvider"
+from services.ranker.triton_model.sessions import CPU, session_options
 
 
 class InProcessBackend:
     """One ONNX Runtime session for each loaded version."""
 
     def __init__(self, *, intra_op_threads: int, parallel_runs: int) -> None:
-        self._options = ort.SessionOptions()
-        self._options.intra_op_num_threads = intra_op_threads
-        self._options.log_severity_level = 3
-        # Idle threads that spin take the cores from whatever else runs on the machine.
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._options = session_options(intra_op_threads)
         self._threads = ThreadPoolExecutor(parallel_runs, thread_name_prefix="onnxruntime")
         self._sessions: dict[str, ort.InferenceSession] = {}
 
@@ -53,7 +48,7 @@ class InProcessBackend:
         version = manifest.version
         try:
             model = (folder / MODEL_FILE).read_bytes()
-            session = ort.InferenceSession(model, self._options, providers=[PROVIDER])
+            session = ort.InferenceSession(model, self._options, providers=[CPU])
         except Exception as error:  # ONNX Runtime has an exception class for each cause
             raise ModelRefused(f"{version}: {MODEL_FILE} can't be opened") from error
         try:

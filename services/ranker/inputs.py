@@ -4,40 +4,20 @@ from services.ranker.backend import MOST_EVENTS, MOST_USERS
 from services.ranker.features.items import CONTENT_DIMENSIONS
 from services.ranker.features.schema import (
     EVENT_FEATURES,
-    SEQUENCES,
     STEPS,
+    TABLE_ROWS,
     USER_FEATURES,
     Features,
     FeatureSpec,
 )
-from services.ranker.features.users import HOURS_OF_WEEK
-from services.ranker.features.vocabulary import (
-    LOCALE_BUCKETS,
-    SEGMENT_BUCKETS,
-    SOURCE_BUCKETS,
-    TYPE_BUCKETS,
-    Channel,
-    StepKind,
-)
 from services.ranker.triton_model.buckets import USER_ROW, BadInputs, Input, measured
-
-_LIMITS = {
-    "segment": SEGMENT_BUCKETS,
-    "locale": LOCALE_BUCKETS,
-    "hour_of_week": HOURS_OF_WEEK,
-    "event_type": TYPE_BUCKETS,
-    "event_source": SOURCE_BUCKETS,
-    **{f"{sequence}_kinds": len(StepKind) for sequence in SEQUENCES},
-    **{f"{sequence}_channels": len(Channel) for sequence in SEQUENCES},
-    **{f"{sequence}_types": TYPE_BUCKETS for sequence in SEQUENCES},
-}
 
 
 def _input(spec: FeatureSpec, rows: str) -> Input:
     shape = ("steps",) if spec.shape == (STEPS,) else spec.shape
     if spec.is_ref:
         return Input(spec.name, "int32", (rows, *shape), "items")
-    return Input(spec.name, spec.dtype, (rows, *shape), _LIMITS.get(spec.name))
+    return Input(spec.name, spec.dtype, (rows, *shape), TABLE_ROWS.get(spec.name))
 
 
 INPUTS = (

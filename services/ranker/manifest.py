@@ -1,6 +1,7 @@
 """model.json: what a folder of the model registry says about its model."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -63,6 +64,11 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.version != folder.name:
         raise ManifestError(f"{folder.name}: {path.name} is of version {manifest.version}")
     return manifest
+
+
+def file_hashes(paths: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files by their names."""
+    return {path.name: file_sha256(path) for path in paths}
 
 
 def file_sha256(path: Path) -> str:

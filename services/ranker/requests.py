@@ -13,7 +13,7 @@ from heliograph.type.v1alpha1 import status_pb2
 from numpy.typing import NDArray
 
 from services.ranker.features import EventFacts, UserSignals
-from services.ranker.features.users import HOURS_OF_WEEK
+from services.ranker.features.schema import HOURS_OF_WEEK
 from services.ranker.ranking import RankCall, RankedUser
 from services.runtime.errors import FieldError, InvalidArgument
 from services.runtime.validation import rejection, violations

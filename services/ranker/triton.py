@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from services.ranker.acceptance import check_folder, check_trial, trial
 from services.ranker.backend import ModelRefused
@@ -41,7 +41,6 @@ _OPTIONS = [
     ("grpc.keepalive_time_ms", 30000),
     ("grpc.keepalive_timeout_ms", 5000),
 ]
-_TRITON_TYPES = {"uint8": "UINT8", "int32": "INT32", "float32": "FP32"}
 
 Answer = TypeVar("Answer")
 
@@ -155,6 +154,6 @@ class TritonBackend:
 
 
 def _tensor(name: str, array: NDArray[Any]) -> InferInput:
-    tensor = InferInput(name, list(array.shape), _TRITON_TYPES[array.dtype.name])
+    tensor = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
     tensor.set_data_from_numpy(np.ascontiguousarray(array))
     return tensor

@@ -17,6 +17,7 @@ from simulation.known_world.parameters import (
     Parameters,
 )
 from simulation.known_world.people import People
+from simulation.world import DAY_S
 
 MASKS = 1 << REMEMBERED_SLOTS
 ANSWER_S = ANSWER_HOURS * 3600 - 1
@@ -60,15 +61,16 @@ def chances(people: People, offers: Offers, parameters: Parameters) -> Chances:
     """All probabilities of a block of users."""
     before, after = _fatigue(people.slots, parameters.fatigue_h)
     off_factor = np.exp(parameters.off_fatigue * before)
-    off = _off(taste_of(people.taste, offers), parameters)
+    taste = taste_of(people.taste, offers.item)
+    off = _off(taste, parameters)
     if off.max() * off_factor.max() > 1:
         raise ValueError("these parameters make a probability of turning off above 1")
     organic, organic_1h, organic_3h = _organic(people)
     return Chances(
         parameters=parameters,
-        opens=_opens(people, offers, parameters),
+        opens=_opens(people, offers, taste, parameters),
         off=off,
-        dismiss=_dismiss(taste_of(people.taste, offers), parameters),
+        dismiss=_dismiss(taste, parameters),
         organic=organic,
         organic_1h=organic_1h,
         organic_3h=organic_3h,
@@ -111,11 +113,11 @@ def answer_delays(
     return seconds
 
 
-def _opens(people: People, offers: Offers, parameters: Parameters) -> Array:
+def _opens(people: People, offers: Offers, taste: Array, parameters: Parameters) -> Array:
     rhythm = np.log(np.clip(people.relative, *parameters.rhythm_limits))
     stale = offers.age_s / (parameters.oldest_offer_h * 3600)
     logit = (
-        parameters.taste_logit * taste_of(people.taste, offers)
+        parameters.taste_logit * taste
         + parameters.rhythm_logit * rhythm[:, :, None]
         - parameters.stale_logit * stale
     )
@@ -164,7 +166,7 @@ def _fatigue(slots: Ints, hours: float) -> tuple[Array, Array]:
 
 
 def _keep(people: People, after: Array, parameters: Parameters) -> Array:
-    days = np.diff(people.slots[:, : SLOTS_PER_DAY + 1], axis=1) / 86_400
+    days = np.diff(people.slots[:, : SLOTS_PER_DAY + 1], axis=1) / DAY_S
     hazard = people.delete_per_day[:, None] * days
     kept: Array = np.exp(-hazard[..., None] * np.exp(parameters.delete_fatigue * after))
     return kept

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from services.ranker.features import HEADS
 from services.ranker.training.log import MASKED
+from services.ranker.training.logistic import log_losses
 from simulation.known_world.record import Record
 from simulation.known_world.training_log import Labelled
 
@@ -43,12 +44,6 @@ def figures(record: Record, labelled: Labelled) -> list[HeadFigures]:
     return found
 
 
-def log_loss(label: Array, probability: Array) -> float:
-    """Mean log loss in nats; labels may be probabilities too."""
-    p = np.clip(probability, 1e-12, 1 - 1e-12)
-    return float(-np.mean(label * np.log(p) + (1 - label) * np.log1p(-p)))
-
-
 def _head(name: str, label: Array, truth: Array) -> HeadFigures:
     rate = np.full(len(label), label.mean())
     return HeadFigures(
@@ -56,7 +51,7 @@ def _head(name: str, label: Array, truth: Array) -> HeadFigures:
         decisions=len(label),
         base_rate=float(label.mean()),
         expected_rate=float(truth.mean()),
-        bayes_loss=log_loss(label, truth),
-        entropy=log_loss(truth, truth),
-        constant_loss=log_loss(label, rate),
+        bayes_loss=float(log_losses(label, truth).mean()),
+        entropy=float(log_losses(truth, truth).mean()),
+        constant_loss=float(log_losses(label, rate).mean()),
     )

@@ -69,9 +69,9 @@ def draw(
     )
 
 
-def taste_of(taste: NDArray[np.float64], offers: Offers) -> NDArray[np.float64]:
-    """Taste scores of the offers [U, n, K]."""
-    return taste[np.arange(len(taste))[:, None, None], offers.item]
+def taste_of(taste: NDArray[np.float64], item: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Taste scores of the offered items, both [U, n, K], from those of all [U, items]."""
+    return taste[np.arange(len(taste))[:, None, None], item]
 
 
 def _scores(
@@ -82,8 +82,7 @@ def _scores(
     source: NDArray[np.int64],
     random: np.random.Generator,
 ) -> NDArray[np.float64]:
-    liked = taste[np.arange(len(taste))[:, None, None], item]
-    guess = liked + random.normal(0, parameters.score_noise, item.shape)
+    guess = taste_of(taste, item) + random.normal(0, parameters.score_noise, item.shape)
     collaborative = 1 / (1 + np.exp(-(parameters.score_logit + guess)))
     popular = parameters.popular_score * tastes.popularity[item] / tastes.popularity.max()
     return np.select([source == 0, source == 1], [collaborative, popular], 0.0)

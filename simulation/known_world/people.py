@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from simulation.known_world.parameters import CHANNELS, SLOT_HOURS, SLOTS_PER_DAY, Parameters
 from simulation.known_world.tastes import Tastes
 from simulation.movielens import MovieLens
-from simulation.world import DEFAULT_START
+from simulation.world import DAY_S, DEFAULT_START
 
 START = DEFAULT_START
 """Local midnight of the first day lies within a day of it."""
 TRAILING_DAYS = 3
 """Days that are played after the last logged one, so that every label's window closes."""
-DAY_S = 86_400
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

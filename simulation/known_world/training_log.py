@@ -48,11 +48,11 @@ from simulation.known_world.record import Record
 from simulation.movielens import MovieLens
 from simulation.populate import EVENT_TYPE
 from simulation.snapshots import Profile, item_table, off_kind, open_kind, sent_features
+from simulation.world import DAY_S
 
 UNSENT_HEADS = (Head.APP_DELETE, Head.SESSION_1H, Head.SESSION_1D, Head.SESSION_3D)
 """Heads whose truth is also given for the case that nothing had been sent."""
 LONGEST_WINDOW_S = int(max(head.window for head in HEADS).total_seconds())
-DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)

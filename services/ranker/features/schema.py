@@ -1,5 +1,6 @@
 """The named arrays of the features: one table that code, log and model check themselves against."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -21,6 +22,18 @@ relative to an even spread (1 = as much as in any hour), cut at 8."""
 EVENT_NUMBERS = ("source_log_score", "age", "items", "item_sends", "item_open_rate")
 """Columns of `event_numbers`; see event_features."""
 SEQUENCES = ("engagement", "send", "response")
+HOURS_OF_WEEK = 168
+TABLE_ROWS: Mapping[str, int] = {
+    "segment": v.SEGMENT_BUCKETS,
+    "locale": v.LOCALE_BUCKETS,
+    "hour_of_week": HOURS_OF_WEEK,
+    "event_type": v.TYPE_BUCKETS,
+    "event_source": v.SOURCE_BUCKETS,
+    **{f"{sequence}_kinds": len(v.StepKind) for sequence in SEQUENCES},
+    **{f"{sequence}_channels": len(v.Channel) for sequence in SEQUENCES},
+    **{f"{sequence}_types": v.TYPE_BUCKETS for sequence in SEQUENCES},
+}
+"""Features that are rows of tables, and how many rows there are: values are 0 to one less."""
 
 Features: TypeAlias = dict[str, NDArray[Any]]
 """Arrays by name; the first axis is users or events."""

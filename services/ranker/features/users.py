@@ -26,7 +26,6 @@ from services.ranker.features.vocabulary import (
     segment_bucket,
 )
 
-HOURS_OF_WEEK = 168
 MOST_RELATIVE_SHARE = 8.0
 _KIND_OF_COUNTER = np.array([min(counter // 3, 3) for counter in Counter])
 

@@ -1,33 +1,12 @@
 """What rows of a training log must keep, so that a mistake is named and not learned from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ranker.features.schema import SEQUENCES, Features
-from services.ranker.features.vocabulary import (
-    HEADS,
-    LOCALE_BUCKETS,
-    SEGMENT_BUCKETS,
-    SOURCE_BUCKETS,
-    TYPE_BUCKETS,
-    Channel,
-    StepKind,
-)
-
-HOURS_OF_WEEK = 168
-_BOUNDS: Mapping[str, int] = {
-    "segment": SEGMENT_BUCKETS,
-    "locale": LOCALE_BUCKETS,
-    "hour_of_week": HOURS_OF_WEEK,
-    "event_type": TYPE_BUCKETS,
-    "event_source": SOURCE_BUCKETS,
-    **{f"{sequence}_kinds": len(StepKind) for sequence in SEQUENCES},
-    **{f"{sequence}_channels": len(Channel) for sequence in SEQUENCES},
-    **{f"{sequence}_types": TYPE_BUCKETS for sequence in SEQUENCES},
-}
-"""Features that are rows of embedding tables, and how many rows there are."""
+from services.ranker.features.schema import TABLE_ROWS, Features
+from services.ranker.features.vocabulary import HEADS, Channel
 
 
 def wrong_rows(
@@ -46,7 +25,7 @@ def wrong_rows(
         if head.channel is not Channel.NONE:
             other: NDArray[np.bool_] = (labels[:, column] >= 0) & (channel != head.channel)
             yield other, f"{head.name.lower()} has a label on another channel"
-    for name, most in _BOUNDS.items():
+    for name, most in TABLE_ROWS.items():
         values = features[name].reshape(len(channel), -1)
         yield _any((values < 0) | (values >= most)), f"{name} is not 0 to {most - 1}"
 

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from services.ranker.features.vocabulary import HEADS, SEGMENT_BUCKETS, SEGMENTS, Head
 from services.ranker.training.log import MASKED, Examples
+from services.ranker.training.logistic import Floats
 from services.ranker.training.metrics import (
     Counted,
-    Floats,
     Rows,
     auc,
     calibration,
@@ -145,7 +145,7 @@ def evaluate_head(
     if not known.any():
         return
     _, users = np.unique(np.array(examples.user_id), return_inverse=True)
-    weights = 1.0 / examples.log_probability.astype(np.float64)
+    weights = examples.weights
     of_row = np.array([segment_name(row) for row in range(SEGMENT_BUCKETS)])[
         examples.users["segment"]
     ]
@@ -230,7 +230,7 @@ def evaluate(
     version: str, heads: Sequence[Head], examples: Examples, scores: Floats, seed: int
 ) -> Evaluation:
     """All figures of these heads of a model; `scores` [n, heads] in the order of HEADS."""
-    drawn = draws(len(set(examples.user_id)), seed)
+    drawn = draws(examples.user_count, seed)
     found = {
         head: list(evaluate_head(head, examples, scores[:, HEADS.index(head)], drawn))
         for head in heads

@@ -13,12 +13,14 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from services.ranker.features.schema import SEQUENCES, schema_hash
+from services.ranker.features.schema import schema_hash
 from services.ranker.features.vocabulary import HEADS
+from services.ranker.inputs import INPUTS
 from services.ranker.manifest import (
     CARD_FILE,
     MODEL_FILE,
     Manifest,
+    file_hashes,
     file_sha256,
     write_manifest,
 )
@@ -26,7 +28,10 @@ from services.ranker.training.card import card
 from services.ranker.training.evaluation import draws, evaluate_head
 from services.ranker.training.fit import Trained, batch, predict
 from services.ranker.training.log import MASKED
-from services.ranker.training.model import INPUTS, OUTPUTS, RankingModel
+from services.ranker.training.logistic import sigmoid
+from services.ranker.training.model import RankingModel
+from services.ranker.triton_model.buckets import OUTPUTS
+from services.ranker.triton_model.sessions import CPU
 
 OPSET = 18
 PARITY = 1e-4
@@ -57,7 +62,7 @@ def export(trained: Trained, logs: Sequence[Path], folder: Path) -> Manifest:
         parameters=sum(weights.numel() for weights in trained.model.parameters()),
         heads=HEADS,
         trained_heads=trained.heads,
-        log={"files": {path.name: file_sha256(path) for path in logs}} | _log_facts(trained),
+        log={"files": file_hashes(logs)} | _log_facts(trained),
         metrics=_metrics(trained, trained.config.seed),
     )
     write_manifest(folder, manifest)
@@ -68,7 +73,10 @@ def export(trained: Trained, logs: Sequence[Path], folder: Path) -> Manifest:
 def write_onnx(model: RankingModel, sample: tuple[torch.Tensor, ...], path: Path) -> None:
     """Export with free numbers of users, events, items and steps, and nothing about the machine."""
     model.eval()
-    axes = {name: {0: _axis(name), **_step_axis(name)} for name in INPUTS}
+    axes = {
+        each.name: {place: axis for place, axis in enumerate(each.shape) if isinstance(axis, str)}
+        for each in INPUTS
+    }
     axes |= {name: {0: "events"} for name in OUTPUTS}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -76,7 +84,7 @@ def write_onnx(model: RankingModel, sample: tuple[torch.Tensor, ...], path: Path
             model,
             sample,
             path,
-            input_names=list(INPUTS),
+            input_names=[each.name for each in INPUTS],
             output_names=list(OUTPUTS),
             dynamic_axes=axes,
             opset_version=OPSET,
@@ -91,8 +99,8 @@ def write_onnx(model: RankingModel, sample: tuple[torch.Tensor, ...], path: Path
 
 def check_parity(model: RankingModel, sample: tuple[torch.Tensor, ...], path: Path) -> None:
     """Compare logits on a sample. Raises ParityError beyond PARITY."""
-    session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    feeds = {name: array.numpy() for name, array in zip(INPUTS, sample, strict=True)}
+    session = ort.InferenceSession(path.read_bytes(), providers=[CPU])
+    feeds = {each.name: array.numpy() for each, array in zip(INPUTS, sample, strict=True)}
     answered = session.run(["logits"], feeds)[0]
     with torch.no_grad():
         expected = model(*sample)[1].numpy()
@@ -110,25 +118,13 @@ def weights_sha256(model: RankingModel) -> str:
     return digest.hexdigest()
 
 
-def _axis(name: str) -> str:
-    if name == "items":
-        return "items"
-    return "events" if name == "user_row" or name.startswith("event_") else "users"
-
-
-def _step_axis(name: str) -> dict[int, str]:
-    is_sequence = any(name.startswith(f"{sequence}_") for sequence in SEQUENCES)
-    return {1: "steps"} if is_sequence else {}
-
-
 def _log_facts(trained: Trained) -> dict[str, Any]:
     examples, parts = trained.examples, trained.split
-    times = [_iso(int(examples.time.min())), _iso(int(examples.time.max()))]
     labels = examples.labels
     return {
         "rows": len(examples),
-        "users": len(set(examples.user_id)),
-        "time": times,
+        "users": examples.user_count,
+        "time": examples.span,
         "train_rows": len(parts.train),
         "tuning_rows": len(parts.tuning),
         "validation_rows": len(parts.validation),
@@ -148,16 +144,12 @@ def _by_head(counts: NDArray[np.int64]) -> dict[str, int]:
     return {head.name: int(count) for head, count in zip(HEADS, counts, strict=True)}
 
 
-def _iso(moment: int) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat()
-
-
 def _metrics(trained: Trained, seed: int) -> dict[str, dict[str, list[float | None]]]:
     """Metrics of the trained heads on the validation part."""
     part = trained.split.validation
     logits = predict(trained.model, trained.examples, trained.contents, part)
-    scores, examples = 1 / (1 + np.exp(-logits)), trained.examples.take(part)
-    drawn = draws(len(set(examples.user_id)), seed)
+    scores, examples = sigmoid(logits), trained.examples.take(part)
+    drawn = draws(examples.user_count, seed)
     found: dict[str, dict[str, list[float | None]]] = {}
     for head in trained.heads:
         overall = next(evaluate_head(head, examples, scores[:, HEADS.index(head)], drawn), None)

@@ -10,14 +10,13 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from services.ranker.features.batch import model_inputs, rows
 from services.ranker.features.items import Contents
 from services.ranker.features.vocabulary import HEADS, Head
 from services.ranker.training.calibrate import fit_calibration
 from services.ranker.training.checkpoint import Checkpoint
 from services.ranker.training.downsampling import corrections, learned
 from services.ranker.training.log import MASKED, Examples, LogError
-from services.ranker.training.model import INPUTS, ModelConfig, RankingModel
+from services.ranker.training.model import INPUT_NAMES, ModelConfig, RankingModel
 from services.ranker.training.split import Split, split
 
 LEAST_POSITIVES = 100
@@ -88,9 +87,8 @@ def train(
     descent = Descent(model, examples, contents, _labelled(parts, examples, used), used, config)
     descent.run(progress, checkpoint)
     logits = predict(model, examples, contents, parts.tuning)
-    scale, shift = fit_calibration(
-        logits, examples.labels[parts.tuning], _weights(examples, parts.tuning)
-    )
+    tuning = parts.tuning
+    scale, shift = fit_calibration(logits, examples.labels[tuning], examples.weights[tuning])
     with torch.no_grad():
         model.scale.copy_(torch.from_numpy(scale) * model.scale)
         model.shift.copy_(torch.from_numpy(scale) * model.shift + torch.from_numpy(shift))
@@ -133,13 +131,8 @@ def batch(
     examples: Examples, contents: Contents, index: NDArray[np.int64]
 ) -> tuple[torch.Tensor, ...]:
     """The model's inputs for these rows, each with its own user."""
-    users, events = rows(examples.users, index), rows(examples.events, index)
-    inputs = model_inputs(users, events, np.arange(len(index)), contents)
-    return tuple(torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in INPUTS)
-
-
-def _weights(examples: Examples, part: NDArray[np.int64]) -> NDArray[np.float64]:
-    return 1.0 / examples.log_probability[part].astype(np.float64)
+    inputs = examples.inputs(index, contents)
+    return tuple(torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in INPUT_NAMES)
 
 
 def _prepare(
@@ -153,7 +146,7 @@ def _prepare(
 
     `moved` [heads]: the correction for negatives left out, which becomes part of the shift.
     """
-    weights = _weights(examples, part)[:, None]
+    weights = examples.weights[part, None]
     labels = examples.labels[part]
     known = (weights * (labels != MASKED)).sum(0)
     rates = (weights * (labels == 1)).sum(0) / np.maximum(known, 1e-9)
@@ -185,6 +178,7 @@ class Descent:
         self.losses: list[float] = []
         self._model, self._examples, self._contents = model, examples, contents
         self._parts, self._used, self._config = parts, used, config
+        self._weights = examples.weights
         self._shares = _label_shares(examples, used, parts.train)
         self._optimiser = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -234,13 +228,13 @@ class Descent:
     def _step(self, index: NDArray[np.int64]) -> None:
         self._optimiser.zero_grad()
         logits = self._model.raw_logits(
-            dict(zip(INPUTS, batch(self._examples, self._contents, index), strict=True))
+            dict(zip(INPUT_NAMES, batch(self._examples, self._contents, index), strict=True))
         )
         loss = masked_loss(
             logits,
             torch.from_numpy(self._examples.labels[index]),
             torch.from_numpy(self._used[index]),
-            torch.from_numpy(_weights(self._examples, index)),
+            torch.from_numpy(self._weights[index]),
             self._shares,
         )
         torch.autograd.backward(loss)
@@ -281,7 +275,7 @@ def _label_shares(
     examples: Examples, used: NDArray[np.bool_], part: NDArray[np.int64]
 ) -> torch.Tensor:
     """Weighted share of rows that label each head [H]; makes heads of rare channels count alike."""
-    known = used[part] * _weights(examples, part)[:, None]
+    known = used[part] * examples.weights[part, None]
     return torch.from_numpy(np.maximum(known.mean(0), 1e-9))
 
 
@@ -309,7 +303,7 @@ def _tuning_loss(
     """Mean over trained heads of the weighted log loss, once calibrated: what the rest of the
     training can't improve by calibration alone."""
     logits, labels = predict(model, examples, contents, part), examples.labels[part]
-    weights = _weights(examples, part)
+    weights = examples.weights[part]
     scale, shift = fit_calibration(logits, labels, weights)
     z = logits * scale + shift
     losses = np.logaddexp(0, z) - np.maximum(labels, 0) * z

@@ -17,6 +17,7 @@ before them, with `content_ref` and `content_vector` set and all other columns n
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
@@ -26,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from services.ranker.features.batch import concatenate, rows
+from services.ranker.features.batch import concatenate, model_inputs, rows
 from services.ranker.features.items import CONTENT_DIMENSIONS, Contents
 from services.ranker.features.schema import (
     EVENT_FEATURES,
@@ -66,6 +67,27 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """The inverse of the probability with which each row was logged [n]."""
+        return 1.0 / self.log_probability.astype(np.float64)
+
+    @property
+    def user_count(self) -> int:
+        """How many users have rows."""
+        return len(set(self.user_id))
+
+    @property
+    def span(self) -> list[str]:
+        """When the first and the last decision was made, in RFC 3339."""
+        times = (int(self.time.min()), int(self.time.max()))
+        return [datetime.fromtimestamp(time, UTC).isoformat() for time in times]
+
+    def inputs(self, index: NDArray[np.int64], contents: Contents) -> Features:
+        """The model's inputs for the rows at these positions, each with a user of its own."""
+        users, events = rows(self.users, index), rows(self.events, index)
+        return model_inputs(users, events, np.arange(len(index)), contents)
 
     def take(self, index: NDArray[np.integer[Any]]) -> "Examples":
         """The rows at these positions."""

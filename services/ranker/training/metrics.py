@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
+from services.ranker.training.logistic import Floats, log_losses, logits, regression, sigmoid
+
 Counted: TypeAlias = Callable[[Floats], float]
 BINS = 15
 _TINY = 1e-7
@@ -39,14 +40,12 @@ class Rows:
     @property
     def logits(self) -> Floats:
         """Log odds of the scores."""
-        p = np.clip(self.scores, _TINY, 1 - _TINY)
-        return np.log(p) - np.log1p(-p)
+        return logits(self.scores)
 
     @property
     def losses(self) -> Floats:
         """Negative log likelihoods in nats."""
-        p = np.clip(self.scores, _TINY, 1 - _TINY)
-        return -(self.labels * np.log(p) + (1 - self.labels) * np.log1p(-p))
+        return log_losses(self.labels, self.scores)
 
 
 def auc(rows: Rows) -> Counted:
@@ -97,14 +96,14 @@ def calibration(rows: Rows) -> Counted:
 def slope(rows: Rows) -> Counted:
     """Slope of a logistic regression of the labels on the logits (Cox, 1958): 1 is right, below 1
     the scores are too far apart. Drawn counts move it by one Newton step."""
-    x = np.stack([rows.logits, np.ones(len(rows.scores))], axis=1)
-    best = _logistic(x, rows.labels, rows.weights)
-    p = _sigmoid(x @ best)
+    z = rows.logits
+    best = regression(z, rows.labels, rows.weights)
+    p = sigmoid(best[0] * z + best[1])
     errors = rows.weights * (rows.labels - p)
     spread = rows.weights * p * (1 - p)
-    gradients = np.stack([rows.per_user(errors * each) for each in x.T], axis=1)  # [U, 2]
-    squares = [rows.per_user(spread * a * b) for a, b in ((x[:, 0], x[:, 0]), (x[:, 0], 1.0))]
-    hessians = np.stack([*squares, rows.per_user(spread)], axis=1)  # [U, 3]
+    gradients = np.stack([rows.per_user(errors * each) for each in (z, 1.0)], axis=1)  # [U, 2]
+    squares = (z * z, z, 1.0)
+    hessians = np.stack([rows.per_user(spread * each) for each in squares], axis=1)  # [U, 3]
 
     def counted(counts: Floats) -> float:
         along, across, flat = counts @ hessians
@@ -198,28 +197,6 @@ def _bins(rows: Rows) -> NDArray[np.int64]:
     lowest = np.full(inverse.max() + 1, BINS)
     np.minimum.at(lowest, inverse, bins)
     return lowest[inverse]
-
-
-def _logistic(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """Coefficients [2] of a logistic regression, by Newton's method; NaN where there is none."""
-    if not 0 < y.sum() < len(y):
-        return np.full(2, np.nan)
-    best = np.array([1.0, 0.0])
-    for _ in range(25):
-        p = _sigmoid(x @ best)
-        hessian = (x * (weights * p * (1 - p))[:, None]).T @ x
-        if not np.isfinite(hessian).all() or np.linalg.cond(hessian) > 1e12:
-            return np.full(2, np.nan)
-        step = np.linalg.solve(hessian, x.T @ (weights * (y - p)))
-        best = best + np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-10:
-            break
-    return best
-
-
-def _sigmoid(z: Floats) -> Floats:
-    p: Floats = 1 / (1 + np.exp(-np.clip(z, -30, 30)))
-    return p
 
 
 def _ratio(above: Any, below: Any) -> float:

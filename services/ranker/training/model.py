@@ -20,12 +20,10 @@ from torch import Tensor, nn
 
 from services.ranker.features.items import CONTENT_DIMENSIONS
 from services.ranker.features.schema import (
-    EVENT_FEATURES,
     EVENT_NUMBERS,
     PROFILE_NUMBERS,
     SEQUENCES,
     TYPE_COUNTS,
-    USER_FEATURES,
     WINDOWS_HOURS,
 )
 from services.ranker.features.vocabulary import (
@@ -38,10 +36,10 @@ from services.ranker.features.vocabulary import (
     Counter,
     StepKind,
 )
+from services.ranker.inputs import INPUTS
 
-INPUTS = (*(spec.name for spec in (*USER_FEATURES, *EVENT_FEATURES)), "items", "user_row")
+INPUT_NAMES = tuple(each.name for each in INPUTS)
 """Names of the inputs, in the order in which `forward` takes them."""
-OUTPUTS = ("scores", "logits")
 HIDDEN = -1e4
 """Added to the attention of padding: survives half precision, and no row is all hidden."""
 SHARED_NUMBERS = len(TYPE_COUNTS) + 2 + len(SEQUENCES)
@@ -195,7 +193,7 @@ class RankingModel(nn.Module):
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
         """Scores in [0, 1] and calibrated logits, each [N, H]."""
-        inputs = dict(zip(INPUTS, arrays, strict=True))
+        inputs = dict(zip(INPUT_NAMES, arrays, strict=True))
         logits = self.raw_logits(inputs) * self.scale + self.shift
         scores = torch.where(self.trained, torch.sigmoid(logits), self.constants)
         return scores, logits

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from services.ranker.backend import MOST_USERS, ModelRefused
-from services.ranker.features.batch import model_inputs, rows
 from services.ranker.features.items import Contents
 from services.ranker.features.vocabulary import HEADS
 from services.ranker.inprocess import InProcessBackend
@@ -65,8 +64,7 @@ async def _score(
         await backend.load(manifest, folder)
         for start in range(0, len(examples), MOST_USERS):
             index = np.arange(start, min(start + MOST_USERS, len(examples)))
-            users, events = rows(examples.users, index), rows(examples.events, index)
-            inputs = model_inputs(users, events, np.arange(len(index)), contents)
+            inputs = examples.inputs(index, contents)
             found[index] = await backend.score(manifest.version, inputs)
             if progress and task is not None:
                 progress.advance(task, len(index))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Arrays = Mapping[str, NDArray[Any]]
 
 USER_ROW = "user_row"
+OUTPUTS = ("scores", "logits")
 
 
 class BadInputs(ValueError):
@@ -66,6 +67,14 @@ class Input:
     limit: int | str | None = None
     """Values are indices in 0 … limit − 1; a text names the axis they point into."""
 
+    def sizes(self, axes: Mapping[str, int]) -> list[int]:
+        """The shape where the axes have these sizes."""
+        return [axes[axis] if isinstance(axis, str) else axis for axis in self.shape]
+
+    def end(self, axes: Mapping[str, int]) -> int | None:
+        """The limit where the axes have these sizes."""
+        return axes[self.limit] if isinstance(self.limit, str) else self.limit
+
 
 def measured(inputs: Sequence[Input], arrays: Arrays) -> dict[str, int]:
     """The size of each axis. Raises BadInputs when shapes, types or indices don't agree."""
@@ -82,8 +91,7 @@ def measured(inputs: Sequence[Input], arrays: Arrays) -> dict[str, int]:
             if size != wanted or size == 0:
                 raise BadInputs(f"{each.name} has {size} {axis}, not {wanted}")
     for each in inputs:
-        if each.limit is not None:
-            end = sizes[each.limit] if isinstance(each.limit, str) else each.limit
+        if (end := each.end(sizes)) is not None:
             array = arrays[each.name]
             if array.min() < 0 or array.max() >= end:
                 raise BadInputs(f"{each.name} has a value outside of 0 … {end - 1}")
@@ -106,13 +114,7 @@ class Buffers:
     """The padded inputs of one bucket."""
 
     def __init__(self, inputs: Sequence[Input], bucket: Bucket) -> None:
-        axes = bucket.axes
-        self.arrays = {
-            each.name: np.zeros(
-                [axes[axis] if isinstance(axis, str) else axis for axis in each.shape], each.dtype
-            )
-            for each in inputs
-        }
+        self.arrays = {each.name: np.zeros(each.sizes(bucket.axes), each.dtype) for each in inputs}
         self._written: dict[str, tuple[slice, ...]] = {}
         self._reserved = bucket.users
         self.arrays[USER_ROW][:] = self._reserved

@@ -11,9 +11,9 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from .buckets import BadInputs, Bucket, measured, smallest
+from .buckets import OUTPUTS, BadInputs, Bucket, measured, smallest
 from .serving import read_serving
-from .sessions import OUTPUTS, BucketSession, Device
+from .sessions import BucketSession, Device
 
 COUNT_EVERY_S = 1.0
 

@@ -12,11 +12,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from .buckets import Arrays, Bucket, Buffers, Input
+from .buckets import OUTPUTS, Arrays, Bucket, Buffers, Input
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
-OUTPUTS = ("scores", "logits")
 WARM_RUNS = 3
 """ONNX Runtime captures within the first run; the later ones replay, and must answer the same."""
 
@@ -64,7 +63,7 @@ class BucketSession:
         """
         self.bucket = bucket
         self._session = ort.InferenceSession(
-            model, _options(bucket, device), providers=_providers(device)
+            model, _fixed(bucket, device), providers=_providers(device)
         )
         opened = self._session.get_providers()[0]
         if opened != device.provider:
@@ -118,12 +117,18 @@ def _placed(array: NDArray[Any], device: Device) -> Any:
     return ort.OrtValue.ortvalue_from_numpy(array, device.kind, device.number)
 
 
-def _options(bucket: Bucket, device: Device) -> ort.SessionOptions:
+def session_options(threads: int) -> ort.SessionOptions:
+    """For a session whose runs take so many threads of the CPU each."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = device.threads
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Idle threads that spin take the cores from whatever else runs on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _fixed(bucket: Bucket, device: Device) -> ort.SessionOptions:
+    options = session_options(device.threads)
     for axis, size in bucket.axes.items():
         options.add_free_dimension_override_by_name(axis, size)
     return options

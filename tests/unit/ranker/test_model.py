@@ -20,7 +20,7 @@ from services.ranker.features import (
 )
 from services.ranker.features.schema import SEQUENCES
 from services.ranker.features.vocabulary import Channel
-from services.ranker.training.model import INPUTS, ModelConfig, RankingModel
+from services.ranker.training.model import INPUT_NAMES, ModelConfig, RankingModel
 from tests.unit.ranker.made_log import START, made_items
 
 NOW = START + 30 * 86400
@@ -51,7 +51,7 @@ def history(user: int) -> list[Entry]:
 
 
 def logits(model: RankingModel, inputs: Features) -> np.ndarray:
-    arrays = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in INPUTS]
+    arrays = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in INPUT_NAMES]
     with torch.no_grad():
         return model(*arrays)[1].numpy()
 
@@ -104,7 +104,7 @@ def test_untrained_heads_answer_their_constant(model: RankingModel) -> None:
     other.load_state_dict(model.state_dict())
     other.trained[1] = False
     other.constants[1] = 0.125
-    arrays = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in INPUTS]
+    arrays = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in INPUT_NAMES]
     scores = other(*arrays)[0].detach().numpy()
     assert scores.shape == (EVENTS, len(HEADS))
     assert (scores[:, 1] == 0.125).all()

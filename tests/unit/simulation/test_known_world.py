@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from services.ranker.features import HEADS, Head
 from services.ranker.training.log import MASKED
+from services.ranker.training.logistic import log_losses
 from simulation.known_world import offers, people
 from simulation.known_world.chances import answer_delays, answered_within, chances
-from simulation.known_world.figures import figures, log_loss
+from simulation.known_world.figures import figures
 from simulation.known_world.making import WorldOptions, play_world
 from simulation.known_world.offers import Offers, TooFewItemsError
 from simulation.known_world.parameters import WORLDS, Parameters, parameters_hash
@@ -145,15 +146,14 @@ def test_nothing_simple_is_better_than_the_truth(world: Record, labelled: Labell
             np.bincount(channel[rows], None, 4), 1
         )
         for rival in (np.full(len(y), y.mean()), means[channel[rows]]):
-            losses = [-(y * np.log(p) + (1 - y) * np.log1p(-p)) for p in (true, rival)]
+            losses = [log_losses(y, p) for p in (true, rival)]
             gain = losses[1] - losses[0]
             if head in COMMON:
                 assert gain.mean() > 0, head
             assert gain.mean() > -2 * gain.std() / np.sqrt(len(y)), head
     for each in figures(world, labelled):
-        assert each.entropy < log_loss(
-            np.array([each.expected_rate]), np.array([each.expected_rate])
-        )
+        rate = np.array([each.expected_rate])
+        assert each.entropy < log_losses(rate, rate)[0]
 
 
 def test_truth_and_labels_are_known_for_the_same_decisions(
