@@ -11,6 +11,7 @@ from services.candidate.events import TypeRules
 from services.candidate.messages import digest_of, read_rules, stored_event_type
 from services.runtime import templates
 from services.runtime.database import Database, UnitOfWork, load_queries
+from services.runtime.durations import in_words
 from services.runtime.errors import FieldError, InvalidArgument, NotFound
 
 QUERIES = load_queries(Path(__file__).with_name("catalogue_queries.sql"))
@@ -85,7 +86,7 @@ class EventTypes:
 def _check_wait(rules: TypeRules) -> None:
     wait = rules.digest.maximum_wait if rules.digest else None
     if wait is not None and wait >= rules.time_to_live:
-        message = f"must be less than time_to_live ({rules.time_to_live})"
+        message = f"must be less than time_to_live ({in_words(rules.time_to_live)})"
         raise InvalidArgument(
             f"event_type.aggregation.maximum_wait: {message}",
             fields=[FieldError("event_type.aggregation.maximum_wait", message)],

@@ -11,6 +11,7 @@ from typing import Any
 from services.runtime import clock as clocks
 from services.runtime import metrics
 from services.runtime.clock import Clock
+from services.runtime.durations import in_words
 from services.runtime.logs import Logger
 
 _FIRST_PAUSE_S = 0.1
@@ -52,7 +53,7 @@ class Tasks:
     ) -> None:
         """Run `run(now)` every `every` (> 0)."""
         if every <= timedelta(0):
-            raise ValueError(f"periodic task {name}: every must be above 0, not {every}")
+            raise ValueError(f"periodic task {name}: every must be above 0, not {in_words(every)}")
         self._periodic.append(_Periodic(name, every, run))
 
     def background(self, name: str, run: Callable[[], Awaitable[None]]) -> None:

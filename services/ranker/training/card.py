@@ -1,6 +1,9 @@
 """The model card, in Markdown, from a manifest."""
 
+from datetime import timedelta
+
 from services.ranker.manifest import Manifest
+from services.runtime.durations import in_words
 
 _METRICS = ("auc", "log_loss", "normalised_entropy", "calibration", "slope", "ece", "ndcg")
 
@@ -34,7 +37,8 @@ def card(manifest: Manifest) -> str:
         "",
         f"{log['rows']:,} decisions of {log['users']:,} users, {log['time'][0]} to "
         f"{log['time'][1]}: {log['train_rows']:,} to learn from, then an embargo of "
-        f"{log['embargo_days']:g} days (the longest label window), then {log['tuning_rows']:,} of "
+        f"{in_words(timedelta(days=log['embargo_days']))} (the longest label window), then "
+        f"{log['tuning_rows']:,} of "
         f"one third of the users to stop and calibrate by, and {log['validation_rows']:,} of the "
         "others to measure on.",
         "",

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from services.ranker.features.vocabulary import HEADS, stable_key
 from services.ranker.training.log import MASKED, Examples, LogError
+from services.runtime.durations import in_words
 
 TRAIN_SHARE = 0.7
 """Share of the log's time, from its start, that models learn from."""
@@ -43,6 +44,6 @@ def split(examples: Examples) -> Split:
     parts = (examples.time < cut, late & tuning, late & ~tuning)
     train, tune, validate = (np.flatnonzero(part) for part in parts)
     if not (len(train) and len(tune) and len(validate)):
-        days = (last - first) / 86400
-        raise LogError(f"a log of {days:.1f} days is too short for an embargo of {embargo}")
+        length, gap = in_words(timedelta(seconds=last - first)), in_words(embargo)
+        raise LogError(f"a log of {length} is too short for an embargo of {gap}")
     return Split(train, tune, validate, embargo)
