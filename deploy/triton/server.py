@@ -15,6 +15,8 @@ from pathlib import Path
 
 import click
 
+from deploy.triton.shared_memory import claim, sweep
+
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / ".triton-venv"
 _STUB = "triton_python_backend_stub"
@@ -58,9 +60,10 @@ def backends(server: Path, python: str, folder: Path) -> Path:
 
 
 def command(
-    repository: Path, work: Path, ports: Ports, environment: Path = ENVIRONMENT
+    repository: Path, work: Path, ports: Ports, regions: str, environment: Path = ENVIRONMENT
 ) -> tuple[list[str], Mapping[str, str]]:
-    """Arguments and environment variables that start the server; `work` keeps the links.
+    """Arguments and environment variables that start the server; `work` keeps the links, `regions`
+    is what the names of its regions of shared memory begin with.
 
     Models are loaded when the ranker asks for them. Raises ServerMissing.
     """
@@ -70,6 +73,7 @@ def command(
         str(server / "bin" / "tritonserver"),
         f"--model-repository={repository}",
         f"--backend-directory={backends(server, python, work)}",
+        f"--backend-config=python,shm-region-prefix-name={regions}",
         "--model-control-mode=explicit",
         "--exit-timeout-secs=10",
         "--allow-http=false",
@@ -100,7 +104,10 @@ def run(arguments: Sequence[str], variables: Mapping[str, str]) -> None:
 @click.option("--metrics-port", default=Ports.metrics, show_default=True)
 def main(repository: Path, work: Path, grpc_port: int, metrics_port: int) -> None:
     """Serve a rendered model repository until interrupted."""
-    run(*command(repository.resolve(), work.resolve(), Ports(grpc_port, metrics_port)))
+    if left := sweep():
+        click.echo(f"removed {left} regions of shared memory that a killed server left", err=True)
+    ports = Ports(grpc_port, metrics_port)
+    run(*command(repository.resolve(), work.resolve(), ports, claim()))
 
 
 if __name__ == "__main__":

@@ -218,3 +218,19 @@ async def test_rank_says_that_triton_is_down_and_recovers(
         assert reason_of(caught.value) == "TRITON_UNAVAILABLE"
         server.start()
         assert len((await ranker.rank(["u1"], [["i1"]])).scores) == 9
+
+
+def test_shared_memory_of_a_killed_server_goes_with_the_next_start(running: TritonProcess) -> None:
+    asyncio.run(_load(running.address))
+    left = running.regions()
+    assert left
+    running.kill()
+    assert all(path.exists() for path in left)
+    running.start()
+    assert not any(path.exists() for path in left)
+
+
+async def _load(address: str) -> None:
+    backend = TritonBackend(address, timedelta(seconds=1))
+    await backend.load(read_manifest(FOLDER), FOLDER)
+    await backend.close()

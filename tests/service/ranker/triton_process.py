@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from deploy.triton.server import Ports, ServerMissing, command, installed
+from deploy.triton.server import ROOT, Ports, ServerMissing, installed
+from deploy.triton.shared_memory import FOLDER
 
 START_SECONDS = 30
 POLL_SECONDS = 0.05
@@ -63,11 +65,26 @@ class TritonProcess:
 
     def launch(self) -> None:
         """Start, and don't wait."""
-        arguments, variables = command(self.repository, self._work, self._ports)
+        options = {
+            "--repository": self.repository,
+            "--work": self._work,
+            "--grpc-port": self._ports.grpc,
+            "--metrics-port": self._ports.metrics,
+        }
+        command = [sys.executable, "-m", "deploy.triton.server"]
+        for name, value in options.items():
+            command += [name, str(value)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                arguments, env=variables, stdout=log, stderr=log, start_new_session=True
+                command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
             )
+
+    def regions(self) -> list[Path]:
+        """Its regions of shared memory."""
+        assert self._process is not None
+        arguments = Path(f"/proc/{self._process.pid}/cmdline").read_text().split("\0")
+        (prefix,) = (each.split("=")[-1] for each in arguments if "shm-region-prefix" in each)
+        return [path for path in FOLDER.glob(f"{prefix}*") if path.stat().st_size]
 
     def kill(self) -> None:
         """As if the machine had gone: with the processes in which its models run."""
