@@ -24,7 +24,7 @@ from services.runtime.clock import Clock
 from services.runtime.database import Database, UnitOfWork
 from services.runtime.errors import FieldError
 from services.runtime.templates import TemplateError
-from services.runtime.validation import rejection, violations
+from services.runtime.validation import ItemRules, rejection
 
 Delivery = tuple[int, copygen_pb2.DeliveryKey]
 OLDEST = timedelta(days=35)
@@ -143,19 +143,15 @@ def _accepted(
     deliveries: Sequence[copygen_pb2.DeliveryKey], today: date
 ) -> tuple[list[Delivery], list[status_pb2.Rejection]]:
     accepted: list[Delivery] = []
-    rejections = []
+    rejections, rules = [], ItemRules()
     seen: set[str] = set()
     for index, key in enumerate(deliveries):
-        if fields := violations(key):
-            rejections.append(
-                rejection(
-                    index, "INVALID_FIELD", f"{fields[0].path}: {fields[0].description}", fields
-                )
-            )
+        if wrong := rules.rejection(index, key):
+            rejections.append(wrong)
         elif not _is_current(store.day_of(key.delivery_id), today):
             problem = "must begin with a day, YYYYMMDD., of the last 35 days"
-            wrong = [FieldError("delivery_id", problem)]
-            rejections.append(rejection(index, "INVALID_FIELD", f"delivery_id {problem}", wrong))
+            fields = [FieldError("delivery_id", problem)]
+            rejections.append(rejection(index, "INVALID_FIELD", f"delivery_id {problem}", fields))
         elif key.delivery_id in seen:
             rejections.append(rejection(index, "DUPLICATE", "the delivery is in the batch already"))
         else:

@@ -16,7 +16,7 @@ from services.ranker.features import EventFacts, UserSignals
 from services.ranker.features.schema import HOURS_OF_WEEK
 from services.ranker.ranking import RankCall, RankedUser
 from services.runtime.errors import FieldError, InvalidArgument
-from services.runtime.validation import rejection, violations
+from services.runtime.validation import ItemRules
 
 _YEAR_9999 = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp())
 
@@ -36,12 +36,11 @@ def rank_request(request: ranker_pb2.RankRequest) -> RankRequest:
     user_row = np.asarray(request.user_row, np.int64)
     _check_rows(user_row, len(request.users))
     users = _users(request.users)
-    rejections = []
+    rejections, rules = [], ItemRules()
     kept: list[int] = []
     for position, event in enumerate(request.events):
-        if fields := violations(event):
-            message = f"{fields[0].path}: {fields[0].description}"
-            rejections.append(rejection(position, "INVALID_FIELD", message, fields))
+        if wrong := rules.rejection(position, event):
+            rejections.append(wrong)
         else:
             kept.append(position)
     positions = np.array(kept, np.int64)

@@ -11,24 +11,43 @@ from services.runtime.errors import FieldError, InvalidArgument
 FULLY_CHECKED = 512
 """Largest message, in bytes, of which all broken rules are told: a list of a million wrong elements
 breaks a million rules, which would take the event loop minutes to gather."""
+MOST_TOLD = 1000
+"""Broken rules of one batch, after which only the first of each further item is told."""
 
 
-def violations(message: Message) -> list[FieldError]:
+def violations(message: Message, *, only_first: bool = False) -> list[FieldError]:
     """The rules that `message` breaks, by field path; empty when it is valid. Of a large message
     only the first."""
     found = collect_violations(message, fail_fast=True)
-    if found and message.ByteSize() <= FULLY_CHECKED:
+    if found and not only_first and message.ByteSize() <= FULLY_CHECKED:
         found = collect_violations(message)
     return [_field_error(violation) for violation in found] if found else []
+
+
+class ItemRules:
+    """Checks the items of one batch. Once MOST_TOLD broken rules were told, only the first of each
+    further item is: an item of 512 bytes may break 500 of them, and a batch has many items."""
+
+    def __init__(self) -> None:
+        self._told = 0
+
+    def violations(self, item: Message) -> list[FieldError]:
+        """The rules that an item breaks; empty when it is valid."""
+        found = violations(item, only_first=self._told >= MOST_TOLD)
+        self._told += len(found)
+        return found
+
+    def rejection(self, index: int, item: Message) -> status_pb2.Rejection | None:
+        """Why the item at `index` can't be accepted; None when it is valid."""
+        fields = self.violations(item)
+        return rejection(index, "INVALID_FIELD", _first(fields), fields) if fields else None
 
 
 def check(message: Message) -> None:
     """Raise InvalidArgument with the wrong fields of `message`, as `violations` tells them."""
     if fields := violations(message):
-        first = fields[0]
         more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
-        told = f"{first.path}: {first.description}" if first.path else first.description
-        raise InvalidArgument(f"{told}{more}", fields=fields)
+        raise InvalidArgument(f"{_first(fields)}{more}", fields=fields)
 
 
 def rejection(
@@ -44,6 +63,11 @@ def rejection(
             for field in fields
         ],
     )
+
+
+def _first(fields: Sequence[FieldError]) -> str:
+    path, description = fields[0].path, fields[0].description
+    return f"{path}: {description}" if path else description
 
 
 def _field_error(violation: Violation) -> FieldError:

@@ -11,7 +11,7 @@ from services.candidate.events import Refusal
 from services.candidate.messages import Refused
 from services.runtime.errors import FieldError
 from services.runtime.screening import all_valid
-from services.runtime.validation import rejection, violations
+from services.runtime.validation import ItemRules, rejection
 
 MOST_REJECTIONS = 1000
 
@@ -46,11 +46,10 @@ def judge(
     """Check each item by the proto's rules and `read` it; positions count from `offset`."""
     batch: Batch[Value] = Batch(len(offered))
     items = list(offered)  # each look at a repeated field makes its messages anew
-    sound = all_valid(items)
+    sound, rules = all_valid(items), ItemRules()
     for place, item in enumerate(items, start=offset):
-        if not sound and (fields := violations(item)):
-            message = f"{fields[0].path}: {fields[0].description}"
-            batch.rejections.append(rejection(place, "INVALID_FIELD", message, fields))
+        if not sound and (wrong := rules.rejection(place, item)):
+            batch.rejections.append(wrong)
             continue
         try:
             value = read(item)

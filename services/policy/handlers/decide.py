@@ -16,7 +16,7 @@ from services.policy.handlers.items import in_order, refused
 from services.policy.timestamps import moment
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldError, InvalidArgument
-from services.runtime.validation import rejection, violations
+from services.runtime.validation import ItemRules, rejection, violations
 
 OLDEST_SLOT = timedelta(days=30)
 NEWEST_SLOT = timedelta(days=1)
@@ -39,11 +39,11 @@ class ValidEvents:
         self._known: dict[bytes, None] = {}
 
     def violations(self, event: event_pb2.Event) -> list[FieldError]:
-        """Every rule that the event breaks; the answer for the same content is remembered."""
+        """The first rule that the event breaks; that it breaks none is remembered by content."""
         digest = blake2b(event.SerializeToString(), digest_size=16).digest()
         if digest in self._known:
             return []
-        found = violations(event)
+        found = violations(event, only_first=True)
         if not found:
             self._known[digest] = None
             if len(self._known) > self._size:
@@ -89,11 +89,12 @@ class _Reader:
         self._request = request
         self._now = clock.now()
         self._valid_events = valid_events
+        self._rules = ItemRules()
         self._messages: dict[EventKey, event_pb2.Event] = {}
         self._types: dict[str, EventType] = {}
         self._bad_types: dict[str, list[FieldError]] = {}
         for message in request.event_types:
-            if fields := violations(message):
+            if fields := violations(message, only_first=True):
                 self._bad_types[message.name] = fields
             else:
                 self._types[message.name] = _event_type(message)
@@ -121,7 +122,7 @@ class _Reader:
         return message.SerializeToString()
 
     def _slot(self, message: decide_pb2.Slot) -> Slot:
-        if fields := violations(message):
+        if fields := self._rules.violations(message):
             raise InvalidArgument(f"{fields[0].path}: {fields[0].description}", fields=fields)
         slot_time = moment(message.slot_time, "slot_time")
         if not self._now - OLDEST_SLOT <= slot_time <= self._now + NEWEST_SLOT:

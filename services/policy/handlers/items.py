@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from heliograph.type.v1alpha1 import status_pb2
 
 from services.runtime.errors import InvalidArgument
-from services.runtime.validation import rejection, violations
+from services.runtime.validation import ItemRules, rejection
 
 Item = TypeVar("Item", bound=Message)
 Value = TypeVar("Value")
@@ -22,10 +22,10 @@ def read_items(
     """
     values: dict[int, Value] = {}
     rejections: list[status_pb2.Rejection] = []
+    rules = ItemRules()
     for index, item in enumerate(items, start=first_index):
-        if fields := violations(item):
-            message = f"{fields[0].path}: {fields[0].description}"
-            rejections.append(rejection(index, "INVALID_FIELD", message, fields))
+        if wrong := rules.rejection(index, item):
+            rejections.append(wrong)
             continue
         try:
             values[index] = read(item)
