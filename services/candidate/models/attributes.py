@@ -5,10 +5,11 @@ features, by vectors of its text, or both.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from itertools import chain
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array, vstack
@@ -41,17 +42,17 @@ class Vocabulary:
     """Of the ranges of each column of numbers."""
 
     @classmethod
-    def of(cls, columns: Columns, size: int) -> Self:
-        """From the attributes of `size` rows."""
-        edges = {name: _edges(values) for name, values in columns.items() if _numeric(values)}
+    def of(
+        cls, tokens: Sequence["_Tokens"], edges: Mapping[str, Sequence[float]], size: int
+    ) -> Self:
+        """From the tokens of `size` rows, of which numbers have these edges."""
         places: dict[str, int] = {}
-        counts: list[int] = []
-        for _, token in _tokens(columns, edges):
-            place = places.setdefault(token, len(places))
-            if place == len(counts):
-                counts.append(0)
-            counts[place] += 1
-        share = np.array(counts, np.float32) / max(size, 1)
+        found = []
+        for each in tokens:
+            own = [places.setdefault(token, len(places)) for token in each.distinct]
+            found.append(np.array(own, np.int64)[each.codes])
+        counts = np.bincount(np.concatenate(found)) if found else np.empty(0)
+        share = counts.astype(np.float32) / max(size, 1)
         return cls(places, (np.log(1 / share) + 0.1).astype(np.float32), edges)
 
     @cached_property
@@ -59,18 +60,17 @@ class Vocabulary:
         """Which features are ties."""
         return np.array([token.startswith(f"{TIES}=") for token in self.places], np.bool_)
 
-    def features(self, columns: Columns, size: int) -> Matrix:
-        """Rows × features of length one. Empty and unknown values have none."""
-        rows: list[int] = []
-        places: list[int] = []
-        for row, token in _tokens(columns, self.edges):
-            place = self.places.get(token)
-            if place is not None:
-                rows.append(row)
-                places.append(place)
-        where = np.array(places, np.int64)
+    def features(self, tokens: Sequence["_Tokens"], size: int) -> Matrix:
+        """Rows × features of length one. Unknown tokens have none."""
+        rows, places = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for each in tokens:
+            own = np.array([self.places.get(token, -1) for token in each.distinct], np.int64)
+            place = own[each.codes]
+            rows.append(each.rows[place >= 0])
+            places.append(place[place >= 0])
+        where = np.concatenate(places)
         shape = (size, max(len(self.places), 1))
-        table = sparse(self.weights[where], np.array(rows, np.int64), where, shape)
+        table = sparse(self.weights[where], np.concatenate(rows), where, shape)
         length = np.sqrt(np.asarray(table.multiply(table).sum(axis=1)).ravel())
         scaled: Matrix = csr_array(diags_array(1 / np.maximum(length, 1e-9)) @ table)
         return scaled.astype(np.float32)
@@ -89,8 +89,10 @@ class Attributes:
     @classmethod
     def of(cls, columns: Columns, size: int, vectors: Floats | None = None) -> Self:
         """From columns of `size` rows."""
-        vocabulary = Vocabulary.of(columns, size)
-        return cls(vocabulary, vocabulary.features(columns, size), vectors)
+        edges = {name: _edges(values) for name, values in columns.items() if _numeric(values)}
+        tokens = _tokens(columns, edges)
+        vocabulary = Vocabulary.of(tokens, edges, size)
+        return cls(vocabulary, vocabulary.features(tokens, size), vectors)
 
     @cached_property
     def by_feature(self) -> Matrix:
@@ -105,7 +107,8 @@ class Attributes:
 
     def others(self, columns: Columns, size: int, vectors: Floats | None = None) -> "Attributes":
         """Of `size` rows that are not in the model, as features of the same vocabulary."""
-        return Attributes(self.vocabulary, self.vocabulary.features(columns, size), vectors)
+        tokens = _tokens(columns, self.vocabulary.edges)
+        return Attributes(self.vocabulary, self.vocabulary.features(tokens, size), vectors)
 
     def likeness(self, other: "Attributes") -> Floats:
         """Rows × rows of the other: the cosine of attributes plus the cosine of texts, each at
@@ -180,15 +183,58 @@ def nearest(likeness: Floats) -> Matrix:
     return sparse(weight.ravel(), rows, near.ravel(), likeness.shape)
 
 
-def _tokens(columns: Columns, edges: Mapping[str, Sequence[float]]) -> Iterator[tuple[int, str]]:
+class _Tokens(NamedTuple):
+    """Those of one column: `distinct[codes]` stand in `rows`."""
+
+    rows: Rows
+    codes: Rows
+    distinct: Sequence[str]
+    """In the order in which they come first."""
+
+
+def _tokens(columns: Columns, edges: Mapping[str, Sequence[float]]) -> list[_Tokens]:
+    """Of each column. Empty values have none."""
+    found = []
     for column, values in columns.items():
         ranges = edges.get(column)
-        for row, value in enumerate(values):
-            if ranges is None:
-                for token in _of_value(value):
-                    yield row, f"{column}={token}"
-            elif isinstance(value, int | float):
-                yield row, f"{column}=range {np.searchsorted(ranges, value)}"
+        rows, codes, texts = _values(values) if ranges is None else _ranges(values, ranges)
+        found.append(_Tokens(rows, codes, [f"{column}={text}" for text in texts]))
+    return found
+
+
+def _ranges(values: Sequence[Any], ranges: Sequence[float]) -> _Tokens:
+    rows = [row for row, value in enumerate(values) if isinstance(value, int | float)]
+    numbers = np.array([values[row] for row in rows], np.float64)
+    places, first, codes = np.unique(
+        np.searchsorted(ranges, numbers), return_index=True, return_inverse=True
+    )
+    order = np.argsort(first)
+    texts = [f"range {place}" for place in places[order]]
+    return _Tokens(np.array(rows, np.int64), np.argsort(order)[codes], texts)
+
+
+def _values(values: Sequence[Any]) -> _Tokens:
+    """Of equal values the words are found once."""
+    texts: dict[str, int] = {}
+    known: dict[str, list[int]] = {}
+
+    def coded(found: Iterable[str]) -> list[int]:
+        return [texts.setdefault(text, len(texts)) for text in found]
+
+    codes: list[list[int]] = []
+    for value in values:
+        if isinstance(value, list | tuple):
+            codes.append(coded(map(str, value)))
+        elif value is None or value == "" or value != value:
+            codes.append([])
+        else:
+            text = str(value)
+            if text not in known:
+                known[text] = coded(_words(text))
+            codes.append(known[text])
+    counts = np.array([len(each) for each in codes], np.int64)
+    flat = np.fromiter(chain.from_iterable(codes), np.int64, int(counts.sum()))
+    return _Tokens(np.repeat(np.arange(len(codes)), counts), flat, list(texts))
 
 
 def _numeric(values: Sequence[Any]) -> bool:
@@ -205,10 +251,5 @@ def _numbers(values: Sequence[Any]) -> list[float]:
     return [value for value in values if isinstance(value, int | float) and value == value]
 
 
-def _of_value(value: Any) -> Sequence[str]:
-    if value is None or value == "" or value != value:
-        return []
-    if isinstance(value, list | tuple):
-        return [str(member) for member in value]
-    text = str(value)
+def _words(text: str) -> Sequence[str]:
     return sorted(set(_WORD.findall(text.lower()))) if len(text) > LONG_TEXT else [text]
