@@ -143,7 +143,7 @@ def _accepted(
     deliveries: Sequence[copygen_pb2.DeliveryKey], today: date
 ) -> tuple[list[Delivery], list[status_pb2.Rejection]]:
     accepted: list[Delivery] = []
-    rejections, rules = [], ItemRules()
+    rejections, rules = [], ItemRules(deliveries)
     seen: set[str] = set()
     for index, key in enumerate(deliveries):
         if wrong := rules.rejection(index, key):

@@ -36,9 +36,10 @@ def rank_request(request: ranker_pb2.RankRequest) -> RankRequest:
     user_row = np.asarray(request.user_row, np.int64)
     _check_rows(user_row, len(request.users))
     users = _users(request.users)
-    rejections, rules = [], ItemRules()
+    events = list(request.events)  # each look at a repeated field makes its messages anew
+    rejections, rules = [], ItemRules(events)
     kept: list[int] = []
-    for position, event in enumerate(request.events):
+    for position, event in enumerate(events):
         if wrong := rules.rejection(position, event):
             rejections.append(wrong)
         else:
@@ -46,8 +47,8 @@ def rank_request(request: ranker_pb2.RankRequest) -> RankRequest:
     positions = np.array(kept, np.int64)
     call = RankCall(
         users=users,
-        event_ids=[request.events[position].event_id for position in kept],
-        events=[_event(request.events[position]) for position in kept],
+        event_ids=[events[position].event_id for position in kept],
+        events=[_event(events[position]) for position in kept],
         user_row=user_row[positions],
         deliver_time=_deliver_time(request),
     )

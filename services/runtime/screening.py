@@ -97,6 +97,9 @@ def _value_checks(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> Ite
     if field.type == FieldDescriptor.TYPE_STRING:
         _require_only(rules, {"string"})
         yield _texts(rules.string)
+    elif field.type == FieldDescriptor.TYPE_FLOAT:
+        _require_only(rules, {"float"})
+        yield _numbers(rules.float)
     else:
         _require_only(rules, {"double"})
         yield _numbers(rules.double)
@@ -150,7 +153,7 @@ def _pattern(pattern: str) -> Callable[[Sequence[str]], bool]:
     raise _UnknownRuleError
 
 
-def _numbers(rules: validate_pb2.DoubleRules) -> Check:
+def _numbers(rules: validate_pb2.DoubleRules | validate_pb2.FloatRules) -> Check:
     _require_only(rules, {"gte", "lte"})
     least = rules.gte if rules.HasField("gte") else float("-inf")
     most = rules.lte if rules.HasField("lte") else float("inf")

@@ -10,7 +10,6 @@ from heliograph.type.v1alpha1 import status_pb2
 from services.candidate.events import Refusal
 from services.candidate.messages import Refused
 from services.runtime.errors import FieldError
-from services.runtime.screening import all_valid
 from services.runtime.validation import ItemRules, rejection
 
 MOST_REJECTIONS = 1000
@@ -46,9 +45,9 @@ def judge(
     """Check each item by the proto's rules and `read` it; positions count from `offset`."""
     batch: Batch[Value] = Batch(len(offered))
     items = list(offered)  # each look at a repeated field makes its messages anew
-    sound, rules = all_valid(items), ItemRules()
+    rules = ItemRules(items)
     for place, item in enumerate(items, start=offset):
-        if not sound and (wrong := rules.rejection(place, item)):
+        if wrong := rules.rejection(place, item):
             batch.rejections.append(wrong)
             continue
         try:
