@@ -6,6 +6,10 @@ is to be found. Users who are new after the cut are no candidates and no warm qu
 they are reported apart, ranked by their attributes. Per user: the last fifth of each user's
 interactions is to be found. Settings of all rivals are chosen on earlier cuts (per user: on the
 last fifth of what is known); the model chooses its own from what is known at each cut.
+
+`--interactions F.parquet` takes a set of one's own (user_id, item_id, timestamp, optional weight)
+in its place: the global protocol alone, with the cuts of `candidate_cuts.thirds`, without
+attributes.
 """
 
 import argparse
@@ -19,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.candidate_cuts import WEEK, thirds, weekly, weekly_of_known
 from bench.candidate_reliability import (
     Reliability,
     item_reliability,
@@ -33,20 +38,26 @@ from bench.candidate_rivals import (
     FACTORS,
     ONE_SIDED,
     RIVALS,
+    Rival,
     Setting,
     popular,
     with_factors,
 )
 from bench.report import BenchReport, Metric
-from services.candidate.models import FitOptions, Interactions, Side, fit
-from services.candidate.models.context import Clock
+from services.candidate.models import (
+    FitOptions,
+    InputError,
+    Interactions,
+    Side,
+    fit,
+    read_interactions,
+)
 from services.candidate.models.model import CandidateModel
-from services.candidate.models.windows import Window, split_at, user_window
+from services.candidate.models.windows import Window, user_window
 from services.candidate.sources.arrays import Floats, Mask, top_k
 from simulation.download import load
 from simulation.movielens import DatasetError, MovieLens
 
-WEEK = 7 * 86400.0
 TUNING_CUTS = (14, 15, 16, 17)
 TEST_CUTS = tuple(range(21, 31))
 """Weeks after the first rating."""
@@ -77,13 +88,6 @@ def interactions_of(data: MovieLens) -> Interactions:
         ratings.time.astype(np.float64),
         np.ones(len(ratings), np.float32),
     )
-
-
-def weekly(everything: Interactions, cut: int) -> Window:
-    """What is known at the cut, and what known users first met in the week after it."""
-    times = everything.times
-    assert times is not None
-    return split_at(everything, Clock(float(times.min()) + cut * WEEK, WEEK))
 
 
 def judge(scores: Floats, window: Window, side: Side) -> Found:
@@ -127,35 +131,31 @@ def tuned(windows: Sequence[Window], pool: Executor) -> dict[Side, Chosen]:
 
 def _tuned(name: str, windows: Sequence[Window]) -> dict[Side, Chosen]:
     rival = RIVALS[name]
+    sides = [side for side in SIDES if ONE_SIDED.get(name, side) == side]
+    parts: dict[tuple[Side, Setting], list[Found]] = {}
+    for setting in rival.settings:
+        for window in windows:
+            table = rival.scores(window.known, setting)
+            for side in sides:
+                parts.setdefault((side, setting), []).append(judge(table, window, side))
     chosen: dict[Side, Chosen] = {"items": {}, "users": {}}
-    tables = {
-        setting: [rival.scores(window.known, setting) for window in windows]
-        for setting in rival.settings
-    }
-    for side in SIDES:
-        if ONE_SIDED.get(name, side) != side:
-            continue
-        means = {
-            setting: _mean([judge(t, w, side) for t, w in zip(parts, windows, strict=True)])
-            for setting, parts in tables.items()
-        }
-        best = max(means, key=means.__getitem__)
+    for side in sides:
+        best = max(rival.settings, key=lambda setting: _mean(parts[side, setting]))
         chosen[side][name] = (best, None)
         if name in FACTORED:
-            chosen[side][f"{name}_with_factors"] = (best, _factors(tables[best], windows, side))
+            factors = _factors(rival, best, windows, side)
+            chosen[side][f"{name}_with_factors"] = (best, factors)
     return chosen
 
 
-def _factors(tables: Sequence[Floats], windows: Sequence[Window], side: Side) -> Setting:
-    def mean(setting: Setting) -> float:
-        return _mean(
-            [
-                judge(with_factors(table, window.known, side, setting), window, side)
-                for table, window in zip(tables, windows, strict=True)
-            ]
-        )
-
-    return max(FACTORS[side], key=mean)
+def _factors(rival: Rival, setting: Setting, windows: Sequence[Window], side: Side) -> Setting:
+    parts: dict[Setting, list[Found]] = {factors: [] for factors in FACTORS[side]}
+    for window in windows:
+        table = rival.scores(window.known, setting)
+        for factors, found in parts.items():
+            with_them = with_factors(table, window.known, side, factors)
+            found.append(judge(with_them, window, side))
+    return max(parts, key=lambda factors: _mean(parts[factors]))
 
 
 def _mean(parts: Sequence[Found]) -> float:
@@ -202,7 +202,8 @@ def cold_users(model: CandidateModel, window: Window) -> list[Found]:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One window: figures of all methods on both sides, and what else is told of our model."""
+    """One window: figures of all methods on both sides, and what else is told of our model where
+    there are attributes."""
 
     found: Mapping[Side, Mapping[str, Found]]
     chosen: Mapping[Side, str]
@@ -213,11 +214,12 @@ class Judged:
 
 
 def judged(
-    window: Window, everything: Interactions, choices: Mapping[Side, Chosen], data: MovieLens
+    window: Window, choices: Mapping[Side, Chosen], everything: Interactions, data: MovieLens | None
 ) -> Judged:
-    """Fit and judge our model and all rivals on a window."""
+    """Fit and judge our model and all rivals on a window; without attributes where there is no
+    `data`."""
     options = FitOptions(WEEK) if window.clock else FitOptions(split="user")
-    model = fit(window.known, options, *attributes(data))
+    model = fit(window.known, options, *(attributes(data) if data else ()))
     found: dict[Side, dict[str, Found]] = {side: {} for side in SIDES}
     made: dict[tuple[str, Setting], Floats] = {}
     for side in SIDES:
@@ -231,7 +233,7 @@ def judged(
                 table = with_factors(table, window.known, side, factors)
             found[side][name] = judge(table, window, side)
     chosen = {side: model.directions[side].label for side in SIDES}
-    if window.clock is None:
+    if window.clock is None or data is None:
         return Judged(found, chosen, [], [], [])
     cold = cold_users(model, window)
     items = item_reliability(model, everything, window)
@@ -284,7 +286,7 @@ def run(data: MovieLens) -> BenchReport:
         metrics, series = over_time(everything, data, pool)
         last = user_window(everything, 1, HELD_OUT)
         choices = tuned([user_window(last.known, 1, HELD_OUT)], pool)
-        own = judged(last, everything, choices, data)
+        own = judged(last, choices, everything, data)
     found = gathered([own])
     metrics |= metrics_of(found, "per_user")
     series["per_user"] = summary(found)
@@ -299,7 +301,7 @@ def over_time(
     """The protocol with weekly cuts, tuned on earlier ones."""
     choices = tuned([weekly(everything, cut) for cut in TUNING_CUTS], pool)
     tests = [weekly(everything, cut) for cut in TEST_CUTS]
-    parts = list(pool.map(judged, tests, repeat(everything), repeat(choices), repeat(data)))
+    parts = list(pool.map(judged, tests, repeat(choices), repeat(everything), repeat(data)))
     found = gathered(parts)
     metrics = metrics_of(found, "global")
     ours, theirs = (np.concatenate([part.cold[k].figures for part in parts]) for k in (0, 1))
@@ -319,14 +321,33 @@ def over_time(
     }
 
 
+def run_set(everything: Interactions) -> BenchReport:
+    """The global protocol on a set of one's own. Raises ValueError when it is too short."""
+    tuning, testing = thirds(everything)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        choices = tuned([weekly_of_known(everything, cut) for cut in tuning], pool)
+        tests = [weekly_of_known(everything, cut) for cut in testing]
+        parts = list(pool.map(judged, tests, repeat(choices), repeat(everything), repeat(None)))
+    found = gathered(parts)
+    series: dict[str, object] = {
+        "global": summary(found),
+        "global_settings": choices,
+        "global_chosen": [part.chosen for part in parts],
+        "cuts": {"tuning": list(tuning), "test": list(testing)},
+    }
+    return BenchReport("candidate_quality_set", metrics_of(found, "global"), series, PACKAGES)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; exit status 1 when the data can't be used."""
     parser = argparse.ArgumentParser(prog="python -m bench.candidate_quality", description=__doc__)
+    parser.add_argument("--interactions", type=Path, metavar="PARQUET")
     parser.add_argument("--json", type=Path, required=True, help="write the figures there")
     given = parser.parse_args(arguments)
     try:
-        report = run(load())
-    except DatasetError as error:
+        own = given.interactions
+        report = run_set(read_interactions(own)) if own else run(load())
+    except (DatasetError, InputError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     report.print()

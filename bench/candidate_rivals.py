@@ -14,12 +14,12 @@ from implicit.cpu.bpr import BayesianPersonalizedRanking
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
+from bench.candidate_cuts import WEEK
 from services.candidate.models.decomposition import Basis
 from services.candidate.models.interactions import Interactions
 from services.candidate.models.scorers import Ease, Factors, LinearFilter
 from services.candidate.sources.arrays import Floats
 
-WEEK = 7 * 86400.0
 Setting = tuple[float, ...]
 Scores = Callable[[Interactions, Setting], Floats]
 
@@ -30,10 +30,6 @@ class Rival:
 
     scores: Scores
     settings: Sequence[Setting]
-
-
-def _dense(known: Interactions) -> Floats:
-    return np.asarray(known.matrix.todense(), np.float32)
 
 
 def _over_users(values: Floats, known: Interactions) -> Floats:
@@ -129,14 +125,14 @@ def knn(of_users: bool) -> Scores:
     """The k nearest items (or users) by cosine with shrinkage."""
 
     def scores(known: Interactions, setting: Setting) -> Floats:
-        table = _dense(known.transposed) if of_users else _dense(known)
-        gram = table.T @ table
+        table = (known.transposed if of_users else known).matrix
+        gram = np.asarray((table.T @ table).todense(), np.float32)
         norm = np.sqrt(gram.diagonal())
         like = gram / (norm[:, None] * norm[None, :] + np.float32(max(setting[1], 1e-6)))
         np.fill_diagonal(like, 0)
         count = min(int(setting[0]), len(like) - 1)
         edge = -np.partition(-like, count, axis=0)[count]
-        found: Floats = table @ np.where(like > edge, like, 0)
+        found: Floats = np.asarray(table @ np.where(like > edge, like, 0), np.float32)
         return found.T if of_users else found
 
     return scores
