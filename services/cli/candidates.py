@@ -73,7 +73,8 @@ def fit_command(
 ) -> None:
     """Fit both directions, choosing model and hyperparameters by a validation split.
 
-    Columns of the interactions: user_id, item_id, optional timestamp and weight."""
+    Columns of the interactions: user_id, item_id, optional timestamp (a timestamp, or seconds
+    since 1970) and weight."""
     try:
         user_ids, user_columns = read_attributes(users, "user_id") if users else ([], {})
         item_ids, item_columns = read_attributes(items, "item_id") if items else ([], {})
