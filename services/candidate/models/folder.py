@@ -23,7 +23,7 @@ from services.candidate.models.rankers import FactorRanker
 from services.candidate.sources.arrays import Matrix
 
 FORMAT = "heliograph-candidate-model"
-VERSION = 6
+VERSION = 5
 MANIFEST = "manifest.json"
 SIDES: tuple[Side, Side] = ("items", "users")
 AUDIENCE = "audience"
