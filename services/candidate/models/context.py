@@ -23,10 +23,8 @@ class Clock:
 def context(rows: Rows, size: int, times: Seconds | None, clock: Clock | None) -> Floats:
     """Features of `size` users (or items) from the interactions of `rows`: size × features.
 
-    Without times the logarithm of the count and its square. With times the logarithms of the count,
-    of the hours since the last interaction and of counts decayed by HALF_LIVES, and their squares:
-    nearly all candidates have few interactions, and slopes that suit those misjudge the few that
-    have most, which lead every list.
+    Without times the logarithm of the count and its square. With times also the logarithms of the
+    hours since the last interaction and of counts decayed by HALF_LIVES.
     """
     count = np.log1p(np.bincount(rows, minlength=size))
     if times is None or clock is None:
@@ -37,8 +35,7 @@ def context(rows: Rows, size: int, times: Seconds | None, clock: Clock | None) -
     decayed = [
         np.log(_decayed(rows, size, times, clock, half_life) + 0.05) for half_life in HALF_LIVES
     ]
-    found = np.stack([count, hours, *decayed], axis=1)
-    return np.concatenate([found, found * found], axis=1).astype(np.float32)
+    return np.stack([count, hours, *decayed], axis=1).astype(np.float32)
 
 
 def _decayed(rows: Rows, size: int, times: Seconds, clock: Clock, half_life: float) -> Seconds:

@@ -4,7 +4,7 @@ import numpy as np
 
 from services.candidate.models import Interactions
 from services.candidate.models.activity import fit_activity, past_moments
-from services.candidate.models.context import Clock, context
+from services.candidate.models.context import Clock
 
 DAY = 86400.0
 NOW = Clock(100 * DAY, 7 * DAY)
@@ -50,13 +50,3 @@ def test_those_in_the_midst_of_a_burst_come_first() -> None:
         best = np.argsort(-np.where(seen, scores, -np.inf))[: 2 * len(active)]
         assert len(active)
         assert set(active) <= set(best.tolist())
-
-
-def test_the_context_in_time_is_logarithms_and_their_squares() -> None:
-    times = NOW.now - np.array([0.0, 7 * DAY, 7 * DAY])
-    found = context(np.array([0, 0, 1]), 2, times, NOW)
-    counts = np.log1p([2, 1])
-    hours = np.log1p([0, 7 * 24])
-    decayed = [np.log(np.array([1 + left, left]) + 0.05) for left in (0.5**7, 0.5, 0.5**0.25)]
-    first = np.stack([counts, hours, *decayed], axis=1)
-    np.testing.assert_allclose(found, np.concatenate([first, first**2], axis=1), rtol=1e-4)
