@@ -58,13 +58,20 @@ class Pairs:
 
 
 def sample_pairs(
-    scores: Floats, queries: Floats, met: Mask, candidates: Mask, share: float, seed: int
+    scores: Floats,
+    queries: Floats,
+    met: Mask,
+    candidates: Mask,
+    stand_for: Floats,
+    share: float,
+    seed: int,
 ) -> Pairs:
-    """Of queries × candidates all that met, and a share of the others, which stands for all."""
+    """Of queries × candidates all that met, and a share of the others, which stands for all.
+    `stand_for`: how many queries each one stands for."""
     drawn = np.random.default_rng(seed).random(scores.shape, np.float32) < share
     rows, columns = np.nonzero(candidates & (met | drawn))
     target = met[rows, columns]
-    weights = np.where(target, 1.0, 1 / share).astype(np.float32)
+    weights = (stand_for[rows] * np.where(target, 1.0, 1 / share)).astype(np.float32)
     hits = int((met & candidates).any(axis=1).sum())
     return Pairs(scores[rows, columns], queries[rows], target, weights, hits)
 
@@ -87,7 +94,8 @@ def fit_calibration(pairs: Pairs, rate: float) -> Calibration:
     that met anything, each once.
     """
     size, total = pairs.queries.shape[1], float(pairs.weights.sum())
-    target, weight = pairs.met.astype(np.float64), pairs.weights.astype(np.float64)
+    weight = pairs.weights.astype(np.float64)
+    target = weight * pairs.met
     if not total:
         return Calibration(np.array([1.0, *np.zeros(size), _logit(rate)]))
     table = np.column_stack([pairs.scores, pairs.queries]).astype(np.float64)

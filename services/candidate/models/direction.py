@@ -139,8 +139,9 @@ def _calibrated(
     activities: Activities | None,
     task: Task,
 ) -> tuple[Calibration, Calibration]:
-    """Of the queries known before and of new ones, apart: on a sample of those of the last windows,
-    whether they met anything or not, and of their pairs. One that has no pairs is the other."""
+    """Of the queries known before and of those without interactions, apart: on a sample of those of
+    the last windows, whether they met anything or not, and of their pairs. Where there were none of
+    the latter, theirs is that of the others."""
     rows, columns = known.matrix.shape
     rate = known.matrix.nnz / (rows * columns + 1)
     if not windows:
@@ -158,8 +159,8 @@ def _calibrated(
             part = new if queries.new else old
             part += _pairs(window, ranker, levels, queries, most, task.seed)
     calibration = fit_calibration(joined_pairs(old), rate)
-    met = any(pairs.hits for pairs in new)
-    return calibration, fit_calibration(joined_pairs(new), rate) if met else calibration
+    there = any(len(pairs.met) for pairs in new)
+    return calibration, fit_calibration(joined_pairs(new), rate) if there else calibration
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -192,7 +193,7 @@ def _pairs(
     """About `most` pairs of a window's queries, a block of queries at a time."""
     before = window.known
     size = before.matrix.shape[1]
-    rows = _some(queries.rows, max(most // size, CALIBRATION_QUERIES), seed)
+    rows, stand_for = _some(queries, max(most // size, CALIBRATION_QUERIES), seed)
     share = min(most / max(len(rows) * size, 1), 1.0)
     for start, part in blocks(rows, size):
         profiles = queries.profiles(before, part)
@@ -201,7 +202,8 @@ def _pairs(
         seen = before.seen[part]
         candidates[np.repeat(np.arange(len(part)), np.diff(seen.indptr)), seen.indices] = False
         met = np.asarray(queries.met[part].todense()) > 0
-        yield sample_pairs(scores, levels[part], met, candidates, share, seed + start)
+        own = stand_for[start : start + len(part)]
+        yield sample_pairs(scores, levels[part], met, candidates, own, share, seed + start)
 
 
 def _levels(known: Interactions, clock: Clock | None, activities: Activities | None) -> Floats:
@@ -211,7 +213,17 @@ def _levels(known: Interactions, clock: Clock | None, activities: Activities | N
     return activities.queries.of_users(known, clock)[:, None]
 
 
-def _some(rows: Rows, count: int, seed: int) -> Rows:
-    if len(rows) <= count:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
+def _some(queries: Queries, count: int, seed: int) -> tuple[Rows, Floats]:
+    """Up to `count` of the queries that met something and of the others, and how many each stands
+    for: of a million who never come there may be few who do, and none in a sample of all."""
+    random = np.random.default_rng(seed)
+    met = np.diff(queries.met.indptr)[queries.rows] > 0
+    chosen: list[Rows] = []
+    stand_for: list[Floats] = []
+    for group in (queries.rows[met], queries.rows[~met]):
+        kept = group if len(group) <= count else random.choice(group, count, replace=False)
+        chosen.append(kept)
+        stand_for.append(np.full(len(kept), len(group) / max(len(kept), 1), np.float32))
+    rows = np.concatenate(chosen)
+    order = np.argsort(rows)
+    return rows[order], np.concatenate(stand_for)[order]

@@ -216,8 +216,11 @@ def test_calibration_recovers_known_probabilities() -> None:
     queries = generator.normal(size=(400, 1)).astype(np.float32)
     truth = expit(0.8 * scores + 0.5 * queries - 3.0)
     met = (generator.random(truth.shape) < truth).astype(np.float32)
-    for share in (1.0, 0.2):
-        pairs = sample_pairs(scores, queries, met > 0, np.ones(met.shape, np.bool_), share, 1)
+    there = np.ones(met.shape, np.bool_)
+    for share, every in ((1.0, 1), (0.2, 1), (0.5, 2)):
+        # of the queries every second stands for two, and the others for none
+        stand_for = np.tile(np.float32([every, every == 1]), 200).astype(np.float32)
+        pairs = sample_pairs(scores, queries, met > 0, there, stand_for, share, 1)
         found = fit_calibration(pairs, 0.1)
         np.testing.assert_allclose(found.weights, [0.8, 0.5, -3.0], atol=0.06)
         np.testing.assert_allclose(found.relevance(scores, queries), truth, atol=0.03)

@@ -1,5 +1,6 @@
 """What the times of interactions say: later visits, and what new users begin with."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.candidate.models import CandidateModel, FitOptions, Interactions, fit
+from services.candidate.models import CandidateModel, FitOptions, Interactions, direction, fit
 from services.candidate.models.activity import fit_activity
 from services.candidate.models.context import Clock
 from services.candidate.models.newcomers import NewcomerModel
 from services.candidate.models.rankers import FilterRanker
 from services.candidate.models.returns import HOUR, ReturnFilter, first_and_last_visits
+from services.candidate.models.selection import Effort
 from services.candidate.models.windows import split_at
 from services.candidate.sources.arrays import Floats
 
@@ -149,6 +151,31 @@ def test_the_relevance_of_new_users_is_what_happens(
         found = model.relevance("items", rows, scores)
         expected += float(found[np.isfinite(found)].sum())
     assert expected == pytest.approx(float(window.by_new_users.sum()), rel=0.6)
+
+
+@pytest.mark.parametrize("effort", ["quick", "full"])
+def test_who_never_comes_is_not_expected(effort: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of users without interactions, beside the few who come: none of the few may be in a
+    sample of all."""
+    for name, count in (
+        ("CALIBRATION_QUERIES", 50),
+        ("CALIBRATION_PAIRS", 1000),
+        ("QUICK_PAIRS", 1000),
+    ):
+        monkeypatch.setattr(direction, name, count)
+    known, kinds = beginners()
+    clock = Clock(100 * DAY, 7 * DAY)
+    window = split_at(known, clock)
+    idle = [f"v{user:04}" for user in range(4000)]
+    before = replace(window.known, user_ids=[*window.known.user_ids, *idle])
+    kinds += ["even"] * len(idle)
+    model = fit(before, FitOptions(7 * DAY, effort=effort), users={"kind": kinds})
+    rows = np.arange(len(known.user_ids), len(before.user_ids))
+    expected = 0.0
+    for _, scores, part in model.scored("items", rows):
+        found = model.relevance("items", part, scores)
+        expected += float(found[np.isfinite(found)].sum())
+    assert expected < 2 * window.by_new_users.sum()
 
 
 def test_windows_tell_new_users_and_new_items_apart() -> None:
