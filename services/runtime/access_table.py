@@ -70,6 +70,7 @@ METHODS: Mapping[str, frozenset[Role]] = _table(
             "FindUsers": (Role.CANDIDATE,),
             "MeasureUsers": (Role.CANDIDATE,),
             "DescribeUser": (Role.CANDIDATE,),
+            "MatchUsers": (Role.CANDIDATE,),
             "FindItems": (Role.CANDIDATE,),
             "SumGroup": (Role.CANDIDATE,),
             "FindGroupItems": (Role.CANDIDATE,),
