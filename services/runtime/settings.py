@@ -1,15 +1,30 @@
 """What every service is configured by: environment variables with the prefix HELIOGRAPH_."""
 
 import ipaddress
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.runtime.secrets import local_secret_key
 
 SERVICE_NAMES = ("candidate", "ranker", "policy", "copygen", "pacer")
+
+_PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?").fullmatch
+_DURATION = TypeAdapter(timedelta)
 
 
 class ConfigurationError(Exception):
@@ -38,11 +53,18 @@ class Endpoint(BaseModel):
 
 
 class ServiceSettings(BaseSettings):
-    """Base of each service's own settings; a subclass sets its `env_prefix`."""
+    """Base of each service's own settings; a subclass sets its `env_prefix`. A duration is given in
+    seconds, as ISO 8601 or as hours:minutes:seconds."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", use_attribute_docstrings=True, env_ignore_empty=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _duration(cls, value: object, info: ValidationInfo) -> object:
+        of_duration = cls.model_fields[str(info.field_name)].annotation is timedelta
+        return read_duration(value) if of_duration and isinstance(value, str) else value
 
 
 class RuntimeSettings(BaseSettings):
@@ -186,6 +208,18 @@ class RuntimeSettings(BaseSettings):
             f"listen on loopback (HELIOGRAPH_{name.upper()}_LISTEN), or set "
             "HELIOGRAPH_ALLOW_PLAINTEXT=true behind a mesh that encrypts"
         )
+
+
+def read_duration(text: str) -> timedelta:
+    """A duration as settings have it. Raises ValueError."""
+    plain = text.strip()
+    try:
+        return _DURATION.validate_python(float(plain) if _PLAIN_NUMBER(plain) else plain)
+    except ValidationError:
+        raise ValueError(
+            f"{text!r} is no duration: give seconds (30 or 2.5), ISO 8601 (PT30S, P90D), "
+            "or hours, minutes and seconds (0:00:30)"
+        ) from None
 
 
 def is_loopback(listen: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import pytest
 from pydantic import Field, SecretStr, ValidationError
@@ -27,6 +28,8 @@ class ExampleSettings(ServiceSettings):
     """Notifications a user may get in a day."""
     token: SecretStr = SecretStr("")
     """A secret of its own."""
+    retention: timedelta = Field(default=timedelta(days=90), ge=timedelta(seconds=1))
+    """How long something is kept."""
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +96,43 @@ def test_a_services_own_wrong_setting_is_explained(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ValidationError) as refused:
         ExampleSettings()
     assert explain(refused.value)[0].startswith("HELIOGRAPH_POLICY_CAP_PER_DAY: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("2", timedelta(seconds=2)),
+        ("120", timedelta(minutes=2)),
+        ("2.5", timedelta(seconds=2.5)),
+        (" 7776000 ", timedelta(days=90)),
+        ("PT2S", timedelta(seconds=2)),
+        ("P1D", timedelta(days=1)),
+        ("0:00:02", timedelta(seconds=2)),
+        ("90 days, 0:00:00", timedelta(days=90)),
+    ],
+)
+def test_durations_are_in_seconds_or_iso_8601(
+    monkeypatch: pytest.MonkeyPatch, given: str, meant: timedelta
+) -> None:
+    monkeypatch.setenv("HELIOGRAPH_POLICY_RETENTION", given)
+    assert ExampleSettings().retention == meant
+
+
+@pytest.mark.parametrize("given", ["soon", "2 weeks", "9" * 30, "nan", "1e3"])
+def test_what_is_no_duration_is_explained(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("HELIOGRAPH_POLICY_RETENTION", given)
+    with pytest.raises(ValidationError) as caught:
+        ExampleSettings()
+    (line,) = explain(caught.value)
+    assert line.startswith(f"HELIOGRAPH_POLICY_RETENTION: {given!r} is no duration: give seconds")
+
+
+def test_a_number_of_seconds_is_held_to_the_settings_bounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HELIOGRAPH_POLICY_RETENTION", "0.5")
+    with pytest.raises(ValidationError, match="greater than or equal"):
+        ExampleSettings()
 
 
 def test_rendering_hides_secrets_and_names_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
