@@ -1,6 +1,7 @@
 """The greatest factor that a booster can give: interval arithmetic over its expression.
 
-What is not arithmetic or a choice has no bound here, which costs time only: see `judging`.
+Of what is not arithmetic or a choice only the bound of all factors is known, which costs time only:
+see `judging`.
 """
 
 import operator
@@ -33,8 +34,9 @@ _OPERATIONS: Mapping[object, Callable[[Any, Any], Any]] = {
 
 
 def greatest_factor(booster: BoosterProgram, columns: Columns) -> float:
-    """No row of the table gets a greater factor; infinite where that can't be told."""
-    return max(_interval(booster.root, columns)[1], FACTOR_OF_ERRORS)
+    """No row of the table gets a greater factor."""
+    greatest = max(_interval(booster.root, columns)[1], FACTOR_OF_ERRORS)
+    return min(greatest, numbers.GREATEST_FACTOR)
 
 
 def _interval(node: Node, columns: Columns) -> Interval:

@@ -42,8 +42,8 @@ class Judge:
 
     @property
     def greatest_factor(self) -> float:
-        """No score is greater than its relevance times this; infinite where that can't be told.
-        Only a booster's factors may be above 1."""
+        """No score is greater than its relevance times this. Only a booster's factors may be above
+        1."""
         return 1.0 if self.booster is None else greatest_factor(self.booster, self.columns)
 
     def judge(self, rows: Rows, relevance: Floats) -> Judged:

@@ -45,8 +45,7 @@ class SearchJudge:
     def least_score(self, value: float) -> float:
         """The least score that is relevant enough, and that the greatest factor could raise to the
         value; a hair lower, for what is lost by rounding."""
-        raised = 0.0 if self.greatest_factor == inf else value / self.greatest_factor
-        wanted = max(raised, self.judge.min_relevance) * (1.0 - ROUNDING)
+        wanted = max(value / self.greatest_factor, self.judge.min_relevance) * (1.0 - ROUNDING)
         return least_score(self.relevance, wanted) if wanted > 0 else -inf
 
 

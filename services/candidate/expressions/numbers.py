@@ -14,6 +14,9 @@ from services.candidate.expressions.vectors import Mask, Vector, as_texts, eithe
 Ints = NDArray[np.int64]
 Kernel = Callable[..., Vector]
 
+GREATEST_FACTOR = 1e6
+"""Of a booster: a float32 holds a relevance times this, and whatever may lower it, without loss of
+the order."""
 _LOWEST = np.iinfo(np.int64).min
 _SURELY_SAFE = 2.0**62
 
@@ -116,6 +119,8 @@ def to_text(operand: Vector) -> Vector:
 
 
 def factor(operand: Vector) -> Vector:
-    """A number as a booster: an error where it isn't finite or is below 0."""
+    """A number as a booster, at most GREATEST_FACTOR: an error where it isn't finite or is below
+    0."""
     values = operand.numbers.astype(np.float64, copy=False)
-    return _result(values, ~((values >= 0) & (values < np.inf)), operand)
+    wrong = ~((values >= 0) & (values < np.inf))
+    return _result(np.minimum(values, GREATEST_FACTOR), wrong, operand)

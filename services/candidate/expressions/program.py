@@ -44,7 +44,7 @@ class Factors:
     """Answer of a booster."""
 
     factors: NDArray[np.float64]
-    """Per row: finite, at least 0; 1 where the booster ended in an error."""
+    """Per row: in [0, GREATEST_FACTOR]; 1 where the booster ended in an error."""
     error_count: int
     """Rows in which it ended in an error."""
 

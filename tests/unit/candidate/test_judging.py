@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -93,6 +94,15 @@ def test_the_order_of_omissions() -> None:
         Omission.MIN_RELEVANCE: 1,
         Omission.FILTER: 3,
     }
+
+
+@pytest.mark.parametrize("text", ["1e300", "1.79e308", "9223372036854775807"])
+def test_relevance_still_orders_under_the_greatest_booster(text: str) -> None:
+    relevance = np.array([0.5, 0.25, 1e-6, 1, np.nextafter(np.float32(0.5), 1)], np.float32)
+    boosted = replace(judge(), min_relevance=0.0, booster=compile_booster(text, Schema({})))
+    scores = boosted.judge(np.arange(5), relevance).scores
+    assert np.isfinite(scores).all()
+    np.testing.assert_array_equal(np.argsort(scores), np.argsort(relevance))
 
 
 def test_budgets_move_to_a_later_catalogue() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +16,7 @@ from services.candidate.expressions import (
     compile_filter,
     typed_value,
 )
+from services.candidate.expressions.numbers import GREATEST_FACTOR
 from services.candidate.judging import Judge
 from services.candidate.questions import BudgetUse
 from services.candidate.retrieval import Float32, top
@@ -82,19 +81,20 @@ def test_no_factor_is_above_the_bound(rows: int, seed: int, text: str) -> None:
         (BOOSTERS[5], 2.0),
         (BOOSTERS[6], 3.0),
         (BOOSTERS[7], 2.0),
-        (BOOSTERS[8], inf),  # visits may be 0
-        (BOOSTERS[9], inf),  # the remainder has no bound here
+        (BOOSTERS[8], GREATEST_FACTOR),  # visits may be 0
+        (BOOSTERS[9], GREATEST_FACTOR),  # the remainder has no bound of its own here
         (BOOSTERS[10], 3.0),
+        ("1e300", GREATEST_FACTOR),
     ],
 )
 def test_bounds_follow_from_constants_and_the_columns(text: str, bound: float) -> None:
     assert greatest_factor(compile_booster(text, SCHEMA), people(300, 1)) == bound
 
 
-def test_nan_has_no_bound() -> None:
+def test_nan_has_no_bound_of_its_own() -> None:
     users = [{"spent": typed_value(2.0)}, {"spent": typed_value(float("nan"))}]
     columns = build_columns(users, SCHEMA)
-    assert greatest_factor(compile_booster("user.spent", SCHEMA), columns) == inf
+    assert greatest_factor(compile_booster("user.spent", SCHEMA), columns) == GREATEST_FACTOR
 
 
 @settings(max_examples=50)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.candidate.expressions import compile_booster, compile_filter
+from services.candidate.expressions.numbers import GREATEST_FACTOR
 from tests.unit.candidate.expressions.grammar import expressions
 from tests.unit.candidate.expressions.reference import FAILED, reference
 from tests.unit.candidate.expressions.users import NOW, SCHEMA, USERS, T, User, table
@@ -47,7 +48,8 @@ def test_a_booster_that_ends_in_an_error_is_one(text: str, users: list[User]) ->
     found = compile_booster(text, SCHEMA).evaluate(table(users), NOW)
     assert found.error_count == sum(wrong)
     assert found.factors.tolist() == [
-        1.0 if failed else float(value) for value, failed in zip(expected, wrong, strict=True)
+        1.0 if failed else min(float(value), GREATEST_FACTOR)
+        for value, failed in zip(expected, wrong, strict=True)
     ]
 
 
@@ -109,6 +111,8 @@ def test_errors_are_absorbed_as_cel_says(text: str, matches: list[bool], errors:
         ("user.score / 0.0", [1.0, 1.0], 2),
         ("0.0 / user.score - 1.0", [1.0, 1.0], 2),
         ("has(user.age) ? 0 : 5", [0.0, 5.0], 0),
+        ("has(user.age) ? 1e300 : 1.79e308", [1e6, 1e6], 0),
+        ("9223372036854775807", [1e6, 1e6], 0),
     ],
 )
 def test_boosters(text: str, factors: list[float], errors: int) -> None:
