@@ -69,60 +69,74 @@ class Campaigns:
         off is finished first. Raises AlreadyExists when the id was used for another campaign."""
         async with self._database.unit_of_work() as work:
             answer = await requests.answered(work, METHOD, launch.request_id, launch.digest)
-            params = {"request_id": launch.request_id}
-            rows = await work.rows(QUERIES.campaign_of_request, params)
+            begun = await _begun(work, launch)
         if answer is not None:
             return campaigns_pb2.Campaign.FromString(answer)
-        if not rows:
-            return None
-        if bytes(rows[0].digest) != launch.digest:
-            raise requests.reused()
-        return await self._finish(launch, rows[0].campaign_id, now)
+        return await self._finish(launch, now) if begun else None
 
     async def forecast(
         self, campaign: campaigns_pb2.Campaign, audience: Audience, now: datetime
     ) -> Forecast:
         """What a launch would do now."""
         async with self._database.read() as work:
-            team = await self._team(work, campaign)
-            found = await limits.admitted(work, audience.ids, _spread(campaign), team, now)
+            return await self._forecast(work, campaign, audience, now)
+
+    async def _forecast(
+        self,
+        work: UnitOfWork,
+        campaign: campaigns_pb2.Campaign,
+        audience: Audience,
+        now: datetime,
+    ) -> Forecast:
+        team = await self._team(work, campaign)
+        found = await limits.admitted(work, audience.ids, _spread(campaign), team, now)
         expected = sum(audience.relevance[place] for place in found.places)
         return Forecast(len(found.places), expected, found.omitted)
 
     async def launch(
         self, launch: Launch, audience: Audience, now: datetime
     ) -> campaigns_pb2.Campaign:
-        """Store the campaign and make its events. Raises AlreadyExists for a campaign id in use,
+        """Store the campaign and make its events; of concurrent launches by one request id the
+        first does, and all get its answer. Raises AlreadyExists for a campaign id in use,
         FailedPrecondition for an empty audience or a spread cap that is reached, ResourceExhausted
         for a team's quota that is used up."""
+        async with self._database.unit_of_work() as work:
+            answer = await requests.answered(work, METHOD, launch.request_id, launch.digest)
+            if answer is not None:
+                return campaigns_pb2.Campaign.FromString(answer)
+            if not await _begun(work, launch):
+                await self._begin(work, launch, audience, now)
+                await work.commit()
+        return await self._finish(launch, now)
+
+    async def _begin(
+        self, work: UnitOfWork, launch: Launch, audience: Audience, now: datetime
+    ) -> None:
+        """Store the campaign, with its audience."""
         if not audience.ids:
-            raise FailedPrecondition("the audience is empty", reason="EMPTY_AUDIENCE")
-        forecast = await self.forecast(launch.campaign, audience, now)
+            raise _empty(audience)
+        forecast = await self._forecast(work, launch.campaign, audience, now)
         if not forecast.event_count:
             raise _no_events(forecast)
         campaign_id = launch.campaign.campaign_id
-        async with self._database.unit_of_work() as work:
-            params = {
-                "campaign_id": campaign_id,
-                "request_id": launch.request_id,
-                "digest": launch.digest,
-                "body": launch.campaign.SerializeToString(deterministic=True),
-                "audience_size": len(audience.ids),
-                "now": now,
-            }
-            await work.execute(QUERIES.insert_campaign, params)
-            members = {
-                "campaign_id": campaign_id,
-                "user_ids": list(audience.ids),
-                "scores": list(audience.relevance),
-            }
-            await work.execute(QUERIES.insert_members, members)
-            await work.commit()
-        return await self._finish(launch, campaign_id, now)
+        params = {
+            "campaign_id": campaign_id,
+            "request_id": launch.request_id,
+            "digest": launch.digest,
+            "body": launch.campaign.SerializeToString(deterministic=True),
+            "audience_size": len(audience.ids),
+            "now": now,
+        }
+        await work.execute(QUERIES.insert_campaign, params)
+        members = {
+            "campaign_id": campaign_id,
+            "user_ids": list(audience.ids),
+            "scores": list(audience.relevance),
+        }
+        await work.execute(QUERIES.insert_members, members)
 
-    async def _finish(
-        self, launch: Launch, campaign_id: str, now: datetime
-    ) -> campaigns_pb2.Campaign:
+    async def _finish(self, launch: Launch, now: datetime) -> campaigns_pb2.Campaign:
+        campaign_id = launch.campaign.campaign_id
         await self.resume(campaign_id, now)
         campaign = await self.get(campaign_id)
         async with self._database.unit_of_work() as work:
@@ -225,6 +239,19 @@ class Campaigns:
 def campaign_exists() -> AlreadyExists:
     """The error for a campaign id that is in use."""
     return AlreadyExists("there is a campaign of this id already", reason="CAMPAIGN_EXISTS")
+
+
+async def _begun(work: UnitOfWork, launch: Launch) -> bool:
+    """Whether the request id has launched this campaign; its events may still have to be made.
+    Raises AlreadyExists when it has launched another."""
+    rows = await work.rows(QUERIES.campaign_of_request, {"request_id": launch.request_id})
+    if rows and bytes(rows[0].digest) != launch.digest:
+        raise requests.reused()
+    return bool(rows)
+
+
+def _empty(audience: Audience) -> DomainError:
+    return FailedPrecondition("the audience is empty", reason="EMPTY_AUDIENCE")
 
 
 def _unknown(campaign_id: str) -> NotFound:

@@ -84,6 +84,20 @@ async def test_wrong_launches(
     assert (failure.value.code(), reason_of(failure.value)) == (code, reason)
 
 
+@pytest.mark.parametrize("capped", [False, True])
+async def test_concurrent_launches_by_one_request_id_get_one_answer(
+    world: Candidate, capped: bool
+) -> None:
+    """Also where the first has used up what the campaign may make."""
+    await world.generate(user_ids=["u02"], sources=["popular"])
+    request = launch(spread_cap=cap(5)) if capped else launch()
+    answers = await asyncio.gather(*(world.stub.LaunchCampaign(request) for _ in range(10)))
+    assert answers == [answers[0]] * 10
+    assert answers[0].campaign.event_count == 5
+    pools = await world.pool(*USERS, "new")
+    assert sum(bool(event.campaign_id) for pool in pools.values() for event in pool) == 5
+
+
 async def test_an_empty_audience_is_refused(candidate: Candidate) -> None:
     await candidate.prepare(items=["i02"], kinds=[event_type("offer")])
     with pytest.raises(grpc.aio.AioRpcError) as failure:
