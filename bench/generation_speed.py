@@ -29,7 +29,8 @@ from bench.service_process import bench_database
 PACKAGES = ("grpcio", "numpy", "psycopg", "scipy", "sqlalchemy")
 EVENT_TYPE = "item.suggestion"
 ITEMS = 2_000
-DAY = datetime.now(UTC).date()
+DAY = datetime.now(UTC).date() - timedelta(days=6)
+"""The first one: the service generates days from six days ago to tomorrow."""
 GOAL = 1_000_000 / 3_600
 """A million users within an hour."""
 STAGES = "heliograph_candidate_generation_stage_seconds"
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True, help="write the figures there")
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--interactions-per-user", type=float, default=5.0, help="on average")
-    parser.add_argument("--days", type=int, default=1, help="one after the other")
+    parser.add_argument("--days", type=int, default=1, help="one after the other; at most 8")
     given = parser.parse_args(arguments)
     found = report(given.users, given.interactions_per_user, given.days)
     total = sum(found.series["stage_s"].values())

@@ -1,7 +1,7 @@
 """Daily generation."""
 
 from collections.abc import AsyncIterator
-from datetime import date
+from datetime import date, timedelta
 
 from google.protobuf.duration_pb2 import Duration
 from heliograph.candidate.v1alpha1 import generating_pb2
@@ -13,6 +13,8 @@ from services.candidate.upkeep import KEEP_MARKS
 from services.runtime.errors import FieldError, InvalidArgument
 
 DEFAULT_PER_SOURCE = 10
+FURTHEST_AHEAD = timedelta(days=1)
+"""A generated day; where a caller's day has begun, it is tomorrow in UTC at the latest."""
 
 
 class GeneratingCalls(Calls):
@@ -46,6 +48,8 @@ def _day(text: str, today: date) -> date:
         raise _wrong_day("is not a day of the calendar, as YYYY-MM-DD") from None
     if today - day >= KEEP_MARKS:
         raise _wrong_day(f"is {KEEP_MARKS.days} or more days ago: what it made is forgotten")
+    if day - today > FURTHEST_AHEAD:
+        raise _wrong_day(f"is later than tomorrow, {today + FURTHEST_AHEAD} in UTC")
     return day
 
 
