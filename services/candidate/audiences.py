@@ -79,7 +79,7 @@ class Audiences:
         criteria = await self._criteria.read(state, subject, table, choice, page)
         taste, known = state.prediction.user_tastes[row], state.catalogue
         if reciprocal and taste.any():
-            found = await match([MatchPart(state, user_id, taste, criteria)], taste, choice)
+            found = await match([MatchPart(state, user_id, taste, criteria)], taste, choice, page)
             warm, count = bool(known.user_likes[row]), int(known.user_counts[row])
             return replace(found, warm=warm, subject_count=count)
 

@@ -5,7 +5,8 @@ who like something. The users may lie in several parts, each of which knows its 
 
 The ranks from the user are known of everybody and bound relevance, and so the score, from above;
 one back takes a look at everybody. The others come in the order of the bound, MOST_MATCHED at most,
-so that the cost grows linearly with the users.
+so that the cost grows linearly with the users. A later page looks at those again who stand on
+earlier ones: only a look tells that they do.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,14 @@ from typing import Protocol
 import numpy as np
 
 from services.candidate.merging import matched
-from services.candidate.questions import Audience, Choice, Found
+from services.candidate.questions import Audience, Choice, Found, Page, Place
 from services.candidate.recommend import units
-from services.candidate.sources.arrays import Floats, Rows
+from services.candidate.sources.arrays import Floats, Mask, Rows
 from services.runtime.together import together
 
 MOST_MATCHED = 2_048
-"""Others whose rank of the user is looked up at most."""
+"""Others whose rank of the user is looked up at most, on all pages; more for a first page that has
+room for more."""
 MATCHED_AT_ONCE = 64
 SAME = 2e-6
 """Cosines as near as this are equal: of the same vectors they differ by rounding, with the order in
@@ -49,13 +51,14 @@ class Part(Protocol):
         """Of the candidates at these places, from their relevance; −inf for who is left out."""
 
 
-async def match(parts: Sequence[Part], taste: Floats, choice: Choice) -> Audience:
+async def match(parts: Sequence[Part], taste: Floats, choice: Choice, page: Page) -> Audience:
     """The best by both ranks, for a user of whom something is known. A spread is over all who are
     looked at."""
-    search = await _Search.begin(parts, taste, max(MOST_MATCHED, choice.count + 1))
+    most = max(MOST_MATCHED, choice.count) if page.after is None else MOST_MATCHED
+    search = await _Search.begin(parts, taste, most, page.after)
     whole = choice.diversity is not None and choice.diversity.strength > 0
     await search.run(len(search.order) if whole else choice.count + 1)
-    return matched(search.found, search.scores, search.relevance, choice)
+    return matched(search.found, search.scores, search.relevance, choice, page)
 
 
 @dataclass(eq=False, slots=True)
@@ -73,6 +76,9 @@ class _Search:
     """From the user."""
     order: Rows
     """Best bound first, of equal ones the lower id."""
+    after: Place | None
+    lower: Mask
+    """Whose ids are up to that of the place."""
     scores: Floats = field(init=False)
     """−inf: not looked at, or left out."""
     relevance: Floats = field(init=False)
@@ -81,7 +87,9 @@ class _Search:
         self.scores, self.relevance = np.full((2, len(self.part)), -np.inf, np.float32)
 
     @staticmethod
-    async def begin(parts: Sequence[Part], taste: Floats, most: int) -> "_Search":
+    async def begin(
+        parts: Sequence[Part], taste: Floats, most: int, after: Place | None
+    ) -> "_Search":
         cosines = await together([part.cosines() for part in parts])
         everyone = np.sort(np.concatenate(cosines))
         others = max(len(everyone) - 1, 1)
@@ -105,16 +113,27 @@ class _Search:
             bounds=bounds,
             ranks=_joined([each.audience.relevance for each in found]),
             order=np.array(order, np.int64),
+            after=after,
+            lower=np.array([after is not None and name <= after.id for name in ids], np.bool_),
         )
 
     async def run(self, wanted: int) -> None:
-        """Look at candidates until no further one can be among the best `wanted`."""
+        """Look at candidates until no further one can be among the best `wanted` behind the
+        place."""
         for start in range(0, len(self.order), MATCHED_AT_ONCE):
             if start >= wanted:
-                done = np.partition(self.scores[self.order[:start]], start - wanted)
+                done = np.partition(self._behind(self.order[:start]), start - wanted)
                 if done[start - wanted] > self.bounds[self.order[start]]:
                     return
             await self._look(np.sort(self.order[start : start + MATCHED_AT_ONCE]))
+
+    def _behind(self, rows: Rows) -> Floats:
+        """Scores of candidates, −inf for those who stand up to the place."""
+        scores = self.scores[rows]
+        if self.after is not None:
+            end = np.float32(self.after.score)
+            scores[(scores > end) | ((scores == end) & self.lower[rows])] = -np.inf
+        return scores
 
     async def _look(self, chosen: Rows) -> None:
         """At some candidates, ascending."""

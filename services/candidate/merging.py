@@ -55,9 +55,11 @@ def spread_out(
     return _audience(audiences, chosen[:count], more=len(chosen) > count)
 
 
-def matched(parts: Sequence[Found], scores: Floats, relevance: Floats, choice: Choice) -> Audience:
-    """The best of all whom the parts name, by scores and relevance of their own: of the first
-    part's, then the next one's; −inf is left out."""
+def matched(
+    parts: Sequence[Found], scores: Floats, relevance: Floats, choice: Choice, page: Page
+) -> Audience:
+    """The best of all whom the parts name, behind the page's place, by scores and relevance of
+    their own: of the first part's, then the next one's; −inf is left out."""
     entries = [
         (-score, found[1], relevant, *found[3:])
         for score, relevant, found in zip(
@@ -65,7 +67,7 @@ def matched(parts: Sequence[Found], scores: Floats, relevance: Floats, choice: C
         )
         if score >= 0.0
     ]
-    chosen = _chosen(entries, choice.count + 1, None, choice.diversity)
+    chosen = _chosen(entries, choice.count + 1, page.after, choice.diversity)
     audiences = [part.audience for part in parts]
     return _audience(audiences, chosen[: choice.count], more=len(chosen) > choice.count)
 

@@ -1,6 +1,7 @@
 """Parameters and page tokens of recommendations to the domain's values."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from secrets import token_hex
@@ -9,6 +10,7 @@ from heliograph.candidate.v1alpha1 import recommending_pb2
 
 from services.candidate.messages import EPOCH, digest_of
 from services.candidate.questions import (
+    Audience,
     BudgetUse,
     Choice,
     Diversity,
@@ -19,6 +21,13 @@ from services.candidate.questions import (
 from services.candidate.scenarios import Applied
 from services.runtime import paging
 from services.runtime.errors import FieldError, InvalidArgument
+
+Request = (
+    recommending_pb2.RecommendUsersToItemRequest
+    | recommending_pb2.RecommendUsersToUserRequest
+    | recommending_pb2.RecommendItemsToUserRequest
+    | recommending_pb2.RecommendItemsToSegmentRequest
+)
 
 DEFAULT_COUNT = 100
 DEFAULT_ROTATION_TIME = timedelta(hours=2)
@@ -80,7 +89,7 @@ def first_page(moment: datetime) -> Page:
     return Page(token_hex(12), moment)
 
 
-def read_page(request: recommending_pb2.RecommendUsersToItemRequest, now: datetime) -> Page:
+def read_page(request: Request, now: datetime) -> Page:
     """The page that a request asks for. Raises InvalidArgument for a token of another question."""
     kinds: Sequence[type[str] | type[int]] = [str, str, int, int, str, str]
     position = paging.decode(request.page_token, kinds)
@@ -107,10 +116,10 @@ def read_page(request: recommending_pb2.RecommendUsersToItemRequest, now: dateti
     return page
 
 
-def next_page_token(
-    request: recommending_pb2.RecommendUsersToItemRequest, page: Page, last: Place
-) -> str:
-    """The token of the page behind a page that ends at `last`."""
+def next_page_token(request: Request, page: Page, audience: Audience) -> str:
+    """The token of the page behind a page that this answer is; empty when there is none."""
+    if not audience.more:
+        return ""
     moment = (page.moment - EPOCH) // MICROSECOND
     return paging.encode(
         [
@@ -118,17 +127,19 @@ def next_page_token(
             page.recommendation_id,
             moment,
             page.number + 1,
-            last.score.hex(),
-            last.id,
+            float(audience.scores[-1]).hex(),
+            audience.ids[-1],
         ]
     )
 
 
-def _binding(request: recommending_pb2.RecommendUsersToItemRequest) -> str:
-    """Digest of the question apart from what may differ from page to page."""
-    question = recommending_pb2.RecommendUsersToItemRequest()
-    question.CopyFrom(request)
+def _binding(request: Request) -> str:
+    """Digest of the question, with the call it is asked of, apart from what may differ from page
+    to page."""
+    question = deepcopy(request)
     question.ClearField("page_token")
-    question.ClearField("count_omissions")
-    question.parameters.ClearField("count")
-    return digest_of(question.SerializeToString(deterministic=True)).hex()[:16]
+    question.parameters.count = 0  # and no parameters are empty ones
+    if isinstance(question, recommending_pb2.RecommendUsersToItemRequest):
+        question.ClearField("count_omissions")
+    asked = question.SerializeToString(deterministic=True)
+    return digest_of(question.DESCRIPTOR.full_name.encode() + asked).hex()[:16]

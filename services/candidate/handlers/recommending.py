@@ -25,7 +25,7 @@ from services.candidate.handlers.choices import (
     read_user_choice,
 )
 from services.candidate.handlers.parts import Calls, Context
-from services.candidate.questions import Audience, Direction, NewItem, Page, Place
+from services.candidate.questions import Audience, Direction, NewItem, Page
 from services.candidate.rotation import Given
 from services.candidate.scenarios import Applied
 
@@ -51,16 +51,12 @@ class RecommendingCalls(Calls):
             item = await self._new_item(request.item)
             audience = await audiences.users_for_new_item(item, choice, page)
         await self._record(audience, applied, page)
-        token = ""
-        if audience.more:
-            last = Place(float(audience.scores[-1]), audience.ids[-1])
-            token = next_page_token(request, page, last)
         return recommending_pb2.RecommendUsersToItemResponse(
             recommendation_id=page.recommendation_id,
             users=write_users(audience, await self._attributes(audience, applied.parameters)),
             basis=write_basis(audience.warm),
             interaction_count=audience.subject_count,
-            next_page_token=token,
+            next_page_token=next_page_token(request, page, audience),
             omissions=write_omissions(audience.omissions),
             budget=write_budget(audience.budget),
             exposure=write_exposure(await self.parts.exposures.report(DEFAULT_DAYS, now)),
@@ -69,7 +65,7 @@ class RecommendingCalls(Calls):
     async def RecommendUsersToUser(
         self, request: recommending_pb2.RecommendUsersToUserRequest, context: Context
     ) -> recommending_pb2.RecommendUsersToUserResponse:
-        page = first_page(self.parts.clock.now())
+        page = read_page(request, self.parts.clock.now())
         applied = await self._applied(request.parameters, Direction.USERS_TO_USER, request.user_id)
         given = request.HasField("reciprocal")
         reciprocal = request.reciprocal if given else applied.reciprocal
@@ -84,12 +80,13 @@ class RecommendingCalls(Calls):
             interaction_count=audience.subject_count,
             omissions=write_omissions(audience.omissions),
             budget=write_budget(audience.budget),
+            next_page_token=next_page_token(request, page, audience),
         )
 
     async def RecommendItemsToUser(
         self, request: recommending_pb2.RecommendItemsToUserRequest, context: Context
     ) -> recommending_pb2.RecommendItemsToUserResponse:
-        page = first_page(self.parts.clock.now())
+        page = read_page(request, self.parts.clock.now())
         applied = await self._applied(request.parameters, Direction.ITEMS_TO_USER, request.user_id)
         answer = await self.parts.audiences.items_for_user(
             request.user_id, read_item_choice(applied), page
@@ -101,12 +98,13 @@ class RecommendingCalls(Calls):
             basis=write_basis(answer.warm),
             interaction_count=answer.subject_count,
             omissions=write_omissions(answer.omissions),
+            next_page_token=next_page_token(request, page, answer),
         )
 
     async def RecommendItemsToSegment(
         self, request: recommending_pb2.RecommendItemsToSegmentRequest, context: Context
     ) -> recommending_pb2.RecommendItemsToSegmentResponse:
-        page = first_page(self.parts.clock.now())
+        page = read_page(request, self.parts.clock.now())
         applied = await self._applied(request.parameters, Direction.ITEMS_TO_SEGMENT, "")
         answer = await self.parts.audiences.items_for_segment(
             request.user_ids, request.segment_filter, read_item_choice(applied), page
@@ -119,6 +117,7 @@ class RecommendingCalls(Calls):
             user_count=answer.group_size,
             interaction_count=answer.subject_count,
             omissions=write_omissions(answer.omissions),
+            next_page_token=next_page_token(request, page, answer),
         )
 
     async def EstimateAudience(

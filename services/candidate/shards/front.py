@@ -182,7 +182,7 @@ class ShardedAudiences:
                 )
                 for shard in range(self._shards.count)
             ]
-            return await match(parts, np.array(asked.user.vector, np.float32), choice)
+            return await match(parts, np.array(asked.user.vector, np.float32), choice, page)
 
     async def _measured(
         self, question: Question, asked: Users, subject: Subject, choice: Choice, page: Page

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from heliograph.candidate.v1alpha1 import recommending_pb2
 from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
 
+from services.runtime.clock import at
 from tests.service.candidate.calls import (
+    NOW,
     USERS,
     Candidate,
     fields_of,
@@ -17,11 +22,49 @@ from tests.service.candidate.calls import (
 )
 
 Parameters = recommending_pb2.RecommendationParameters
+UsersToItem = recommending_pb2.RecommendUsersToItemRequest
+UsersToUser = recommending_pb2.RecommendUsersToUserRequest
+ItemsToUser = recommending_pb2.RecommendItemsToUserRequest
+ItemsToSegment = recommending_pb2.RecommendItemsToSegmentRequest
+PAGED: dict[str, Message] = {
+    "users to item": UsersToItem(item_id="i02"),
+    "users to user": UsersToUser(user_id="u04"),
+    "users to user, both ways": UsersToUser(user_id="u04", reciprocal=True),
+    "items to user": ItemsToUser(user_id="u04"),
+    "items to segment": ItemsToSegment(user_ids=["u03", "u04"]),
+    "items to segment by filter": ItemsToSegment(segment_filter="user.age > 20"),
+}
+"""Questions that are answered in pages."""
+OTHERS: list[Message] = [
+    UsersToItem(item_id="i04"),
+    UsersToItem(item=event_pb2.Item(item_id="i02")),
+    UsersToUser(user_id="u06"),
+    UsersToUser(user_id="u06", reciprocal=True),
+    ItemsToUser(user_id="u06"),
+    ItemsToSegment(user_ids=["u03"]),
+    ItemsToSegment(segment_filter="user.age > 21"),
+]
 
 
 async def users_to_item(world: Candidate, item: str, **fields: Any) -> Any:
-    request = recommending_pb2.RecommendUsersToItemRequest(item_id=item, **fields)
-    return await world.stub.RecommendUsersToItem(request)
+    return await world.stub.RecommendUsersToItem(UsersToItem(item_id=item, **fields))
+
+
+async def ask(world: Candidate, question: Message, token: str = "", **fields: Any) -> Any:
+    """A question of PAGED, with parameters."""
+    request: Any = deepcopy(question)
+    if fields:
+        request.parameters.CopyFrom(Parameters(**fields))
+    request.page_token = token
+    method = type(request).__name__.removesuffix("Request")
+    return await getattr(world.stub, method)(request)
+
+
+def returned(answer: Any) -> list[tuple[str, float]]:
+    """Who or what is returned, and with what score."""
+    if "users" in answer.DESCRIPTOR.fields_by_name:
+        return [(user.user_id, user.score) for user in answer.users]
+    return [(item.item_id, item.score) for item in answer.items]
 
 
 async def test_users_to_item_finds_those_of_like_taste(world: Candidate) -> None:
@@ -40,27 +83,60 @@ async def test_users_to_item_finds_those_of_like_taste(world: Candidate) -> None
     assert len({user.user_id for user in everyone.users}) == len(USERS) + 1
 
 
-async def test_pages_fit_together(world: Candidate) -> None:
-    parameters = Parameters(count=1000, include_interacted=True, returned_attributes=["age", "x"])
-    whole = await users_to_item(world, "i02", parameters=parameters)
-    parameters.count = 4
-    names, token, ids = [], "", set()
-    while True:
-        page = await users_to_item(world, "i02", parameters=parameters, page_token=token)
-        names += [user.user_id for user in page.users]
-        ids.add(page.recommendation_id)
-        token = page.next_page_token
-        if not token:
-            break
-    assert names == [user.user_id for user in whole.users]
-    assert len(ids) == 1
-    assert whole.users[0].attributes["age"].int_value == 30
-    assert list(whole.users[0].attributes) == ["age"]
-    first = await users_to_item(world, "i02", parameters=parameters)
+@pytest.mark.parametrize("strength", [0.0, 0.3])
+@pytest.mark.parametrize("call", PAGED)
+async def test_pages_fit_together(world: Candidate, call: str, strength: float) -> None:
+    """Asked for one after the other as time goes by, in several sizes; they don't rotate each
+    other."""
+    group = {"group": attribute_pb2.AttributeValue(string_value="north")}
+    await world.users([event_pb2.User(user_id="u02", attributes=group)])
+    await world.items([event_pb2.Item(item_id="i02", attributes=group)])
+    how = {
+        "include_interacted": True,
+        "filter": f'now == timestamp("{NOW.isoformat()}")',
+        "diversity_attribute": "group",
+        "diversity": strength,
+    }
+    pages: list[Any] = []
+    while not pages or pages[-1].next_page_token:
+        token = pages[-1].next_page_token if pages else ""
+        with at(NOW + timedelta(minutes=5 * len(pages))):
+            count = 3 + len(pages) % 2
+            page = await ask(world, PAGED[call], token, count=count, rotation_rate=1.0, **how)
+        pages.append(page)
+    whole = await ask(world, PAGED[call], count=1000, **how)
+    assert [one for page in pages for one in returned(page)] == returned(whole)
+    assert [len(returned(page)) for page in pages[:3]] == [3, 4, 3]
+    assert not whole.next_page_token
+    (name,) = {page.recommendation_id for page in pages}
+    assert name != whole.recommendation_id
+
+
+@pytest.mark.parametrize("call", PAGED)
+async def test_a_token_that_is_not_of_the_question_is_refused(world: Candidate, call: str) -> None:
+    question = PAGED[call]
+    token = (await ask(world, question, count=2)).next_page_token
+    assert returned(await ask(world, question, token))  # without a count
+    for other in [*PAGED.values(), *OTHERS]:
+        if other != question or type(other) is not type(question):
+            await _refused(world, other, token)
+    await _refused(world, question, token, min_relevance=0.01)
+    for wrong in ("rubbish", token[:-2], token[4:]):
+        await _refused(world, question, wrong)
+
+
+async def _refused(world: Candidate, question: Message, token: str, **fields: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await users_to_item(world, "i04", parameters=parameters, page_token=first.next_page_token)
+        await ask(world, question, token, **fields)
     assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert fields_of(failure.value) == ["page_token"]
+
+
+async def test_attributes_are_returned_as_far_as_there_are_any(world: Candidate) -> None:
+    parameters = Parameters(returned_attributes=["age", "x"])
+    answer = await users_to_item(world, "i02", parameters=parameters)
+    assert answer.users[0].attributes["age"].int_value == 30
+    assert list(answer.users[0].attributes) == ["age"]
 
 
 async def test_min_relevance_leaves_out(world: Candidate) -> None:
@@ -76,22 +152,16 @@ async def test_cold_starts_say_so(world: Candidate) -> None:
     item = await users_to_item(world, "i11")
     assert (item.basis, item.interaction_count) == (recommending_pb2.BASIS_COLD_START, 0)
     assert "new" in [user.user_id for user in item.users[-2:]]
-    user = await world.stub.RecommendItemsToUser(
-        recommending_pb2.RecommendItemsToUserRequest(user_id="new")
-    )
+    user = await world.stub.RecommendItemsToUser(ItemsToUser(user_id="new"))
     assert (user.basis, user.interaction_count) == (recommending_pb2.BASIS_COLD_START, 0)
     counts = [entry.interaction_count for entry in user.items]
     assert sorted(counts)[:2] == [0, 0]
-    alike = await world.stub.RecommendUsersToUser(
-        recommending_pb2.RecommendUsersToUserRequest(user_id="new")
-    )
+    alike = await world.stub.RecommendUsersToUser(UsersToUser(user_id="new"))
     assert alike.basis == recommending_pb2.BASIS_COLD_START
 
 
 async def test_items_to_user_leaves_out_what_is_known(world: Candidate) -> None:
-    answer = await world.stub.RecommendItemsToUser(
-        recommending_pb2.RecommendItemsToUserRequest(user_id="u00")
-    )
+    answer = await world.stub.RecommendItemsToUser(ItemsToUser(user_id="u00"))
     names = [item.item_id for item in answer.items]
     assert answer.basis == recommending_pb2.BASIS_INTERACTIONS
     assert "i00" not in names
@@ -100,9 +170,7 @@ async def test_items_to_user_leaves_out_what_is_known(world: Candidate) -> None:
 
 @pytest.mark.parametrize("reciprocal", [False, True])
 async def test_users_to_user(world: Candidate, reciprocal: bool) -> None:
-    request = recommending_pb2.RecommendUsersToUserRequest(
-        user_id="u04", parameters=Parameters(count=4), reciprocal=reciprocal
-    )
+    request = UsersToUser(user_id="u04", parameters=Parameters(count=4), reciprocal=reciprocal)
     answer = await world.stub.RecommendUsersToUser(request)
     names = [user.user_id for user in answer.users]
     assert "u04" not in names
@@ -111,9 +179,7 @@ async def test_users_to_user(world: Candidate, reciprocal: bool) -> None:
 
 
 async def test_items_to_segment(world: Candidate) -> None:
-    request = recommending_pb2.RecommendItemsToSegmentRequest(
-        user_ids=["u02", "u04", "nobody", "u06"]
-    )
+    request = ItemsToSegment(user_ids=["u02", "u04", "nobody", "u06"])
     answer = await world.stub.RecommendItemsToSegment(request)
     assert answer.user_count == 3
     assert int(answer.items[0].item_id[1:]) % 2 == 0
@@ -123,21 +189,15 @@ async def test_unknown_subjects_are_not_found(world: Candidate) -> None:
     calls = [
         (users_to_item(world, "nothing"), "UNKNOWN_ITEM"),
         (
-            world.stub.RecommendItemsToUser(
-                recommending_pb2.RecommendItemsToUserRequest(user_id="x")
-            ),
+            world.stub.RecommendItemsToUser(ItemsToUser(user_id="x")),
             "UNKNOWN_USER",
         ),
         (
-            world.stub.RecommendUsersToUser(
-                recommending_pb2.RecommendUsersToUserRequest(user_id="x")
-            ),
+            world.stub.RecommendUsersToUser(UsersToUser(user_id="x")),
             "UNKNOWN_USER",
         ),
         (
-            world.stub.RecommendItemsToSegment(
-                recommending_pb2.RecommendItemsToSegmentRequest(user_ids=["x"])
-            ),
+            world.stub.RecommendItemsToSegment(ItemsToSegment(user_ids=["x"])),
             "UNKNOWN_USER",
         ),
     ]

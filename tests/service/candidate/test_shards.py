@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -108,7 +109,7 @@ async def test_answers_are_those_of_one_index(both: Both) -> None:
             assert user not in [each.user_id for each in found.users]
 
 
-async def test_groups_new_items_and_pages_are_those_of_one_index(both: Both) -> None:
+async def test_groups_and_new_items_are_those_of_one_index(both: Both) -> None:
     random = Random(5)
     groups: list[dict[str, Any]] = [
         {"user_ids": random.sample(USERS, 30)},
@@ -130,24 +131,65 @@ async def test_groups_new_items_and_pages_are_those_of_one_index(both: Both) -> 
         await both.same("RecommendUsersToItem", unstored)
         measured = recommending_pb2.EstimateAudienceRequest(item=item, parameters=parameters)
         await both.same("EstimateAudience", measured)
-    for diversity in (0.0, 0.4):
-        pages = [await _pages(one, diversity) for one in (both.whole, both.front)]
-        assert pages[0] == pages[1]
-        assert len(pages[0]) > 5
-        names = [user for page in pages[0] for user, _ in page]
-        assert len(names) == len(set(names))
 
 
-async def _pages(one: Candidate, diversity: float) -> list[list[tuple[str, float]]]:
-    parameters = Parameters(count=11, diversity_attribute="group", diversity=diversity)
-    request = recommending_pb2.RecommendUsersToItemRequest(item_id="i05", parameters=parameters)
-    pages = []
-    while True:
-        answer = await one.stub.RecommendUsersToItem(request)
-        pages.append([(user.user_id, user.score) for user in answer.users])
-        if not answer.next_page_token:
-            return pages
-        request.page_token = answer.next_page_token
+@pytest.mark.parametrize("diversity", [0.0, 0.4])
+@pytest.mark.parametrize(
+    "question",
+    [
+        recommending_pb2.RecommendUsersToItemRequest(item_id="i05"),
+        recommending_pb2.RecommendUsersToUserRequest(user_id=USERS[4]),
+        recommending_pb2.RecommendUsersToUserRequest(user_id=USERS[4], reciprocal=True),
+    ],
+    ids=["item", "user", "both ways"],
+)
+async def test_pages_of_users_are_those_of_one_index(
+    both: Both, question: Any, diversity: float
+) -> None:
+    asked = deepcopy(question)
+    asked.parameters.CopyFrom(
+        Parameters(count=11, diversity_attribute="group", diversity=diversity)
+    )
+    whole, front = [await _pages(one, asked) for one in (both.whole, both.front)]
+    found = [[(user.user_id, user.score) for user in page.users] for page in front]
+    assert found == [[(user.user_id, user.score) for user in page.users] for page in whole]
+    assert len(found) > 5
+    asked.parameters.count = 1000
+    (everyone,) = await _pages(both.front, asked)
+    assert [user for page in front for user in page.users] == list(everyone.users)
+
+
+@pytest.mark.parametrize("diversity", [0.0, 0.4])
+@pytest.mark.parametrize(
+    "question",
+    [
+        recommending_pb2.RecommendItemsToUserRequest(user_id=USERS[4]),
+        recommending_pb2.RecommendItemsToSegmentRequest(user_ids=USERS[::7]),
+    ],
+    ids=["user", "segment"],
+)
+async def test_pages_of_items_are_those_of_one_index(
+    both: Both, question: Any, diversity: float
+) -> None:
+    asked = deepcopy(question)
+    asked.parameters.CopyFrom(Parameters(count=3, diversity_attribute="topic", diversity=diversity))
+    whole, front = [await _pages(one, asked) for one in (both.whole, both.front)]
+    found = [[item.item_id for item in page.items] for page in front]
+    assert found == [[item.item_id for item in page.items] for page in whole]
+    assert len(found) > 3
+    asked.parameters.count = 1000
+    (everything,) = await _pages(both.front, asked)
+    assert [item for page in front for item in page.items] == list(everything.items)
+
+
+async def _pages(one: Candidate, question: Message) -> list[Any]:
+    request: Any = deepcopy(question)
+    ask = getattr(one.stub, type(request).__name__.removesuffix("Request"))
+    pages: list[Any] = []
+    while not pages or request.page_token:
+        pages.append(await ask(request))
+        request.page_token = pages[-1].next_page_token
+    return pages
 
 
 async def test_errors_are_those_of_one_index(both: Both) -> None:

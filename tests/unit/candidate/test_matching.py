@@ -1,5 +1,7 @@
 """Users matched both ways, in any number of parts, against plain loops."""
 
+from collections.abc import Iterable
+from itertools import cycle
 from unittest.mock import Mock
 
 import numpy as np
@@ -14,7 +16,15 @@ from services.candidate.index.prediction import Prediction
 from services.candidate.judging import Judge
 from services.candidate.match_part import MatchPart
 from services.candidate.matching import match
-from services.candidate.questions import Audience, BudgetUse, Choice, Diversity, Omission
+from services.candidate.questions import (
+    Audience,
+    BudgetUse,
+    Choice,
+    Diversity,
+    Omission,
+    Page,
+    Place,
+)
 from services.candidate.sources import Catalogue
 from services.candidate.sources.arrays import Floats, Mask, Rows
 from tests.unit.candidate.people import NOW, people
@@ -51,11 +61,22 @@ class World:
         self._strength = strength
         self._rows = [np.arange(number, USERS, parts) for number in range(parts)]
 
-    async def match(self, user: int, count: int) -> Audience:
-        """The answer for a user."""
+    async def match(self, user: int, count: int, before: Audience | None = None) -> Audience:
+        """The answer for a user, or the page behind another."""
         diversity = None if self._strength < 0 else Diversity("country", self._strength)
         parts = [self._part(user, rows) for rows in self._rows]
-        return await match(parts, self._tastes[user], Choice(count=count, diversity=diversity))
+        after = before and Place(before.scores[-1], before.ids[-1])
+        choice, page = Choice(count=count, diversity=diversity), Page("r", NOW, after=after)
+        return await match(parts, self._tastes[user], choice, page)
+
+    async def pages(self, user: int, counts: Iterable[int]) -> list[Audience]:
+        """One after the other, of these sizes in turn, to the end."""
+        found: list[Audience] = []
+        for count in cycle(counts):
+            if found and not found[-1].more:
+                break
+            found.append(await self.match(user, count, found[-1] if found else None))
+        return found
 
     def brute_force(self, user: int) -> Floats:
         """The score of everybody for a user, by loops over all pairs."""
@@ -139,15 +160,44 @@ async def test_any_parts_give_one_answer_with_a_spread_too(
     assert (first.ids == plain.ids) == (strength == 0.0)
 
 
-async def test_no_more_are_looked_at_than_stated(
-    tastes: Floats, liking: Mask, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("strength", [-1.0, 0.4])
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("user", [11, 100])
+async def test_pages_fit_together(
+    tastes: Floats,
+    liking: Mask,
+    monkeypatch: pytest.MonkeyPatch,
+    user: int,
+    parts: int,
+    strength: float,
 ) -> None:
+    """Also where many have one score."""
+    monkeypatch.setattr(matching, "MATCHED_AT_ONCE", 8)
+    world = World(tastes, liking, parts, 'user.country == "DE" ? 2.0 : 0.0', strength)
+    whole = await world.match(user, USERS)
+    assert len(set(whole.scores)) < len(whole.scores) / 2
+    for counts in ([1, 5], [17], [60, 7]):
+        pages = await world.pages(user, counts)
+        assert [name for page in pages for name in page.ids] == whole.ids
+        assert [score for page in pages for score in page.scores] == whole.scores
+        assert all(page.omissions == whole.omissions for page in pages)
+
+
+@pytest.mark.parametrize("strength", [-1.0, 0.5])
+@pytest.mark.parametrize("parts", [1, 3])
+async def test_no_more_are_looked_at_than_stated(
+    tastes: Floats, liking: Mask, monkeypatch: pytest.MonkeyPatch, parts: int, strength: float
+) -> None:
+    """On all pages together, whatever a later one asks for."""
     monkeypatch.setattr(matching, "MOST_MATCHED", 40)
-    for parts in (1, 3):
-        world = World(tastes, liking, parts, strength=0.5)
-        for count in (20, 39, 60):
-            found = await world.match(11, count)
-            assert (len(found.ids), found.more) == (count, True)
+    world = World(tastes, liking, parts, strength=strength)
+    for count in (20, 39, 40, 60):
+        found = await world.match(11, count)
+        assert (len(found.ids), found.more) == (count, count < 40)
+    assert [len(page.ids) for page in await world.pages(11, [15])] == [15, 15, 10]
+    first, second = await world.pages(11, [15, 60])
+    assert {*first.ids, *second.ids} == {*(await world.match(11, 40)).ids}
+    if strength > 0:
         assert len(await _all_looked_at(world, monkeypatch)) == 40
 
 
@@ -155,11 +205,18 @@ async def test_looking_ends_when_no_further_one_can_be_among_the_best(
     tastes: Floats, liking: Mask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(matching, "MATCHED_AT_ONCE", 8)
-    assert 3 < len(await _all_looked_at(World(tastes, liking, 2), monkeypatch)) < USERS / 2
+    world = World(tastes, liking, 2)
+    first = await _all_looked_at(world, monkeypatch)
+    assert 3 < len(first) < USERS / 2
+    second = await _all_looked_at(world, monkeypatch, await world.match(11, 3))
+    assert second[: len(first)] == first
+    assert len(second) < USERS / 2
 
 
-async def _all_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Relevance of all who are looked at for the three best."""
+async def _all_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch, before: Audience | None = None
+) -> list[float]:
+    """Relevance of all who are looked at for the three best, of all or behind a page."""
     found: list[float] = []
     scores = MatchPart.scores
 
@@ -169,5 +226,5 @@ async def _all_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> list[
 
     with monkeypatch.context() as patch:
         patch.setattr(MatchPart, "scores", kept)
-        await world.match(11, 3)
+        await world.match(11, 3, before)
     return found
