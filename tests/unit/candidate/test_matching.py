@@ -176,11 +176,10 @@ async def test_pages_fit_together(
     world = World(tastes, liking, parts, 'user.country == "DE" ? 2.0 : 0.0', strength)
     whole = await world.match(user, USERS)
     assert len(set(whole.scores)) < len(whole.scores) / 2
-    for counts in ([1, 5], [17], [60, 7]):
-        pages = await world.pages(user, counts)
-        assert [name for page in pages for name in page.ids] == whole.ids
-        assert [score for page in pages for score in page.scores] == whole.scores
-        assert all(page.omissions == whole.omissions for page in pages)
+    pages = await world.pages(user, [3, 40, 17])
+    assert [name for page in pages for name in page.ids] == whole.ids
+    assert [score for page in pages for score in page.scores] == whole.scores
+    assert all(page.omissions == whole.omissions for page in pages)
 
 
 @pytest.mark.parametrize("strength", [-1.0, 0.5])
