@@ -173,7 +173,8 @@ async def test_pages_fit_together(
 ) -> None:
     """Also where many have one score."""
     monkeypatch.setattr(matching, "MATCHED_AT_ONCE", 8)
-    world = World(tastes, liking, parts, 'user.country == "DE" ? 2.0 : 0.0', strength)
+    some = 'has(user.country) && user.country == "DE" ? 2.0 : 0.0'
+    world = World(tastes, liking, parts, some, strength)
     whole = await world.match(user, USERS)
     assert len(set(whole.scores)) < len(whole.scores) / 2
     pages = await world.pages(user, [3, 40, 17])
