@@ -17,7 +17,8 @@ def page_size(asked: int) -> int:
 
 def encode(position: Sequence[str | int]) -> str:
     """An opaque token for the position after the last row of a page."""
-    return base64.urlsafe_b64encode(json.dumps(list(position)).encode()).decode().rstrip("=")
+    content = json.dumps(list(position), ensure_ascii=False).encode()
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
 
 def decode(token: str, kinds: Sequence[type[str] | type[int]]) -> tuple[str | int, ...] | None:
@@ -59,4 +60,4 @@ def _storable(part: str | int) -> bool:
     """Whether Postgres can hold it; a token is made by anyone."""
     if isinstance(part, int):
         return -(2**63) <= part < 2**63
-    return "\x00" not in part and part.isprintable()
+    return not any(char == "\x00" or "\ud800" <= char <= "\udfff" for char in part)
