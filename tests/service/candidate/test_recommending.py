@@ -91,6 +91,7 @@ async def test_pages_fit_together(world: Candidate, call: str, strength: float) 
     group = {"group": attribute_pb2.AttributeValue(string_value="north")}
     await world.users([event_pb2.User(user_id="u02", attributes=group)])
     await world.items([event_pb2.Item(item_id="i02", attributes=group)])
+    await ask(world, ItemsToUser(user_id="u06"))  # an unknown user has the index read on
     how = {
         "include_interacted": True,
         "filter": f'now == timestamp("{NOW.isoformat()}")',
@@ -115,6 +116,7 @@ async def test_pages_fit_together(world: Candidate, call: str, strength: float) 
 @pytest.mark.parametrize("call", PAGED)
 async def test_a_token_that_is_not_of_the_question_is_refused(world: Candidate, call: str) -> None:
     question = PAGED[call]
+    await ask(world, ItemsToUser(user_id="u06"))  # an unknown user has the index read on
     token = (await ask(world, question, count=2)).next_page_token
     assert returned(await ask(world, question, token))  # without a count
     for other in [*PAGED.values(), *OTHERS]:
