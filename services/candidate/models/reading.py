@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from services.candidate.models.interactions import Interactions, Seconds
 from services.candidate.models.ties import tie_lists
 from services.candidate.sources.arrays import NONE, Floats
 
+LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
+"""Seconds; milliseconds of any day after March 1970 lie beyond."""
+
 
 class InputError(Exception):
     """A file that can't be used; the message names it, the column, and the row (from 0)."""
@@ -25,8 +29,9 @@ class InputError(Exception):
 def read_interactions(
     path: Path, users: Sequence[str] = (), items: Sequence[str] = ()
 ) -> Interactions:
-    """Columns `user_id`, `item_id`, optional `timestamp` (a timestamp or seconds since 1970) and
-    `weight`. `users` and `items` are further ids, without interactions. Raises InputError."""
+    """Columns `user_id`, `item_id`, optional `timestamp` (a timestamp or seconds since 1970,
+    before 2200) and `weight`. `users` and `items` are further ids, without interactions. Raises
+    InputError."""
     table = _table(path)
     names = _ids(path, table, "user_id"), _ids(path, table, "item_id")
     if not len(table):
@@ -124,8 +129,16 @@ def _numbers(path: Path, table: pa.Table, name: str) -> Seconds:
 def _times(path: Path, table: pa.Table) -> Seconds:
     column = _column(path, table, "timestamp")
     if pa.types.is_timestamp(column.type):
-        return np.asarray(column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy()) / 1e6
-    return _numbers(path, table, "timestamp")
+        times = np.asarray(column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy()) / 1e6
+    else:
+        times = _numbers(path, table, "timestamp")
+    wrong = np.flatnonzero((times < 0) | (times >= LATEST))
+    if len(wrong):
+        raise InputError(
+            f"{path}: column 'timestamp', row {wrong[0]}: {column[int(wrong[0])].as_py()} is not a "
+            "time between 1970 and 2200; numbers are seconds since 1970, not milliseconds"
+        )
+    return times
 
 
 def _rows(names: Sequence[str], more: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:

@@ -328,6 +328,13 @@ def test_a_query_that_is_not_in_the_model_borrows_by_attributes_or_text() -> Non
         ({"user_id": [1.5], "item_id": ["x"]}, "'user_id'"),
         ({"user_id": ["a"], "item_id": ["x"], "weight": [float("nan")]}, "'weight', row 0"),
         ({"user_id": ["a"], "item_id": ["x"], "timestamp": ["now"]}, "'timestamp'"),
+        *(
+            (
+                {"user_id": ["a", "a"], "item_id": ["x", "y"], "timestamp": [0, wrong]},
+                "row 1: .* numbers are seconds since 1970",
+            )
+            for wrong in (1_700_000_000_000, 10**15, 10**18, -(2**62), -1)
+        ),
         ({"user_id": pa.array([], pa.string()), "item_id": pa.array([], pa.string())}, "no inter"),
     ],
 )
