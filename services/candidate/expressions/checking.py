@@ -33,6 +33,12 @@ _WORDS = {
 }
 
 
+_MIXED = re.compile(r"\((int|double), (int|double)\)")
+_LITERAL = r"(\d+)(\.\d+)?"
+_LITERAL_BEFORE = re.compile(rf"(?<![\w.]){_LITERAL}\s*$")
+_LITERAL_AFTER = re.compile(rf"[<>=!+*/%-]+\s*(?:-\s*)?{_LITERAL}(?![\w.])")
+
+
 def check(text: str, schema: Schema) -> Syntax:
     """The tree of a well-typed expression; ExpressionError otherwise."""
     prepared = prepare(text, schema)
@@ -59,17 +65,31 @@ def _translated(text: str, prepared: str, message: str, owner: str) -> Expressio
         if int(line) > 0 and int(column) > 0:
             starts = [0, *(found.end() for found in re.finditer(r"\n", prepared))]
             offset = starts[min(int(line), len(starts)) - 1] + int(column) - 1
-            return error_at(text, offset, _in_words(told, owner))
+            return error_at(text, offset, _in_words(told, owner, text, offset))
     if "recursion" in message:
         return error_at(text, 0, "the expression is nested too deeply: at most 32 levels")
     return error_at(text, 0, "the expression can't be read")
 
 
-def _in_words(told: str, owner: str) -> str:
+def _in_words(told: str, owner: str, text: str, offset: int) -> str:
     for found, replacement in _WORDS.items():
         told = told.replace(found, replacement)
     if f"undeclared reference to '{owner}'" in told:
         return f"attributes are written {owner}.NAME"
     if "no matching overload" in told and "int" in told and "double" in told:
-        return f"{told}; whole numbers and doubles don't mix: write 30.0, or convert by double()"
+        return f"{told}; whole numbers and doubles don't mix: {_way_out(told, text, offset)}"
     return told
+
+
+def _way_out(told: str, text: str, offset: int) -> str:
+    """What to write where the operator at the offset stands between a whole number and a double."""
+    types, convert = _MIXED.search(told), "convert the whole number by double()"
+    if types is None:
+        return convert
+    before, after = _LITERAL_BEFORE.search(text[:offset]), _LITERAL_AFTER.match(text[offset:])
+    for kind, literal in zip(types.groups(), (before, after), strict=True):
+        if literal and kind == "int":
+            return f"write {literal.group(1)}.0, or convert by double()"
+        if literal and literal.group(2) and not literal.group(2).strip(".0"):
+            return f"write {literal.group(1)}, or {convert}"
+    return convert
