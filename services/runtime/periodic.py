@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import grpc
+
 from services.runtime import clock as clocks
 from services.runtime import metrics
 from services.runtime.clock import Clock
@@ -16,6 +18,7 @@ from services.runtime.logs import Logger
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
+_UNREACHABLE = grpc.StatusCode.UNAVAILABLE
 
 
 @dataclass(slots=True)
@@ -24,6 +27,8 @@ class _Periodic:
     every: timedelta
     run: Callable[[datetime], Awaitable[None]]
     due: datetime | None = None
+    unreachable: bool = False
+    """Its last run failed for a service that could not be reached."""
 
 
 class Tasks:
@@ -103,9 +108,24 @@ class Tasks:
     async def _run_once(self, task: _Periodic, moment: datetime) -> None:
         try:
             await task.run(moment)
-        except Exception:
+        except Exception as error:
             self._failures.labels(task.name).inc()
-            self._log.exception("periodic task failed", task=task.name)
+            self._tell(task, error)
+        else:
+            task.unreachable = False
+
+    def _tell(self, task: _Periodic, error: Exception) -> None:
+        """Log a failure; that a service can't be reached only when it begins, and in one line."""
+        if not isinstance(error, grpc.aio.AioRpcError) or error.code() is not _UNREACHABLE:
+            task.unreachable = False
+            self._log.error("periodic task failed", task=task.name, exc_info=error)
+        elif not task.unreachable:
+            task.unreachable = True
+            self._log.warning(
+                "periodic task waits for a service that can't be reached",
+                task=task.name,
+                problem=error.details(),
+            )
 
     async def _loop(self, task: _Periodic) -> None:
         period = task.every.total_seconds()
