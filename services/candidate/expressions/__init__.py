@@ -6,6 +6,7 @@ row what the library gives.
 """
 
 from services.candidate.expressions.building import ColumnsBuilder, build_columns
+from services.candidate.expressions.checking import check_syntax
 from services.candidate.expressions.columns import Columns
 from services.candidate.expressions.errors import ExpressionError
 from services.candidate.expressions.merging import merge_columns
@@ -32,6 +33,7 @@ __all__ = [
     "Schema",
     "TypedValue",
     "build_columns",
+    "check_syntax",
     "compile_booster",
     "compile_filter",
     "merge_columns",

@@ -53,6 +53,16 @@ def check(text: str, schema: Schema) -> Syntax:
     return read_syntax(checked_pb2.CheckedExpr.FromString(envelope.value), text)
 
 
+def check_syntax(text: str) -> None:
+    """ExpressionError for a text that no attributes could make an expression."""
+    if not text.strip():
+        raise error_at(text, 0, "the expression is empty")
+    try:
+        cel.NewEnv(extensions=_EXTENSIONS).compile(text, disable_check=True)
+    except RuntimeError as error:
+        raise _translated(text, text, str(error), "") from None
+
+
 def _variables(names: Iterable[str], schema: Schema) -> dict[str, cel.Type]:
     values = {f"{schema.owner}.{name}": _TYPES[schema.types[name]] for name in names}
     presences = {f"{schema.presence}.{name}": cel.Type.BOOL for name in names}

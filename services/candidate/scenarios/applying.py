@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 from heliograph.candidate.v1alpha1 import recommending_pb2, scenarios_pb2
 
+from services.candidate.expressions import ExpressionError, check_syntax
 from services.candidate.questions import Direction
 from services.runtime.errors import FieldError, InvalidArgument
 
@@ -14,6 +16,11 @@ EXPRESSIONS: tuple[Expression, ...] = ("filter", "booster", "diversity_attribute
 """Parameters in which placeholders stand."""
 SUBJECT = "subject"
 """The placeholder of the id asked about."""
+
+SAMPLES = ("a", "1", "&&")
+"""Values of a placeholder that stands for a name or words, a number, an operator."""
+MOST_TRIED = 5
+"""Placeholders in one expression beyond which their samples are too many to be tried."""
 
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 _PLAIN = re.compile(r"[^\"'`\\\x00-\x1f\x7f]*").fullmatch
@@ -70,9 +77,36 @@ def check(scenario: scenarios_pb2.Scenario) -> None:
             if found not in (*declared, SUBJECT):
                 problem = f"${{{found}}} is not among the placeholders"
                 wrong.append(FieldError(f"scenario.parameters.{name}", problem))
+    for name in ("filter", "booster"):
+        problem = _unreadable(scenario, getattr(scenario.parameters, name))
+        if problem:
+            wrong.append(FieldError(f"scenario.parameters.{name}", problem))
     if wrong:
         message = f"{wrong[0].path}: {wrong[0].description}"
         raise InvalidArgument(message, reason="INVALID_SCENARIO", fields=wrong)
+
+
+def _unreadable(scenario: scenarios_pb2.Scenario, text: str) -> str:
+    """Why no values of the placeholders make an expression of the text, as far as their defaults
+    and samples of the others can tell; empty: some may."""
+    names = sorted(set(_PLACEHOLDER.findall(text)))
+    if not text or len(names) > MOST_TRIED:
+        return ""
+    defaults = {one.name: one.default_value for one in scenario.placeholders if one.default_value}
+    choices = [(defaults[name],) if name in defaults else SAMPLES for name in names]
+    problem = ""
+    for chosen in product(*choices):
+        try:
+            check_syntax(_replaced(text, dict(zip(names, chosen, strict=True))))
+        except ExpressionError as error:
+            problem = problem or str(error)
+        else:
+            return ""
+    return problem
+
+
+def _replaced(text: str, values: dict[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda found: values[found.group(1)], text)
 
 
 def _values(
