@@ -251,7 +251,12 @@ async def _begun(work: UnitOfWork, launch: Launch) -> bool:
 
 
 def _empty(audience: Audience) -> DomainError:
-    return FailedPrecondition("the audience is empty", reason="EMPTY_AUDIENCE")
+    omitted = {reason.name: str(count) for reason, count in sorted(audience.omissions.items())}
+    told = ", ".join(f"{count} {reason}" for reason, count in omitted.items())
+    why = f"all users are left out: {told}" if told else "there are no users"
+    return FailedPrecondition(
+        f"the audience is empty: {why}", reason="EMPTY_AUDIENCE", metadata=omitted
+    )
 
 
 def _unknown(campaign_id: str) -> NotFound:

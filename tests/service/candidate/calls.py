@@ -167,6 +167,11 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
     return next(_details(error, error_details_pb2.ErrorInfo)).reason
 
 
+def metadata_of(error: grpc.aio.AioRpcError) -> dict[str, str]:
+    """ErrorInfo.metadata of a failed call."""
+    return dict(next(_details(error, error_details_pb2.ErrorInfo)).metadata)
+
+
 def fields_of(error: grpc.aio.AioRpcError) -> list[str]:
     """Paths of the fields that a failed call complains of."""
     return [

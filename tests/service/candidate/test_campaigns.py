@@ -14,7 +14,15 @@ from heliograph.candidate.v1alpha1 import campaigns_pb2, recommending_pb2
 from services.candidate import campaigns, limits
 from services.runtime.clock import at
 from services.runtime.errors import FailedPrecondition
-from tests.service.candidate.calls import NOW, USERS, Candidate, event_type, reason_of, stamp
+from tests.service.candidate.calls import (
+    NOW,
+    USERS,
+    Candidate,
+    event_type,
+    metadata_of,
+    reason_of,
+    stamp,
+)
 
 Parameters = recommending_pb2.RecommendationParameters
 
@@ -104,6 +112,20 @@ async def test_an_empty_audience_is_refused(candidate: Candidate) -> None:
         await candidate.stub.LaunchCampaign(launch())
     assert failure.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert reason_of(failure.value) == "EMPTY_AUDIENCE"
+    assert failure.value.details() == "the audience is empty: there are no users"
+
+
+async def test_an_empty_audience_is_explained_by_who_is_left_out(world: Candidate) -> None:
+    request = launch()
+    request.campaign.audience.filter = "user.age > 40"
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await world.stub.LaunchCampaign(request)
+    omitted = metadata_of(failure.value)
+    assert failure.value.details() == (
+        "the audience is empty: all users are left out: "
+        f"{omitted['INELIGIBLE']} INELIGIBLE, {omitted['FILTER']} FILTER"
+    )
+    assert sum(map(int, omitted.values())) == len(USERS) + 1
 
 
 async def test_immediate_campaigns_go_to_the_ready_queue(world: Candidate) -> None:
