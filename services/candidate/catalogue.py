@@ -56,11 +56,19 @@ class CatalogueWriter:
         self._database = database
         self._tolerance = tolerance
 
-    async def put_users(self, users: Sequence[Record], now: datetime) -> None:
-        """Store users."""
+    async def put_users(self, users: Sequence[Record], now: datetime) -> dict[int, Refusal]:
+        """Store users; returns why some are refused, by position."""
+        latest = now + self._tolerance
+        refusals = {
+            place: Refusal("INVALID_FIELD", "create_time lies in the future", "create_time")
+            for place, user in enumerate(users)
+            if user.create_time is not None and user.create_time > latest
+        }
+        good = [user for place, user in enumerate(users) if place not in refusals]
         async with self._database.unit_of_work() as work:
-            await catalogue_store.upsert_users(work, users, now)
+            await catalogue_store.upsert_users(work, good, now)
             await work.commit()
+        return refusals
 
     async def put_items(self, items: Sequence[Record], now: datetime) -> None:
         """Store items; waiting events whose items are all deleted now are cancelled."""

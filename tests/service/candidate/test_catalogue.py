@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
@@ -124,6 +124,21 @@ async def test_a_deleted_item_takes_its_events_along(candidate: Candidate) -> No
             recommending_pb2.RecommendUsersToItemRequest(item_id="film")
         )
     assert failure.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_users_of_the_future_are_rejected(candidate: Candidate) -> None:
+    """But for what the clocks of producers may be wrong by: 300 seconds."""
+    ahead = [timedelta(days=-900), timedelta(seconds=300), timedelta(seconds=301)]
+    times = [*(NOW + span for span in ahead), datetime(9999, 12, 31, tzinfo=UTC)]
+    answer = await candidate.users(
+        [
+            event_pb2.User(user_id=f"born-{place}", create_time=stamp(moment))
+            for place, moment in enumerate(times)
+        ]
+    )
+    assert (answer.accepted_count, answer.rejected_count) == (2, 2)
+    assert reasons(answer.rejections) == dict.fromkeys((2, 3), "INVALID_FIELD")
+    assert [one.fields[0].field for one in answer.rejections] == ["create_time"] * 2
 
 
 async def test_erasing_a_user_leaves_nothing(candidate: Candidate) -> None:
