@@ -159,7 +159,9 @@ class UserIndex:
                     Prediction.of, part, last.tables, last.catalogue
                 )
                 self._state = replace(last, prediction=prediction, fit=fitted)
-                return self._state
+            if self._folder is not None and self._from_folder:
+                self._folder.compare(prediction.known)
+            return self.state
 
     async def _fit(self, tables: Tables) -> CandidateModel:
         started = self._clock.monotonic()

@@ -1,13 +1,20 @@
 """The folder of a fitted model that the index serves in place of a fit of its own."""
 
 import asyncio
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from services.candidate.models import CandidateModel, ModelFolderError, load
+import numpy as np
+
+from services.candidate.models import CandidateModel, ModelFolderError, Side, load
 from services.candidate.models.folder import MANIFEST
+from services.candidate.sources.arrays import NONE, Rows
 from services.runtime import metrics
 from services.runtime.logs import Logger
+
+LEAST_KNOWN = 0.01
+"""Share of the stored users, and of the items, that a model of theirs knows at the very least."""
 
 
 class ModelFolder:
@@ -23,10 +30,33 @@ class ModelFolder:
         self._refused = metrics.counter(
             "candidate", "models_refused", "", "Model folders that could not be served."
         )
+        self._strange = metrics.counter(
+            "candidate",
+            "models_of_strangers",
+            "",
+            "Models served that know less than 1 % of the stored users or items.",
+            ["side"],
+        )
 
     async def newer(self) -> CandidateModel | None:
         """The model, if the folder holds another than at the last call, and a good one."""
         return await asyncio.to_thread(self._newer)
+
+    def compare(self, known: Mapping[Side, Rows]) -> None:
+        """Warn of a model that hardly knows the stored users or items: probably it was made of
+        other ids. `known`: the model's row of each stored one, or NONE."""
+        for side, rows in known.items():
+            count = int(np.count_nonzero(rows != NONE))
+            if count < LEAST_KNOWN * len(rows):
+                self._strange.labels(side).inc()
+                self._log.warning(
+                    "model_knows_few",
+                    folder=str(self._path),
+                    side=side,
+                    known=count,
+                    stored=len(rows),
+                    meaning="were the model's ids written as those of the service are?",
+                )
 
     def _newer(self) -> CandidateModel | None:
         try:
