@@ -42,6 +42,8 @@ def copy_users(connection: Connection, count: int, *, attributes: bool = False) 
             name = user_id(number)
             age = 16 + number * 7919 % 60 if attributes else None
             copy.write_row((name, user_body(name, age), CREATED))
+    if attributes:
+        connection.execute(DECIDE_TYPES)
     connection.execute("ANALYZE candidate.users")
 
 

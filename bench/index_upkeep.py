@@ -33,6 +33,7 @@ from bench.catalogue_data import (
 )
 from bench.report import BenchReport, Metric
 from bench.service_process import bench_database
+from services.candidate.attribute_types import AttributeTypes
 from services.candidate.catalogue import CatalogueWriter
 from services.candidate.catalogue_store import Interaction, Record, Relation, RelationKind
 from services.candidate.index import IndexOptions, UserIndex
@@ -131,7 +132,7 @@ async def measured(database: Database, users: int) -> Measured:
     index = UserIndex(database, Clock(), options)
     load = await _seconds(index.refresh)
     fit = await _seconds(index.fitted)
-    catalogue = CatalogueWriter(database, timedelta(minutes=5))
+    catalogue = CatalogueWriter(database, AttributeTypes(database), timedelta(minutes=5))
     writer = Writer(catalogue, users, np.random.default_rng(1))
     kinds: Sequence[Callable[[int], Awaitable[None]]] = (
         writer.interactions,

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from heliograph.candidate.v1alpha1 import candidate_pb2_grpc
 
 from services.candidate import campaigns
+from services.candidate.attribute_types import AttributeTypes
 from services.candidate.campaigns import Campaigns
 from services.candidate.catalogue import CatalogueWriter
 from services.candidate.engines import Engines, open_engines
@@ -53,12 +54,14 @@ def _parts(host: Host, settings: CandidateSettings, engines: Engines) -> Parts:
     def open_encoder() -> TextEncoder:
         return TextEncoder(model_folder(host.settings.model_dir), threads=settings.text_threads)
 
+    attribute_types = AttributeTypes(host.database)
     return Parts(
         database=host.database,
         clock=host.clock,
         types=engines.types,
         publisher=engines.publisher,
-        catalogue=CatalogueWriter(host.database, settings.clock_tolerance),
+        attribute_types=attribute_types,
+        catalogue=CatalogueWriter(host.database, attribute_types, settings.clock_tolerance),
         pool=Pool(host.database, engines.ranker),
         audiences=engines.audiences,
         recommendations=engines.recommendations,

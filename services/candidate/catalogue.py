@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from heliograph.type.v1alpha1 import event_pb2
 
 from services.candidate import catalogue_store, event_store, withdrawals
+from services.candidate.attribute_types import AttributeTypes, Owner
 from services.candidate.catalogue_store import (
     QUERIES,
     Interaction,
@@ -52,8 +53,9 @@ class Changes:
 class CatalogueWriter:
     """What producers tell candidate about users and items."""
 
-    def __init__(self, database: Database, tolerance: timedelta) -> None:
+    def __init__(self, database: Database, types: AttributeTypes, tolerance: timedelta) -> None:
         self._database = database
+        self._types = types
         self._tolerance = tolerance
 
     async def put_users(self, users: Sequence[Record], now: datetime) -> dict[int, Refusal]:
@@ -64,20 +66,25 @@ class CatalogueWriter:
             for place, user in enumerate(users)
             if user.create_time is not None and user.create_time > latest
         }
-        good = [user for place, user in enumerate(users) if place not in refusals]
+        places = [place for place in range(len(users)) if place not in refusals]
         async with self._database.unit_of_work() as work:
-            await catalogue_store.upsert_users(work, good, now)
+            good = [users[place] for place in places]
+            admitted = await self._types.admitted(work, Owner.USER, good, now)
+            await catalogue_store.upsert_users(work, admitted.records, now)
             await work.commit()
-        return refusals
+        return refusals | {places[place]: why for place, why in admitted.refusals.items()}
 
-    async def put_items(self, items: Sequence[Record], now: datetime) -> None:
-        """Store items; waiting events whose items are all deleted now are cancelled."""
-        deleted = [item.name for item in items if item.deleted]
+    async def put_items(self, items: Sequence[Record], now: datetime) -> dict[int, Refusal]:
+        """Store items; waiting events whose items are all deleted now are cancelled. Returns why
+        some are refused, by position."""
         async with self._database.unit_of_work() as work:
-            await catalogue_store.upsert_items(work, items, now)
+            admitted = await self._types.admitted(work, Owner.ITEM, items, now)
+            await catalogue_store.upsert_items(work, admitted.records, now)
+            deleted = [item.name for item in admitted.records if item.deleted]
             if deleted:
                 await withdrawals.cancel_deleted(work, deleted, now)
             await work.commit()
+        return admitted.refusals
 
     async def put_interactions(
         self, interactions: Sequence[Interaction], now: datetime

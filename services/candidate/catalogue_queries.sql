@@ -58,6 +58,36 @@ WHERE items.body <> excluded.body OR items.deleted <> excluded.deleted
     OR (items.create_time <> excluded.create_time
         AND NOT items.item_id = ANY(CAST(:undated AS text[])))
 
+-- name: attribute_types
+-- The types of all attributes.
+SELECT owner, name, type, set_time FROM attribute_types
+
+-- name: attribute_types_of
+-- The types of the attributes of users, or of items.
+SELECT owner, name, type, set_time FROM attribute_types WHERE owner = :owner
+
+-- name: insert_attribute_types
+-- Decide types of attributes; one that is decided already stays. Waits for whoever is deciding.
+INSERT INTO attribute_types (owner, name, type, set_time)
+SELECT CAST(:owner AS text), name, type, CAST(:now AS timestamptz)
+FROM unnest(CAST(:names AS text[]), CAST(:types AS text[])) AS new(name, type)
+ORDER BY name COLLATE "C"
+ON CONFLICT (owner, name) DO NOTHING
+
+-- name: set_attribute_type
+-- Decide an attribute's type, or change it; what it is already, it has been since it became so.
+INSERT INTO attribute_types (owner, name, type, set_time)
+VALUES (:owner, :name, :type, CAST(:now AS timestamptz))
+ON CONFLICT (owner, name) DO UPDATE SET type = excluded.type, set_time = excluded.set_time,
+    xid = pg_current_xact_id()
+WHERE attribute_types.type <> excluded.type
+
+-- name: list_attribute_types
+-- Types of attributes by owner and name, after one.
+SELECT owner, name, type, set_time FROM attribute_types
+WHERE (owner, name) > (CAST(:owner AS text) COLLATE "C", CAST(:name AS text) COLLATE "C")
+ORDER BY owner, name LIMIT :count
+
 -- name: share_users
 -- Which of the users exist; none of them is removed before this transaction ends.
 SELECT user_id FROM users WHERE user_id = ANY(CAST(:user_ids AS text[]))
@@ -116,7 +146,7 @@ SELECT EXISTS (
         SELECT xid FROM users UNION ALL SELECT xid FROM items
         UNION ALL SELECT xid FROM interactions UNION ALL SELECT xid FROM relations
         UNION ALL SELECT xid FROM item_vectors UNION ALL SELECT xid FROM erasures
-        UNION ALL SELECT xid FROM removed_relations
+        UNION ALL SELECT xid FROM removed_relations UNION ALL SELECT xid FROM attribute_types
     ) AS changes
     WHERE xid >= pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot))
         AND NOT pg_visible_in_snapshot(xid, CAST(:snapshot AS pg_snapshot))

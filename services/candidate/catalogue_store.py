@@ -1,19 +1,22 @@
 """Users, items, interactions and relations in Postgres."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import TextClause
 
 from services.candidate import literals
+from services.candidate.expressions import AttributeType
 from services.candidate.messages import item_title, user_time_zone
 from services.runtime.database import UnitOfWork, load_queries
 
 QUERIES = load_queries(Path(__file__).with_name("catalogue_queries.sql"))
+NO_TYPES: Mapping[str, AttributeType] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class Record:
     body: bytes
     create_time: datetime | None
     deleted: bool = False
+    types: Mapping[str, AttributeType] = NO_TYPES
+    """Type by attribute, as the body has them."""
 
 
 @dataclass(frozen=True, slots=True)

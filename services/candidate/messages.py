@@ -17,6 +17,7 @@ from heliograph.type.v1alpha1 import attribute_pb2, event_pb2, notification_pb2
 
 from services.candidate.digests import DigestRules, zone_of
 from services.candidate.events import Draft, Event, Refusal, Route, TypeRules
+from services.candidate.expressions import AttributeType, converted, read_value, value_type
 from services.candidate.sketches import unpack
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -245,14 +246,37 @@ def item_title(body: bytes) -> str:
     return event_pb2.Item.FromString(body).title
 
 
-def check_attributes(attributes: Mapping[str, attribute_pb2.AttributeValue]) -> None:
-    """Raises Refused for a time or a span of time among the attributes that is none."""
+def attribute_types(
+    attributes: Mapping[str, attribute_pb2.AttributeValue],
+) -> dict[str, AttributeType]:
+    """Type by attribute. Raises Refused for a time or a span of time that is none, and for a name
+    with a NUL character."""
+    types = {}
     for name, value in attributes.items():
-        path = f'attributes["{name}"]'
-        if value.HasField("time_value"):
-            read_time(value.time_value, f"{path}.time_value")
-        elif value.HasField("duration_value"):
-            _check_duration(value.duration_value, f"{path}.duration_value")
+        kind = types[require_plain(name, "attributes")] = value_type(value)
+        if kind is AttributeType.TIMESTAMP:
+            read_time(value.time_value, f"{attribute_path(name)}.time_value")
+        elif kind is AttributeType.DURATION:
+            _check_duration(value.duration_value, f"{attribute_path(name)}.duration_value")
+    return types
+
+
+def attribute_path(name: str) -> str:
+    """Where an attribute of a user or an item is."""
+    return f'attributes["{name}"]'
+
+
+def write_as(message: attribute_pb2.AttributeValue, kind: AttributeType) -> bool:
+    """Make a value one of another type; False where that is not exact."""
+    value = read_value(message)
+    found = None if value is None else converted(value, kind)
+    if found is None:
+        return False
+    if isinstance(found.raw, float):
+        message.number_value = found.raw
+    elif isinstance(found.raw, int):
+        message.int_value = found.raw
+    return True
 
 
 def _check_duration(span: Duration, path: str) -> None:

@@ -31,6 +31,8 @@ METHODS: Mapping[str, frozenset[Role]] = _table(
             "PublishEventStream": (Role.PRODUCER,),
             "UpsertUsers": (Role.PRODUCER, Role.APP),
             "UpsertItems": (Role.PRODUCER,),
+            "SetAttributeType": (Role.RELEVANCE, Role.OPERATOR),
+            "ListAttributeTypes": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR),
             "RecordInteractions": (Role.PRODUCER, Role.APP),
             "RecordRelations": (Role.PRODUCER, Role.APP),
             "RecommendUsersToItem": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR),

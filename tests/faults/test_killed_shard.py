@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2
 from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, recommending_pb2
 from pydantic import SecretStr
 
+from services.candidate.attribute_types import AttributeTypes
 from services.candidate.catalogue import CatalogueWriter
 from services.candidate.catalogue_store import Interaction, Record
 from tests.conftest import OpenDatabase
@@ -80,7 +81,7 @@ class Processes:
 
 async def _store(open_database: OpenDatabase, folder: Path) -> None:
     database = open_database("candidate")
-    writer = CatalogueWriter(database, timedelta(minutes=5))
+    writer = CatalogueWriter(database, AttributeTypes(database), timedelta(minutes=5))
     await writer.put_users([Record(name, b"", NOW) for name in USERS], NOW)
     await writer.put_items([Record(name, b"", NOW) for name in ITEMS], NOW)
     pairs = [

@@ -19,7 +19,14 @@ from services.candidate.expressions.program import (
     compile_filter,
 )
 from services.candidate.expressions.schema import AttributeType, Schema
-from services.candidate.expressions.values import TypedValue, read_value, read_values, typed_value
+from services.candidate.expressions.values import (
+    TypedValue,
+    converted,
+    read_value,
+    read_values,
+    typed_value,
+    value_type,
+)
 
 __all__ = [
     "AttributeType",
@@ -36,8 +43,10 @@ __all__ = [
     "check_syntax",
     "compile_booster",
     "compile_filter",
+    "converted",
     "merge_columns",
     "read_value",
     "read_values",
     "typed_value",
+    "value_type",
 ]

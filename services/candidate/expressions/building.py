@@ -1,6 +1,7 @@
 """Builds columns from users' attributes, one user after the other."""
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +18,7 @@ from services.candidate.expressions.columns import (
     smallest,
 )
 from services.candidate.expressions.schema import AttributeType, Schema
-from services.candidate.expressions.values import TypedValue
+from services.candidate.expressions.values import TypedValue, converted
 
 _FORMATS: Mapping[AttributeType, tuple[str, DTypeLike]] = {
     AttributeType.BOOL: ("b", np.bool_),
@@ -32,59 +33,37 @@ _FORMATS: Mapping[AttributeType, tuple[str, DTypeLike]] = {
 class ColumnsBuilder:
     """Takes users in the order of their rows. Time and memory are linear in what is there."""
 
-    def __init__(self, schema: Schema, *, grows: bool = False) -> None:
-        """Attributes have the types of the schema. Those that it lacks are left out; in a schema
-        that grows they have the type that most of their values have, and whole numbers become
-        doubles as soon as a double comes."""
+    def __init__(self, schema: Schema) -> None:
+        """Attributes have the types of the schema."""
         self._types = dict(schema.types)
-        self._grows = grows
         self._owner = schema.owner
-        self._parts: dict[str, dict[AttributeType, _Part]] = {name: {} for name in self._types}
+        self._parts = {name: _part(kind) for name, kind in self._types.items()}
+        self._mistyped: Counter[str] = Counter()
         self._size = 0
 
     def add(self, attributes: Mapping[str, TypedValue]) -> None:
-        """The next user."""
+        """The next user. Values of attributes that the schema lacks, and those that can't be
+        converted to their attribute's type exactly, are left out and counted."""
         row = self._size
         self._size += 1
         for name, value in attributes.items():
-            parts = self._parts.get(name)
-            if parts is None:
-                if not self._grows:
-                    continue
-                parts = self._parts[name] = {}
-            part = parts.get(value.type)
-            if part is None:
-                part = parts[value.type] = _part(value.type)
-            part.append(row, value.raw)
+            kind = self._types.get(name)
+            found = value if value.type is kind or kind is None else converted(value, kind)
+            if kind is None or found is None:
+                self._mistyped[name] += 1
+            else:
+                self._parts[name].append(row, found.raw)
 
     def finish(self) -> Columns:
-        """The table. Values of another type than their attribute's are left out and counted, but
-        for a whole number where a double belongs. The builder is of no use afterwards."""
-        types, columns, mistyped = {}, {}, {}
-        for name, parts in self._parts.items():
-            kind = self._type(self._types.get(name), parts)
-            part = parts.pop(kind, None) or _part(kind)
-            if isinstance(part, _PlainPart) and kind is AttributeType.DOUBLE:
-                whole = parts.pop(AttributeType.INT, None)
-                if isinstance(whole, _PlainPart):
-                    part.take(whole)
-            types[name], columns[name] = kind, part.column(self._size)
-            if parts:
-                mistyped[name] = sum(map(len, parts.values()))
+        """The table. The builder is of no use afterwards."""
+        columns = {name: part.column(self._size) for name, part in self._parts.items()}
         return Columns(
             self._size,
-            MappingProxyType(types),
+            MappingProxyType(self._types),
             MappingProxyType(columns),
-            MappingProxyType(mistyped),
+            MappingProxyType(dict(self._mistyped)),
             self._owner,
         )
-
-    def _type(
-        self, given: AttributeType | None, parts: "Mapping[AttributeType, _Part]"
-    ) -> AttributeType:
-        kind = given or max(parts, key=lambda one: len(parts[one]))
-        mixed = self._grows and kind is AttributeType.INT and AttributeType.DOUBLE in parts
-        return AttributeType.DOUBLE if mixed else kind
 
 
 def build_columns(users: Iterable[Mapping[str, TypedValue]], schema: Schema) -> Columns:
@@ -119,14 +98,6 @@ class _PlainPart:
         self._values.append(raw)
         self._rows.append(row)
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def take(self, other: "_PlainPart") -> None:
-        """The whole numbers of other rows."""
-        self._rows.extend(other._rows)
-        self._values.extend(map(float, other._values))
-
     def column(self, size: int) -> PlainColumn:
         rows, values = _read(self._rows), np.array(self._values).astype(self._dtype)
         scattered = np.zeros(size, self._dtype)
@@ -143,9 +114,6 @@ class _TextPart:
     def append(self, row: int, raw: object) -> None:
         self._codes.append(self._vocabulary.code(str(raw)))
         self._rows.append(row)
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def column(self, size: int) -> TextColumn:
         vocabulary = self._vocabulary.finish()
@@ -170,9 +138,6 @@ class _CollectionPart:
             self._values.extend(raw.values())
         self._rows.append(row)
         self._lengths.append(len(raw))
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def column(self, size: int) -> CollectionColumn:
         rows, vocabulary = _read(self._rows), self._vocabulary.finish()

@@ -84,7 +84,8 @@ class Columns:
     columns: Mapping[str, Column]
     """Column by attribute."""
     mistyped: Mapping[str, int]
-    """Values by attribute that were left out because they weren't of its type."""
+    """Values by attribute that were left out because they aren't of its type, or because it has
+    none; those of merged tables are counted again."""
     owner: str = "user"
     """What expressions call a row."""
 
@@ -115,12 +116,6 @@ class Columns:
         if isinstance(column, PlainColumn):
             return 0.0
         return column.vocabulary.nbytes / len(column.vocabulary)
-
-    @property
-    def outgrown(self) -> bool:
-        """Whether an attribute has had more values of other types, merged ones counted again, than
-        there are rows: then the types may not be those of most values any more."""
-        return any(count > self.size for count in self.mistyped.values())
 
     @property
     def nbytes(self) -> int:

@@ -27,8 +27,8 @@ _SPARE = 1024
 def merge_columns(base: Columns, newer: Columns, rows: Rows) -> Columns:
     """The table whose row i is row `rows[i]` of `base`, or, from `base.size` on, of `newer`.
 
-    An attribute has one type in both tables, but for whole numbers that become doubles where one of
-    them has doubles. Time and memory are linear in the rows. Raises ValueError for other types.
+    Time and memory are linear in the rows. Raises ValueError for an attribute that is of one type
+    in one table and of another in the other.
     """
     types: dict[str, AttributeType] = {}
     columns: dict[str, Column] = {}
@@ -62,8 +62,6 @@ def _type(name: str, first: AttributeType | None, second: AttributeType | None) 
         found = first or second
         assert found is not None
         return found
-    if {first, second} == {AttributeType.INT, AttributeType.DOUBLE}:
-        return AttributeType.DOUBLE
     raise ValueError(f"attribute {name!r} is of type {first.value} and of type {second.value}")
 
 

@@ -54,12 +54,33 @@ def read_value(message: attribute_pb2.AttributeValue) -> TypedValue | None:
     return TypedValue(value_type, read(message))
 
 
+def value_type(message: attribute_pb2.AttributeValue) -> AttributeType:
+    """The type of a message that holds a value."""
+    return _READERS[message.WhichOneof("kind") or ""][0]
+
+
 def read_values(
     attributes: Mapping[str, attribute_pb2.AttributeValue],
 ) -> dict[str, TypedValue]:
     """The values of a user's attributes."""
     read = ((name, read_value(message)) for name, message in attributes.items())
     return {name: value for name, value in read if value is not None}
+
+
+def converted(value: TypedValue, kind: AttributeType) -> TypedValue | None:
+    """The value as one of another type; None where that is not exact. Whole numbers and doubles
+    that are equal are one another."""
+    if value.type is kind:
+        return value
+    raw = value.raw
+    if value.type is AttributeType.INT and kind is AttributeType.DOUBLE:
+        assert isinstance(raw, int)
+        return TypedValue(kind, float(raw)) if int(float(raw)) == raw else None
+    if value.type is AttributeType.DOUBLE and kind is AttributeType.INT:
+        assert isinstance(raw, float)
+        whole = raw.is_integer() and -(2**63) <= raw < 2**63
+        return TypedValue(kind, int(raw)) if whole else None
+    return None
 
 
 def typed_value(

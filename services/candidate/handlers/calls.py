@@ -2,6 +2,7 @@
 
 from heliograph.candidate.v1alpha1 import candidate_pb2_grpc
 
+from services.candidate.handlers.attribute_types import AttributeTypeCalls
 from services.candidate.handlers.campaigns import CampaignCalls
 from services.candidate.handlers.catalogue import CatalogueCalls
 from services.candidate.handlers.generating import GeneratingCalls
@@ -14,6 +15,7 @@ from services.candidate.handlers.scenarios import ScenarioCalls
 class CandidateHandler(
     PublishingCalls,
     CatalogueCalls,
+    AttributeTypeCalls,
     RecommendingCalls,
     ScenarioCalls,
     CampaignCalls,

@@ -9,12 +9,20 @@ from google.protobuf.message import Message
 from heliograph.candidate.v1alpha1 import catalogue_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
+from services.candidate.attributes import ITEM_TYPE
 from services.candidate.catalogue_store import Interaction, Record, Relation, RelationKind
 from services.candidate.cursors import read_cursor
 from services.candidate.events import Refusal
+from services.candidate.expressions import AttributeType
 from services.candidate.handlers.batches import Tally, judge
 from services.candidate.handlers.parts import Calls, Context
-from services.candidate.messages import Refused, check_attributes, read_time, require_plain
+from services.candidate.messages import (
+    Refused,
+    attribute_path,
+    attribute_types,
+    read_time,
+    require_plain,
+)
 
 LEAST_WEIGHT = 1e-6
 """Weights are stored as 32-bit floats, which cannot hold the smallest 64-bit ones."""
@@ -65,7 +73,7 @@ class CatalogueCalls(Calls):
         self,
         batches: AsyncIterator[Sequence[Offered]],
         read: Callable[[Offered], Value],
-        put: Callable[[Sequence[Value], datetime], Awaitable[Mapping[int, Refusal] | None]],
+        put: Callable[[Sequence[Value], datetime], Awaitable[Mapping[int, Refusal]]],
         response: Callable[..., Response],
     ) -> Response:
         """Store what a stream brings, each batch committed before the next is read; `put` says what
@@ -73,7 +81,7 @@ class CatalogueCalls(Calls):
         tally = Tally()
         async for offered in batches:
             batch = judge(offered, read, tally.offset)
-            batch.refuse(await put(batch.values, self.parts.clock.now()) or {})
+            batch.refuse(await put(batch.values, self.parts.clock.now()))
             tally.add(batch.accepted, batch.rejections)
         return response(
             accepted_count=tally.accepted,
@@ -103,21 +111,28 @@ class CatalogueCalls(Calls):
 
 
 def _user(user: event_pb2.User) -> Record:
-    check_attributes(user.attributes)
+    types = attribute_types(user.attributes)
     given = user.HasField("create_time")
     create_time = read_time(user.create_time, "create_time") if given else None
     user.ClearField("create_time")
-    return Record(user.user_id, user.SerializeToString(deterministic=True), create_time)
+    body = user.SerializeToString(deterministic=True)
+    return Record(user.user_id, body, create_time, types=types)
 
 
 def _item(item: event_pb2.Item) -> Record:
-    check_attributes(item.attributes)
+    types = attribute_types(item.attributes)
+    if types.get(ITEM_TYPE, AttributeType.STRING) is not AttributeType.STRING:
+        path = attribute_path(ITEM_TYPE)
+        raise Refused(Refusal("INVALID_FIELD", f"{path} has to be a string", path))
+    if item.item_type:
+        types[ITEM_TYPE] = AttributeType.STRING
     given = item.HasField("create_time")
     create_time = read_time(item.create_time, "create_time") if given else None
     deleted = item.deleted
     for name in ("create_time", "content_version", "deleted"):
         item.ClearField(name)
-    return Record(item.item_id, item.SerializeToString(deterministic=True), create_time, deleted)
+    body = item.SerializeToString(deterministic=True)
+    return Record(item.item_id, body, create_time, deleted, types)
 
 
 def _interaction(interaction: event_pb2.Interaction) -> Interaction:

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from services.candidate.asking import Answers, DailyGeneration
+from services.candidate.attribute_types import AttributeTypes
 from services.candidate.campaigns import Campaigns
 from services.candidate.catalogue import CatalogueWriter
 from services.candidate.event_types import EventTypes
@@ -31,6 +32,7 @@ class Parts:
     clock: Clock
     types: EventTypes
     publisher: Publisher
+    attribute_types: AttributeTypes
     catalogue: CatalogueWriter
     pool: Pool
     audiences: Answers

@@ -119,6 +119,14 @@ class UserIndex:
             "candidate", "index_fit", "seconds", "Time to fit the user index's model."
         )
         self._users = metrics.gauge("candidate", "index_users", "", "Users in the user index.")
+        self._mistyped = metrics.gauge(
+            "candidate",
+            "index_mistyped_values",
+            "",
+            "Values of attributes that the user index has left out since it last read everything, "
+            "because they aren't of the attribute's type or it has none.",
+            ("owner", "attribute"),
+        )
 
     @property
     def state(self) -> IndexState:
@@ -189,7 +197,14 @@ class UserIndex:
                 self._state = await self._next(self._state)
                 self._seconds.observe(self._clock.monotonic() - started)
                 self._users.set(len(self._state.catalogue.user_ids))
+                self._count_mistyped(self._state.tables)
             return self._state
+
+    def _count_mistyped(self, tables: Tables) -> None:
+        self._mistyped.clear()
+        for columns in (tables.users.columns, tables.items.columns):
+            for name, count in columns.mistyped.items():
+                self._mistyped.labels(columns.owner, name).set(count)
 
     async def _changed(self, snapshot: str) -> bool:
         async with self._database.read() as work:
@@ -197,9 +212,9 @@ class UserIndex:
 
     async def _next(self, state: IndexState | None) -> IndexState:
         known, since = Tables.empty(), reading.BEGINNING
-        if state is not None and not state.tables.outgrown:
-            known, since = state.tables, state.snapshot
         async with self._database.read(timeout=LOAD_TIMEOUT) as work:
+            if state is not None and not await reading.retyped(work, state.tables):
+                known, since = state.tables, state.snapshot
             snapshot = await reading.current_snapshot(work)
             tables, users, items = await reading.read_changes(work, known, since, self._share)
 

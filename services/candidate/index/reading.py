@@ -1,12 +1,12 @@
 """Reads from Postgres what one snapshot has and an earlier one had not.
 
 A shard reads all of it and keeps what is its users': whose a row is, is not for the database to
-say. So attributes have the types that they have over all users.
+say. Attributes have the types that the table of them says, whatever values a process comes upon.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,17 @@ import numpy.typing as npt
 import pyarrow as pa
 from sqlalchemy import TextClause
 
+from services.candidate.attribute_types import Owner, types_of_all
 from services.candidate.attributes import read_item, read_user
 from services.candidate.catalogue_store import QUERIES, RelationKind
 from services.candidate.copying import Types, copied, parts, rows_of
-from services.candidate.expressions import Columns, ColumnsBuilder, TypedValue, merge_columns
+from services.candidate.expressions import (
+    AttributeType,
+    Columns,
+    ColumnsBuilder,
+    Schema,
+    TypedValue,
+)
 from services.candidate.index.entities import Entities, Placement, merge_entities
 from services.candidate.index.share import ALL, Share
 from services.candidate.index.tables import (
@@ -67,13 +74,17 @@ async def read_changes(
     work: UnitOfWork, known: Tables, snapshot: str, share: Share = ALL
 ) -> tuple[Tables, Placement, Placement]:
     """`known`, which was read in `snapshot`, as it is in this transaction's snapshot, and where its
-    users and items are now. Of the users only the share's."""
+    users and items are now. Of the users only the share's. `known` has to be in force: see
+    `retyped`."""
     since = {"snapshot": snapshot}
+    types = await types_of_all(work)
     erased = await _erased_since(work, snapshot)
-    changed_users = await _changed(work, QUERIES.changed_users, since, known.users, read_user)
+    changed_users = _Changed.none(types, Owner.USER, read_user, share)
+    await changed_users.read_all(work, QUERIES.changed_users, since)
     gone = await _gone_users(work, known.users) if erased else frozenset()
-    users, placed_users = await asyncio.to_thread(changed_users.merged, known.users, gone, share)
-    changed_items = await _changed(work, QUERIES.changed_items_since, since, known.items, read_item)
+    users, placed_users = await asyncio.to_thread(changed_users.merged, known.users, gone)
+    changed_items = _Changed.none(types, Owner.ITEM, read_item)
+    await changed_items.read_all(work, QUERIES.changed_items_since, since)
     items, placed_items = await asyncio.to_thread(changed_items.merged, known.items)
     newer = await _interactions(work, since, users, items)
     interactions = await asyncio.to_thread(
@@ -92,63 +103,70 @@ async def read_changes(
     return tables, placed_users, placed_items
 
 
+async def retyped(work: UnitOfWork, known: Tables) -> bool:
+    """Whether an attribute has another type by now, or one at all of which `known` left out values:
+    then all has to be read again."""
+    types = await types_of_all(work)
+    return not (
+        _in_force(known.users.columns, types[Owner.USER])
+        and _in_force(known.items.columns, types[Owner.ITEM])
+    )
+
+
+def _in_force(columns: Columns, types: Mapping[str, AttributeType]) -> bool:
+    left_out = columns.mistyped.keys() - columns.types.keys()
+    same = all(types.get(name) is kind for name, kind in columns.types.items())
+    return same and types.keys().isdisjoint(left_out)
+
+
 @dataclass(slots=True)
 class _Changed:
-    """Users or items in the order in which they are read."""
+    """Users or items of a share in the order in which they are read."""
 
     columns: ColumnsBuilder
     read: Callable[[bytes], Mapping[str, TypedValue]]
+    share: Share
     ids: list[str] = field(default_factory=list)
     new: set[str] = field(default_factory=set)
     """Those that were stored for the first time, or again after a removal."""
     facts: list[Sequence[Any]] = field(default_factory=list)
     """What else is read of each."""
 
+    @classmethod
+    def none(
+        cls,
+        types: Mapping[Owner, Mapping[str, AttributeType]],
+        owner: Owner,
+        read: Callable[[bytes], Mapping[str, TypedValue]],
+        share: Share = ALL,
+    ) -> "_Changed":
+        """Nothing has been read."""
+        return cls(ColumnsBuilder(Schema(types[owner], owner=owner.value)), read, share)
+
+    async def read_all(self, work: UnitOfWork, query: TextClause, since: Mapping[str, str]) -> None:
+        """Read what a query finds."""
+        async for rows in work.stream(query, since, ROWS):
+            await asyncio.to_thread(self.take, rows)
+
     def fact(self, place: int, kind: npt.DTypeLike) -> npt.NDArray[Any]:
         """One of the facts, of each."""
         return np.array([facts[place] for facts in self.facts], kind)
 
     def merged(
-        self, known: Entities, gone: frozenset[str] = frozenset(), share: Share = ALL
+        self, known: Entities, gone: frozenset[str] = frozenset()
     ) -> tuple[Entities, Placement]:
-        """`known` with those of a share among them, and without those who are gone."""
-        columns = self._cut(share)
-        return merge_entities(known, self.ids, columns, new=self.new, gone=gone)
+        """`known` with those among them, and without those who are gone."""
+        return merge_entities(known, self.ids, self.columns.finish(), new=self.new, gone=gone)
 
     def take(self, rows: Sequence[Sequence[Any]]) -> None:
-        for name, body, new, *facts in rows:
+        """The next ones."""
+        for place in self.share.rows([row[0] for row in rows]).tolist():
+            name, body, new, *facts = rows[place]
             self.ids.append(name)
             if new:
                 self.new.add(name)
             self.columns.add(self.read(body))
             self.facts.append(facts)
-
-    def _cut(self, share: Share) -> Columns:
-        """The columns, of the share's alone, as is all else from now on."""
-        columns = self.columns.finish()
-        if share.is_all:
-            return columns
-        rows = share.rows(self.ids)
-        self.ids = [self.ids[row] for row in rows.tolist()]
-        self.facts = [self.facts[row] for row in rows.tolist()]
-        self.new &= set(self.ids)
-        nobody = replace(columns, size=0, types={}, columns={}, mistyped={})
-        cut = merge_columns(columns, nobody, rows)
-        counts = {name: count // share.count for name, count in columns.mistyped.items()}
-        return replace(cut, mistyped=counts)
-
-
-async def _changed(
-    work: UnitOfWork,
-    query: TextClause,
-    since: Mapping[str, str],
-    known: Entities,
-    read: Callable[[bytes], Mapping[str, TypedValue]],
-) -> _Changed:
-    changed = _Changed(ColumnsBuilder(known.columns.schema, grows=True), read)
-    async for rows in work.stream(query, since, ROWS):
-        await asyncio.to_thread(changed.take, rows)
-    return changed
 
 
 async def _erased_since(work: UnitOfWork, snapshot: str) -> bool:

@@ -69,11 +69,6 @@ class Tables:
         ties = no_ties(len(users.ids))
         return cls(users, items, never, created, live, texts, in_order(interactions), ties)
 
-    @property
-    def outgrown(self) -> bool:
-        """Whether attributes may have other types by now: see `Columns.outgrown`."""
-        return self.users.columns.outgrown or self.items.columns.outgrown
-
     def catalogue(self) -> Catalogue:
         """What the sources ask."""
         pairs = self.interactions

@@ -15,6 +15,7 @@ from heliograph.type.v1alpha1 import event_pb2
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from services.candidate.attribute_types import AttributeTypes, Owner
 from services.candidate.catalogue import CatalogueWriter
 from services.candidate.catalogue_store import Interaction, Record, Relation, RelationKind
 from services.candidate.expressions import AttributeType, compile_filter
@@ -23,6 +24,7 @@ from services.candidate.index.model_folder import ModelFolder
 from services.candidate.index.prediction import Prediction
 from services.candidate.index.share import ALL, Share
 from services.candidate.index.tables import Tables
+from services.candidate.messages import attribute_types
 from services.candidate.models import FitOptions, Interactions, fit, load, save
 from services.candidate.settings import CandidateSettings
 from services.candidate.sources.arrays import NONE, Matrix
@@ -45,7 +47,12 @@ def _user(name: str, random: Random) -> Record:
         user.attributes["group"].string_value = random.choice(["a", "b", ""])
     if random.random() < 0.3:
         user.attributes["tags"].list_value.values.extend(random.choices("xyz", k=2))
-    return Record(name, user.SerializeToString(deterministic=True), None)
+    return _record(user)
+
+
+def _record(user: event_pb2.User) -> Record:
+    body = user.SerializeToString(deterministic=True)
+    return Record(user.user_id, body, None, types=attribute_types(user.attributes))
 
 
 async def _change(writer: CatalogueWriter, random: Random) -> None:
@@ -118,7 +125,7 @@ def _ties(tables: Tables, ties: Matrix) -> dict[tuple[str, str], float]:
 @pytest.mark.parametrize("share", [ALL, Share(1, 2)], ids=["all", "shard"])
 async def test_what_follows_is_what_is_read_anew(open_database: OpenDatabase, share: Share) -> None:
     database = open_database("candidate")
-    writer = CatalogueWriter(database, timedelta(days=30))
+    writer = CatalogueWriter(database, AttributeTypes(database), timedelta(days=30))
     random = Random(4)
     await writer.put_users([_user(name, random) for name in NAMES], NOW)
     known, snapshot = await _read(database, Tables.empty(), reading.BEGINNING, share)
@@ -137,7 +144,10 @@ async def test_marks_of_removed_relations_leave_after_the_retention(
     open_database: OpenDatabase,
 ) -> None:
     database, settings = open_database("candidate"), CandidateSettings()
-    writer, upkeep = CatalogueWriter(database, timedelta(days=30)), Upkeep(database, settings)
+    writer, upkeep = (
+        CatalogueWriter(database, AttributeTypes(database), timedelta(days=30)),
+        Upkeep(database, settings),
+    )
     await writer.put_users([_user("u00", Random(1))], NOW)
     for removed in (False, True):
         tie = Relation("u00", RelationKind.FOLLOWS, "studio", 1.0, removed=removed)
@@ -153,7 +163,7 @@ async def test_marks_of_removed_relations_leave_after_the_retention(
 
 async def test_a_transaction_that_commits_late_is_not_missed(open_database: OpenDatabase) -> None:
     database = open_database("candidate")
-    writer = CatalogueWriter(database, timedelta(days=30))
+    writer = CatalogueWriter(database, AttributeTypes(database), timedelta(days=30))
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def late() -> None:
@@ -180,7 +190,7 @@ def _one(name: str) -> dict[str, object]:
 
 async def test_nothing_new_is_the_same_tables(open_database: OpenDatabase) -> None:
     database = open_database("candidate")
-    writer = CatalogueWriter(database, timedelta(days=30))
+    writer = CatalogueWriter(database, AttributeTypes(database), timedelta(days=30))
     await writer.put_users([_user("a", Random(1))], NOW)
     known, snapshot = await _read(database, Tables.empty(), reading.BEGINNING)
     again, _ = await _read(database, known, snapshot)
@@ -188,29 +198,51 @@ async def test_nothing_new_is_the_same_tables(open_database: OpenDatabase) -> No
     assert again.interactions is known.interactions
 
 
-async def test_an_attribute_that_changes_its_type_is_noticed(open_database: OpenDatabase) -> None:
+async def test_a_type_that_is_corrected_is_followed(open_database: OpenDatabase) -> None:
+    """What can be converted counts, what can't doesn't; a process that starts sees the same."""
     database = open_database("candidate")
-    writer = CatalogueWriter(database, timedelta(days=30))
+    types = AttributeTypes(database)
+    writer = CatalogueWriter(database, types, timedelta(days=30))
     index = UserIndex(database, Clock(), IndexOptions(timedelta(days=1), 0, 1))
-    number, text = event_pb2.User(), event_pb2.User()
-    number.attributes["level"].int_value = 3
-    text.attributes["level"].string_value = "three"
-    names = ["a", "b"]
-    await writer.put_users([Record(n, number.SerializeToString(), None) for n in names], NOW)
-    types = [(await index.refresh()).user_columns.types["level"]]
-    for time in range(3):
-        again = [Record(n, text.SerializeToString(), NOW + timedelta(days=time)) for n in names]
-        await writer.put_users(again, NOW)
-        types.append((await index.refresh()).user_columns.types["level"])
-    assert types[0] is AttributeType.INT
-    assert types[-1] is AttributeType.STRING
+    users = [event_pb2.User(user_id=name) for name in "abc"]
+    for user, level in zip(users, (1.0, 2.5, 3.0), strict=True):
+        user.attributes["level"].number_value = level
+    await writer.put_users([_record(user) for user in users], NOW)
+    before = (await index.refresh()).user_columns
+    assert before.types["level"] is AttributeType.DOUBLE
+    await types.set(Owner.USER, "level", AttributeType.INT, "r1", NOW)
+    anew = UserIndex(database, Clock(), IndexOptions(timedelta(days=1), 0, 1))
+    for columns in ((await index.refresh()).user_columns, (await anew.refresh()).user_columns):
+        assert columns.types["level"] is AttributeType.INT
+        assert columns.lists(np.arange(3))["level"] == [1, None, 3]
+        assert dict(columns.mistyped) == {"level": 1}
+
+
+async def test_values_that_came_without_a_type_count_once_it_has_one(
+    open_database: OpenDatabase,
+) -> None:
+    """Code from before the table of types stores users all the same."""
+    database = open_database("candidate")
+    writer = CatalogueWriter(database, AttributeTypes(database), timedelta(days=30))
+    index = UserIndex(database, Clock(), IndexOptions(timedelta(days=1), 0, 1))
+    old, new = event_pb2.User(user_id="a"), event_pb2.User(user_id="b")
+    old.attributes["level"].int_value = 1
+    new.attributes["level"].int_value = 2
+    await writer.put_users([Record("a", old.SerializeToString(), None)], NOW)
+    columns = (await index.refresh()).user_columns
+    assert "level" not in columns.types
+    assert dict(columns.mistyped) == {"level": 1}
+    await writer.put_users([_record(new)], NOW)
+    columns = (await index.refresh()).user_columns
+    assert columns.lists(np.arange(2))["level"] == [1, 2]
+    assert not columns.mistyped
 
 
 async def test_a_model_folder_is_served_and_a_harmed_one_is_refused(
     open_database: OpenDatabase, tmp_path: Path
 ) -> None:
     database, random = open_database("candidate"), Random(2)
-    writer = CatalogueWriter(database, timedelta(days=30))
+    writer = CatalogueWriter(database, AttributeTypes(database), timedelta(days=30))
     await writer.put_users([_user(name, random) for name in NAMES], NOW)
     await writer.put_items([Record(name, b"", NOW) for name in ITEMS], NOW)
     pairs = [
@@ -265,7 +297,7 @@ async def test_whom_a_served_model_knows_may_come_later(
     folder = ModelFolder(tmp_path, structlog.get_logger())
     index = UserIndex(database, Clock(), IndexOptions(timedelta(days=1), 0, 1), folder)
     assert (await index.fitted()).prediction.scores("users", np.arange(0)).shape == (0, 0)
-    writer = CatalogueWriter(database, timedelta(days=30))
+    writer = CatalogueWriter(database, AttributeTypes(database), timedelta(days=30))
     for half in (ids[::2], ids[1::2]):
         await writer.put_users([Record(name, b"", None) for name in half], NOW)
         await writer.put_items([Record(name, b"", NOW) for name in items], NOW)

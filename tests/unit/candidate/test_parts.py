@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from services.candidate.expressions import ColumnsBuilder, Schema, typed_value
+from services.candidate.expressions import AttributeType, ColumnsBuilder, Schema, typed_value
 from services.candidate.index import part as parts
 from services.candidate.index.entities import Entities
 from services.candidate.index.part import Part
@@ -36,7 +36,7 @@ def _interactions(seed: int, users: int) -> Interactions:
 
 
 def _entities(ids: list[str], owner: str) -> Entities:
-    builder = ColumnsBuilder(Schema({}, owner=owner), grows=True)
+    builder = ColumnsBuilder(Schema({"kind": AttributeType.STRING}, owner=owner))
     for name in ids:
         builder.add({"kind": typed_value(f"k{int(name[1:]) % 5}")})
     return Entities(ids, builder.finish())

@@ -1,8 +1,10 @@
 """The table of users."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from heliograph.type.v1alpha1 import attribute_pb2
@@ -13,6 +15,7 @@ from services.candidate.expressions import (
     TypedValue,
     build_columns,
     compile_filter,
+    converted,
     read_values,
     typed_value,
 )
@@ -84,9 +87,33 @@ def test_lists_and_maps_lie_behind_each_other() -> None:
 def test_values_of_another_type_are_left_out_and_counted() -> None:
     users = [{"a": typed_value("x"), "b": typed_value(2), "c": typed_value(1)}]
     columns = build_columns(users, Schema({"a": _T.INT, "b": _T.DOUBLE}))
-    assert dict(columns.mistyped) == {"a": 1}
+    assert dict(columns.mistyped) == {"a": 1, "c": 1}
     found = compile_filter("!has(user.a) && user.b == 2.0", columns.schema)
     assert found.evaluate(columns, datetime.now(UTC)).matches.tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "found"),
+    [
+        (44, _T.DOUBLE, 44.0),
+        (2**53, _T.DOUBLE, 2.0**53),
+        (2**53 + 1, _T.DOUBLE, None),
+        (2**63 - 1, _T.DOUBLE, None),
+        (44.0, _T.INT, 44),
+        (-(2.0**63), _T.INT, -(2**63)),
+        (2.0**63, _T.INT, None),
+        (44.5, _T.INT, None),
+        ("44", _T.INT, None),
+        (44, _T.STRING, None),
+        (True, _T.INT, None),
+        (0, _T.BOOL, None),
+        (44, _T.INT, 44),
+    ],
+)
+def test_equal_numbers_are_one_another(raw: Any, kind: AttributeType, found: Any) -> None:
+    value = converted(typed_value(raw), kind)
+    assert value == (None if found is None else TypedValue(kind, found))
+    assert value is None or type(value.raw) is type(found)
 
 
 def test_messages_are_read() -> None:
