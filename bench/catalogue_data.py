@@ -10,6 +10,11 @@ Connection = psycopg.Connection[tuple[object, ...]]
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 COUNTRIES = ("de", "fr", "it", "pl", "se")
 CREATORS = 5_000
+DECIDE_TYPES = """
+INSERT INTO candidate.attribute_types (owner, name, type, set_time) VALUES
+    ('user', 'age', 'int', now()), ('user', 'country', 'string', now()),
+    ('user', 'interests', 'list(string)', now())
+"""
 
 
 def user_id(number: int) -> str:

@@ -1,11 +1,10 @@
 """Users, items, interactions and relations in Postgres."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
-from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import TextClause
@@ -16,7 +15,6 @@ from services.candidate.messages import item_title, user_time_zone
 from services.runtime.database import UnitOfWork, load_queries
 
 QUERIES = load_queries(Path(__file__).with_name("catalogue_queries.sql"))
-NO_TYPES: Mapping[str, AttributeType] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class Record:
     body: bytes
     create_time: datetime | None
     deleted: bool = False
-    types: Mapping[str, AttributeType] = NO_TYPES
+    types: Mapping[str, AttributeType] = field(default_factory=dict)
     """Type by attribute, as the body has them."""
 
 

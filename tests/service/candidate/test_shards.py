@@ -36,6 +36,7 @@ from tests.service.candidate.calls import (
     event,
     fields_of,
     reason_of,
+    reasons,
 )
 from tests.service.candidate.sharded import fit_folder, sharded
 from tests.service.candidate.sharded_world import (
@@ -371,6 +372,28 @@ async def test_a_missing_shard_is_named_and_comes_back(both: Both) -> None:
     await both.made.start_shard(1, SHARDS, both.made.addresses[1])
     assert await _until(both, health_pb2.HealthCheckResponse.SERVING)
     assert await both.same("RecommendUsersToItem", asked) == before
+
+
+async def test_an_odd_value_changes_no_type_of_any_shard(both: Both) -> None:
+    """Nor does a shard that starts again, or one none of whose users has the attribute."""
+    odd = event_pb2.User(user_id=USERS[0])
+    odd.attributes["age"].number_value = 44.5
+    rejected = await both.front.users([odd])
+    assert reasons(rejected.rejections) == {0: "ATTRIBUTE_TYPE"}
+    odd.attributes["age"].number_value = 44.0
+    odd.attributes["rare"].bool_value = True
+    assert (await both.front.users([odd])).rejected_count == 0
+    with at(LATER + timedelta(hours=1)):
+        request = recommending_pb2.RecommendUsersToItemRequest(
+            item_id="i05", parameters=Parameters(count=200, filter="user.age > 30")
+        )
+        assert len((await both.same("RecommendUsersToItem", request)).users) > 9
+        shard = shard_of(USERS[0], SHARDS)
+        await both.made.shards[shard].stop(0)
+        assert await _until(both, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await both.made.start_shard(shard, SHARDS, both.made.addresses[shard])
+        assert await _until(both, health_pb2.HealthCheckResponse.SERVING)
+        assert len((await both.same("RecommendUsersToItem", request)).users) > 9
 
 
 async def _until(both: Both, status: health_pb2.HealthCheckResponse.ServingStatus) -> bool:

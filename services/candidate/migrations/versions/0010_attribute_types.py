@@ -1,6 +1,7 @@
 """Types of attributes: decided once, for all processes."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from alembic import op
 from heliograph.type.v1alpha1 import event_pb2
@@ -52,16 +53,23 @@ def upgrade() -> None:
 
 
 def _decide(owner: str, query: str, message: type[event_pb2.User] | type[event_pb2.Item]) -> None:
-    counts: dict[str, Counter[str]] = {}
     statement = text(query).execution_options(yield_per=ROWS)
-    for (body,) in op.get_bind().execute(statement):
-        content = message.FromString(body)
+    bodies = op.get_bind().execute(statement)
+    for name, kind in types_of(message.FromString(row.body) for row in bodies).items():
+        op.get_bind().execute(INSERT, {"owner": owner, "name": name, "type": kind})
+
+
+def types_of(stored: Iterable[event_pb2.User | event_pb2.Item]) -> dict[str, str]:
+    """The type of each attribute: that of most of its values. The items' `item_type` is a string,
+    as the field of this name is."""
+    counts: dict[str, Counter[str]] = {}
+    items = False
+    for content in stored:
         for name, value in content.attributes.items():
             counts.setdefault(name, Counter())[TYPES[value.WhichOneof("kind")]] += 1
-        if isinstance(content, event_pb2.Item) and content.item_type:
-            counts.setdefault("item_type", Counter())["string"] += 1
-    for name, found in sorted(counts.items()):
-        kind = max(sorted(found), key=lambda one, found=found: found[one])
-        if (owner, name) == ("item", "item_type"):
-            kind = "string"  # as the field of this name is
-        op.get_bind().execute(INSERT, {"owner": owner, "name": name, "type": kind})
+        if isinstance(content, event_pb2.Item):
+            items = True
+            if content.item_type:
+                counts.setdefault("item_type", Counter())["string"] += 1
+    types = {name: max(sorted(found), key=found.__getitem__) for name, found in counts.items()}
+    return types | ({"item_type": "string"} if items and "item_type" in types else {})
