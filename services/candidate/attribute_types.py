@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from heliograph.type.v1alpha1 import event_pb2
+from sqlalchemy import Row
 
 from services.candidate import literals, requests
 from services.candidate.catalogue_store import QUERIES, Record
@@ -105,7 +107,7 @@ class AttributeTypes:
         params = {"owner": after[0], "name": after[1], "count": count}
         async with self._database.read() as work:
             rows = await work.rows(QUERIES.list_attribute_types, params)
-        return [_decided(*row) for row in rows]
+        return [_decided(row) for row in rows]
 
     def _remembered(self, owner: Owner) -> Types:
         read, types = self._known.get(owner, (0.0, {}))
@@ -172,7 +174,7 @@ def _refused(decided: Decided, kind: AttributeType) -> Refused:
 
 async def _read(work: UnitOfWork, owner: Owner) -> Types:
     rows = await work.rows(QUERIES.attribute_types_of, {"owner": owner.value})
-    return {row.name: _decided(*row) for row in rows}
+    return {row.name: _decided(row) for row in rows}
 
 
 async def _insert(work: UnitOfWork, owner: Owner, types: Types, now: datetime) -> None:
@@ -185,5 +187,5 @@ async def _insert(work: UnitOfWork, owner: Owner, types: Types, now: datetime) -
     await work.execute(QUERIES.insert_attribute_types, params)
 
 
-def _decided(owner: str, name: str, kind: str, moment: datetime) -> Decided:
-    return Decided(Owner(owner), name, AttributeType(kind), moment)
+def _decided(row: Row[Any]) -> Decided:
+    return Decided(Owner(row.owner), row.name, AttributeType(row.type), row.set_time)

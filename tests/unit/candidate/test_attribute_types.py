@@ -37,7 +37,7 @@ def test_of_a_new_attribute_the_first_value_that_is_stored_decides() -> None:
 
 
 def test_what_is_stored_has_the_types_of_most_values() -> None:
-    migration = import_module("services.candidate.migrations.versions.0010_attribute_types")
+    migration = import_module("services.candidate.migrations.versions.0009_attribute_types")
     users = [event_pb2.User(attributes={"level": Value(int_value=n)}) for n in range(3)]
     users[0].attributes["level"].string_value = "3"
     users.append(event_pb2.User(attributes={"score": Value(number_value=0.5)}))

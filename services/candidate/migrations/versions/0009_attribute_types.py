@@ -7,7 +7,7 @@ from alembic import op
 from heliograph.type.v1alpha1 import event_pb2
 from sqlalchemy import text
 
-revision = "0010"
+revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
@@ -66,7 +66,8 @@ def types_of(stored: Iterable[event_pb2.User | event_pb2.Item]) -> dict[str, str
     items = False
     for content in stored:
         for name, value in content.attributes.items():
-            counts.setdefault(name, Counter())[TYPES[value.WhichOneof("kind")]] += 1
+            if kind := value.WhichOneof("kind"):
+                counts.setdefault(name, Counter())[TYPES[kind]] += 1
         if isinstance(content, event_pb2.Item):
             items = True
             if content.item_type:
