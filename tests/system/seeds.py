@@ -55,6 +55,7 @@ BY_NAME: dict[str, Any] = {
     "expire_time": NOON + timedelta(hours=2), "once": True,
 }  # fmt: skip
 BY_MESSAGE: dict[str, dict[str, Any]] = {
+    "AttributeDeclaration": {"name": "declared"},  # none that a user or an item has
     "RecommendationParameters": {
         "filter": "true",
         "booster": "2.0",

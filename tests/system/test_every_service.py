@@ -28,7 +28,7 @@ METHODS = [(name, method) for name in SERVICE_NAMES for method in service_descri
 # These answer an empty request: it asks for everything, or for nothing in particular.
 EMPTY_IS_VALID = {
     "ListEventTypes", "ReadArrivals", "WatchItems", "ListModels", "ReadFeed", "ListScenarios",
-    "ListTeamQuotas", "ReportExposure",
+    "ListTeamQuotas", "ListAttributeTypes", "ReportExposure",
     "GetThresholds", "WatchVolume", "ListObjectives", "ListExperiments", "ListPauses",
     "StreamSendability", "ProcessUsers", "GetBacklog",
 }  # fmt: skip
