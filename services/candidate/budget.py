@@ -8,7 +8,7 @@ and stated in answers, and nobody is left out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -41,6 +41,7 @@ PAUSE = timedelta(seconds=5)
 """Least time between two tries while policy doesn't answer."""
 READ_TIMEOUT = timedelta(seconds=45)
 USERS_AT_A_TIME = 10_000
+LOOKED_UP_AT_ONCE = 500
 NO_RECIPIENT_CAP = 255
 """Discounts who is no recipient more than anyone at the cap."""
 
@@ -200,11 +201,10 @@ class Budgets:
 
     async def _read_sends(self, found: BudgetColumns) -> None:
         """Fill in what policy knows."""
-        known = found.catalogue.user_rows
         request = sendability_pb2.StreamSendabilityRequest(chunk_size=USERS_AT_A_TIME)
         stream = self._policy.StreamSendability(request, timeout=READ_TIMEOUT.total_seconds())
         async for chunk in stream:
-            rows = np.array([known.get(name, -1) for name in chunk.user_ids], np.int64)
+            rows = await _rows_of(found.catalogue, chunk.user_ids)
             here = rows >= 0
             found.channels[rows[here]] = np.frombuffer(chunk.sendable_channels, np.uint8)[here]
             found.remaining[rows[here]] = np.frombuffer(chunk.remaining_today, np.uint8)[here]
@@ -222,7 +222,7 @@ class Budgets:
                 if not found.user_ids:
                     break
                 bounds = np.array(found.bounds)
-                _fill(waiting, catalogue, found.user_ids, bounds)
+                await _fill(waiting, catalogue, found.user_ids, bounds)
                 full += [
                     found.user_ids[place] for place in np.flatnonzero(bounds >= self._pool_size)
                 ]
@@ -230,15 +230,27 @@ class Budgets:
             for users in _parts(full):
                 rows = await work.rows(EVENTS.count_pools, {"user_ids": users})
                 counted = dict.fromkeys(users, 0) | {row.user_id: row.waiting for row in rows}
-                _fill(waiting, catalogue, users, np.array([counted[user] for user in users]))
+                counts = np.array([counted[user] for user in users])
+                await _fill(waiting, catalogue, users, counts)
 
 
-def _fill(
+async def _fill(
     column: npt.NDArray[Small], catalogue: Catalogue, users: list[str], values: npt.NDArray[Any]
 ) -> None:
     """Put the values of some users, of whom some may be unknown, to their rows."""
-    rows = np.array([catalogue.user_rows.get(name, -1) for name in users], np.int64)
+    rows = await _rows_of(catalogue, users)
     column[rows[rows >= 0]] = values[rows >= 0]
+
+
+async def _rows_of(catalogue: Catalogue, users: Sequence[str]) -> Rows:
+    """Rows of users, −1 for an unknown one. Gives way to the calls that are being answered: to look
+    so many up takes long."""
+    known, rows = catalogue.user_rows, np.empty(len(users), np.int64)
+    for start in range(0, len(users), LOOKED_UP_AT_ONCE):
+        some = users[start : start + LOOKED_UP_AT_ONCE]
+        rows[start : start + len(some)] = [known.get(name, -1) for name in some]
+        await asyncio.sleep(0)
+    return rows
 
 
 def _parts(users: list[str]) -> Iterator[list[str]]:
