@@ -8,7 +8,15 @@ import numpy as np
 from services.candidate.choosing import Chosen, choose
 from services.candidate.criteria import Criteria
 from services.candidate.judging import Judged
-from services.candidate.questions import Audience, Choice, Estimate, Omission, Page, Subject
+from services.candidate.questions import (
+    Audience,
+    BudgetSeen,
+    Choice,
+    Estimate,
+    Omission,
+    Page,
+    Subject,
+)
 from services.candidate.retrieval_judging import SearchJudge
 from services.candidate.scoring import Scored, Table, UserSearch
 from services.candidate.sources.arrays import Floats
@@ -67,7 +75,24 @@ def estimated(question: Question) -> Estimate:
     assert isinstance(asked, UserSearch)
     scored = asked.scored()
     judged = _judged(question, scored)
-    relevance: Floats = scored.relevance[~np.isneginf(judged.scores)]
+    return estimate(
+        scored.relevance[~np.isneginf(judged.scores)],
+        warm=scored.warm,
+        subject_count=scored.subject_count,
+        omissions=judged.omissions,
+        budget=question.criteria.budget,
+    )
+
+
+def estimate(
+    relevance: Floats,
+    *,
+    warm: bool,
+    subject_count: int,
+    omissions: Mapping[Omission, int],
+    budget: BudgetSeen | None,
+) -> Estimate:
+    """From the relevance of all users who are left."""
     counts, _ = np.histogram(relevance, BOUNDS)
     deciles = np.quantile(relevance, np.arange(1, 10) / 10).tolist() if len(relevance) else []
     return Estimate(
@@ -76,10 +101,10 @@ def estimated(question: Question) -> Estimate:
         histogram=counts.tolist(),
         bounds=BOUNDS,
         deciles=deciles,
-        warm=scored.warm,
-        subject_count=scored.subject_count,
-        omissions=judged.omissions,
-        budget=question.criteria.budget,
+        warm=warm,
+        subject_count=subject_count,
+        omissions=omissions,
+        budget=budget,
     )
 
 

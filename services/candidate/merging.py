@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from services.candidate.answering import BOUNDS
+from services.candidate.answering import estimate
 from services.candidate.choosing import Spread, choose
 from services.candidate.expressions import AttributeType, Columns
 from services.candidate.expressions.columns import PlainColumn
@@ -75,15 +75,8 @@ def matched(
 def estimated(parts: Sequence[tuple[Audience, Floats]]) -> Estimate:
     """From the facts of each part's answer, and the relevance of its users who are left."""
     audiences = [audience for audience, _ in parts]
-    relevance: Floats = np.concatenate([found for _, found in parts])
-    counts, _ = np.histogram(relevance, BOUNDS)
-    deciles = np.quantile(relevance, np.arange(1, 10) / 10).tolist() if len(relevance) else []
-    return Estimate(
-        user_count=len(relevance),
-        expected_interactions=float(relevance.sum(dtype=np.float64)),
-        histogram=counts.tolist(),
-        bounds=BOUNDS,
-        deciles=deciles,
+    return estimate(
+        np.concatenate([found for _, found in parts]),
         warm=audiences[0].warm,
         subject_count=audiences[0].subject_count,
         omissions=_omissions(audiences),

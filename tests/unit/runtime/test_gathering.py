@@ -18,6 +18,7 @@ class Doubler:
     def __init__(self, most: int = 100) -> None:
         self.done: list[list[int]] = []
         self.left_s: list[float | None] = []
+        self.begun = asyncio.Event()
         self.free = asyncio.Event()
         self.error: Exception | None = None
         self.gathered = Gathered(self._work, most)
@@ -25,6 +26,7 @@ class Doubler:
     async def _work(self, values: Sequence[int]) -> list[int]:
         self.done.append(list(values))
         self.left_s.append(calls.remaining())
+        self.begun.set()
         await self.free.wait()
         if self.error is not None:
             raise self.error
@@ -43,10 +45,9 @@ class Doubler:
 async def test_what_comes_meanwhile_goes_together_each_with_its_own_result() -> None:
     doubler = Doubler(most=3)
     first = doubler.ask(1)
-    await asyncio.sleep(0)
+    await doubler.begun.wait()
     later = doubler.ask(2, 3, 4, 5)
-    await asyncio.sleep(0)
-    doubler.free.set()
+    doubler.free.set()  # which the first work sees after the others have asked
     assert await asyncio.gather(*first, *later) == [2, 4, 6, 8, 10]
     assert doubler.done == [[1], [2, 3, 4], [5]]
     assert await doubler.gathered.do(6) == 12
@@ -65,10 +66,9 @@ async def test_a_failure_is_that_of_the_calls_it_was_for_and_the_next_go_on() ->
 async def test_who_gives_up_is_left_out_and_stops_nobody() -> None:
     doubler = Doubler()
     first, second, third = doubler.ask(1, 2, 3)
-    await asyncio.sleep(0)
+    await doubler.begun.wait()
     first.cancel()
     second.cancel()
-    await asyncio.sleep(0)
     doubler.free.set()
     assert await third == 6
     assert doubler.done == [[1], [3]]
@@ -77,16 +77,15 @@ async def test_who_gives_up_is_left_out_and_stops_nobody() -> None:
 async def test_work_has_the_latest_deadline_of_its_calls() -> None:
     doubler = Doubler()
     first = asyncio.create_task(doubler.within(0, 3.0))
-    await asyncio.sleep(0)
+    await doubler.begun.wait()
     some = [asyncio.create_task(doubler.within(1, seconds)) for seconds in (5.0, 50.0)]
-    await asyncio.sleep(0)
     doubler.free.set()
     await asyncio.gather(first, *some)
     doubler.free.clear()
+    doubler.begun.clear()
     again = asyncio.create_task(doubler.within(0, 3.0))
-    await asyncio.sleep(0)
+    await doubler.begun.wait()
     some = [asyncio.create_task(doubler.within(1, seconds)) for seconds in (5.0, None)]
-    await asyncio.sleep(0)
     doubler.free.set()
     await asyncio.gather(again, *some)
     assert doubler.left_s[0] == pytest.approx(3.0, abs=1.0)
