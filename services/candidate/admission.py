@@ -1,7 +1,10 @@
 """Whether an offered event is accepted, and with which defaults."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import datetime, timedelta
+from itertools import repeat
+from operator import attrgetter
+from typing import cast
 
 from services.candidate.events import Draft, Event, Refusal, Route, TypeRules
 
@@ -10,12 +13,13 @@ LONGEST_LIFE = timedelta(days=90)
 
 Offered = tuple[str, datetime | None, datetime | None, datetime | None]
 """Type and times as they were offered."""
+_OFFERED = attrgetter("event_type", "create_time", "expire_time", "deliver_time")
 Times = tuple[datetime, datetime, datetime | None]
 """When an event was created, expires, and is delivered at the earliest."""
 
 
 class Admission:
-    """Judges the drafts of a batch, each by itself.
+    """Judges drafts, each by itself.
 
     `rules` are those of the registered types, by name; `tolerance` is how far in the future a
     publisher's clock may be. What depends on type and times alone is judged once for all drafts
@@ -34,34 +38,26 @@ class Admission:
         self._now = now
         self._tolerance = tolerance
         self._deleted = deleted_items
-        self._judged: dict[Offered, Times | Refusal] = {}
 
-    def admit(self, draft: Draft) -> Event | Refusal:
-        """The event with its defaults, or why it is refused."""
-        offered = draft.event_type, draft.create_time, draft.expire_time, draft.deliver_time
-        times = self._judged.get(offered)
-        if times is None:
-            times = self._judged[offered] = self._times(*offered)
+    def admit(self, drafts: Sequence[Draft]) -> list[Event | Refusal]:
+        """For each draft, of which there is at least one, the event with its defaults, or why it is
+        refused."""
+        offered: list[Offered] = list(map(_OFFERED, drafts))
+        times = {one: self._times(*one) for one in set(offered)}
+        verdicts = [times[one] for one in offered]
+        if not self._deleted and not any(isinstance(one, Refusal) for one in times.values()):
+            return list(_events(drafts, cast(Sequence[Times], verdicts)))
+        return [
+            self._admitted(draft, verdict) for draft, verdict in zip(drafts, verdicts, strict=True)
+        ]
+
+    def _admitted(self, draft: Draft, times: Times | Refusal) -> Event | Refusal:
         if isinstance(times, Refusal):
             return times
-        if self._deleted and not self._deleted.isdisjoint(draft.item_ids):
+        if not self._deleted.isdisjoint(draft.item_ids):
             return self._about_deleted(draft)
-        create_time, expire_time, deliver_time = times
-        return Event(  # by position, as naming the fields would double its cost
-            draft.user_id,
-            draft.event_id,
-            draft.event_type,
-            create_time,
-            expire_time,
-            draft.item_ids,
-            draft.payload,
-            deliver_time,
-            draft.aggregation_key,
-            draft.actor_ids,
-            draft.source or "publish",
-            draft.campaign_id,
-            draft.source_score,
-        )
+        (event,) = _events([draft], [times])
+        return event
 
     def _times(
         self,
@@ -86,6 +82,32 @@ class Admission:
         place = next(n for n, item in enumerate(draft.item_ids) if item in self._deleted)
         message = f"item {draft.item_ids[place]!r} is deleted"
         return Refusal("ITEM_DELETED", message, f"item_ids[{place}]")
+
+
+def _events(drafts: Sequence[Draft], times: Sequence[Times]) -> Iterator[Event]:
+    users, ids, types, _, _, _, _, items, payloads, _, keys, actors, sources, campaigns, scores = (
+        zip(*drafts, strict=True)
+    )
+    creates, expires, delivers = zip(*times, strict=True)
+    columns = zip(  # in the order of Event's fields
+        users,
+        ids,
+        types,
+        creates,
+        expires,
+        items,
+        payloads,
+        delivers,
+        keys,
+        actors,
+        [source or "publish" for source in sources],
+        campaigns,
+        scores,
+        repeat(1),
+        repeat(()),
+        strict=False,
+    )
+    return map(Event._make, columns)
 
 
 def _wrong_time(

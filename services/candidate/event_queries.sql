@@ -65,8 +65,10 @@ WITH due AS (
     WHERE events.user_id = due.user_id AND events.event_id = due.event_id
     RETURNING events.user_id
 ), told AS (
-    INSERT INTO arrivals (user_id, arrive_time)
-    SELECT DISTINCT user_id, CAST(:now AS timestamptz) FROM ready
+    INSERT INTO arrivals (user_ids, arrive_time)
+    SELECT array_agg(user_id), CAST(:now AS timestamptz)
+    FROM (SELECT user_id, row_number() OVER () AS place FROM ready GROUP BY user_id) AS new
+    GROUP BY (place - 1) / 64
 )
 SELECT count(*) AS digests FROM ready
 
@@ -91,8 +93,10 @@ SELECT * FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[]),
 
 -- name: insert_arrivals
 -- Tell the reader of arrivals that something came into these users' pools.
-INSERT INTO arrivals (user_id, arrive_time)
-SELECT user_id, CAST(:now AS timestamptz) FROM unnest(CAST(:user_ids AS text[])) AS new(user_id)
+INSERT INTO arrivals (user_ids, arrive_time)
+SELECT array_agg(user_id), CAST(:now AS timestamptz)
+FROM unnest(CAST(:user_ids AS text[])) WITH ORDINALITY AS new(user_id, place)
+GROUP BY (place - 1) / 64 ORDER BY min(place)
 
 -- name: count_pools
 -- How many events wait in these users' pools.
@@ -100,12 +104,11 @@ SELECT user_id, count(*) AS waiting FROM events
 WHERE user_id = ANY(CAST(:user_ids AS text[])) AND end_kind IS NULL AND route = 3
 GROUP BY user_id
 
--- name: set_pool_bounds
--- Store how many events at most wait in the pools of users whose rows, locked in this transaction,
--- stay where they are. To look each up by its id once more takes half as long again.
-UPDATE users SET pool_bound = new.bound
-FROM unnest(CAST(:places AS tid[]), CAST(:bounds AS integer[])) AS new(place, bound)
-WHERE users.ctid = new.place
+-- name: grow_pool_bounds
+-- Add to how many events at most wait in the pools of users whose rows, locked in this transaction,
+-- stay where they are: a join with the places may read all users, and a look-up by id takes half as
+-- long again.
+UPDATE users SET pool_bound = pool_bound + :growth WHERE ctid = ANY(CAST(:places AS tid[]))
 
 -- name: evict_events
 -- Bring the pools of these users down to their size: what has expired first (recorded as expired),
@@ -297,10 +300,16 @@ DELETE FROM erasures WHERE erase_time < :before
 
 -- name: read_arrivals
 -- Arrivals after the cursor, of transactions older than every running one.
-SELECT CAST(xid AS text) AS xid, seq, user_id FROM arrivals
-WHERE (xid, seq) > (CAST(:xid AS xid8), CAST(:seq AS bigint))
-    AND xid < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY arrivals.xid, seq LIMIT :count
+SELECT CAST(blocks.xid AS text) AS xid, blocks.first + place AS seq, user_id
+FROM (
+    SELECT xid, seq, user_ids, seq - cardinality(user_ids) AS first FROM arrivals
+    WHERE (xid, seq) > (CAST(:xid AS xid8), CAST(:seq AS bigint))
+        AND xid < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY arrivals.xid, seq LIMIT :count
+) AS blocks
+CROSS JOIN LATERAL unnest(blocks.user_ids) WITH ORDINALITY AS one(user_id, place)
+WHERE (blocks.xid, blocks.first + place) > (CAST(:xid AS xid8), CAST(:seq AS bigint))
+ORDER BY blocks.xid, blocks.seq, place LIMIT :count
 
 -- name: next_transaction
 -- The first transaction number that nobody has yet.
@@ -327,8 +336,9 @@ DELETE FROM events WHERE user_id = :user_id
 DELETE FROM withdrawals WHERE subject = 1 AND user_id = :user_id
 
 -- name: delete_user_arrivals
--- Remove a user's arrivals.
-DELETE FROM arrivals WHERE user_id = :user_id
+-- Remove a user's arrivals; the others of a block keep their numbers.
+UPDATE arrivals SET user_ids = array_replace(user_ids, :user_id, NULL)
+WHERE :user_id = ANY(user_ids)
 
 -- name: recent_items
 -- Items that events of these users were about, of events accepted since a time.

@@ -76,8 +76,6 @@ class NewEvent(NamedTuple):
         return self._replace(event=event, body=encode_event(event))
 
 
-_FATE = NewEvent._fields.index("merged_into")
-_PLAIN = tuple(NewEvent._field_defaults.values())
 _PLAIN_FATE = b"".join(
     [
         binary_rows.NULL,
@@ -223,24 +221,24 @@ async def bound_pools(
     `arrived` is how many events came into each pool. Ends don't lower the stored bound, so only
     where it passes the size are events counted, and the bound made exact again.
     """
-    bounds = {user: users[user].bound + count for user, count in arrived.items()}
+    growths = dict(arrived)
     evicted: dict[EventKey, End] = {}
-    doubtful = [user for user, bound in bounds.items() if bound > pool_size]
+    doubtful = [user for user, count in arrived.items() if users[user].bound + count > pool_size]
     if doubtful:
         rows = await work.rows(QUERIES.count_pools, {"user_ids": doubtful})
         counts = {row.user_id: row.waiting for row in rows}
-        bounds |= {user: min(counts.get(user, 0), pool_size) for user in doubtful}
+        growths |= {
+            user: min(counts.get(user, 0), pool_size) - users[user].bound for user in doubtful
+        }
         overfull = [user for user, count in counts.items() if count > pool_size]
         if overfull:
             params = {"user_ids": overfull, "pool_size": pool_size, "now": now}
             rows = await work.rows(QUERIES.evict_events, params)
             evicted = {(row.user_id, row.event_id): End(row.end_kind) for row in rows}
-    if bounds:
-        params = {
-            "places": literals.texts(users[user].place for user in bounds),
-            "bounds": literals.numbers(bounds.values()),
-        }
-        await work.execute(QUERIES.set_pool_bounds, params)
+    for growth in sorted(set(growths.values())):
+        places = [users[user].place for user, own in growths.items() if own == growth]
+        params = {"places": literals.texts(places), "growth": growth}
+        await work.execute(QUERIES.grow_pool_bounds, params)
     return evicted
 
 
@@ -314,15 +312,30 @@ def keys_of(keys: Iterable[EventKey]) -> dict[str, object]:
 
 def _rows(new: Sequence[NewEvent], now: datetime) -> bytes:
     """Events in COPY's binary format."""
-    events, routes, digests, bodies, *_ = zip(*new, strict=True)
-    (users, ids, types, _, expiries, items, _, _, keys, _, sources, campaigns, scores, *_) = zip(
-        *events, strict=True
-    )
+    events, routes, digests, bodies, *fates = zip(*new, strict=True)
+    (
+        users,
+        ids,
+        types,
+        _,
+        expiries,
+        items,
+        _,
+        _,
+        keys,
+        _,
+        sources,
+        campaigns,
+        scores,
+        _,
+        sketches,
+    ) = zip(*events, strict=True)
     expire = map(binary_rows.microseconds, expiries)
     accepted = repeat(binary_rows.microseconds(now))
     numbers = map(
         _NUMBERS, repeat(2), routes, repeat(8), scores, repeat(8), expire, repeat(8), accepted
     )
+    plain = not any(map(any, fates)) and not any(sketches)
     return binary_rows.rows(
         len(COLUMNS),
         [
@@ -333,7 +346,7 @@ def _rows(new: Sequence[NewEvent], now: datetime) -> bytes:
             list(numbers),
             binary_rows.binaries(digests),
             binary_rows.binaries(bodies),
-            [_fate(entry, now) for entry in new],
+            [_PLAIN_FATE] * len(new) if plain else [_fate(entry, now) for entry in new],
         ],
     )
 
@@ -345,9 +358,7 @@ def _names(*values: str) -> bytes:
 
 
 def _fate(entry: NewEvent, now: datetime) -> bytes:
-    """The columns from `end_kind` on: of nearly all events the same."""
-    if entry[_FATE:] == _PLAIN and not entry.event.actor_sketch:
-        return _PLAIN_FATE
+    """The columns from `end_kind` on."""
     end, ready = _end_of(entry), entry.ready_time
     content = None if entry.content is None else entry.content.packed()
     merged, sketch, reason = binary_rows.binaries(

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
-from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -19,21 +18,10 @@ from services.candidate.digests import DigestRules, zone_of
 from services.candidate.events import Draft, Event, Refusal, Route, TypeRules
 from services.candidate.expressions import AttributeType, converted, read_value, value_type
 from services.candidate.sketches import unpack
+from services.runtime.screening import Columns
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DEFAULT_TIME_TO_LIVE = timedelta(days=3)
-
-
-_PLAIN = attrgetter(
-    "user_id",
-    "event_id",
-    "event_type",
-    "source",
-    "campaign_id",
-    "aggregation_key",
-    "source_score",
-)
-"""Of an event, in one go."""
 
 
 class Refused(Exception):
@@ -71,34 +59,48 @@ def digest_of(content: bytes) -> bytes:
     return blake2b(content, digest_size=16).digest()
 
 
-def read_draft(event: event_pb2.Event) -> Draft:
-    """An offered event. Raises Refused. Fields that are output only are ignored.
+def read_drafts(events: Columns[event_pb2.Event]) -> list[Draft]:
+    """Offered events. Raises Refused when one is malformed. Fields that are output only are
+    ignored.
 
-    The payload stays the message's own: whoever reads the draft leaves the message as it is.
+    The payload stays the message's own: whoever reads a draft leaves its message as it is.
     """
-    if event.merged_count or event.actor_count:
-        event.ClearField("merged_count")
-        event.ClearField("actor_count")
-    body = event.SerializeToString(deterministic=True)
-    user_id, event_id, event_type, source, campaign_id, aggregation_key, score = _PLAIN(event)
-    actors = event.actor_ids
-    return Draft(  # by position, as naming the fields would double its cost
-        user_id,
-        event_id,
-        event_type,
-        digest_of(body),
-        body,
-        read_time(event.create_time, "create_time") if event.HasField("create_time") else None,
-        read_time(event.expire_time, "expire_time") if event.HasField("expire_time") else None,
-        tuple(event.item_ids[:]),  # a slice is a list, several times faster to go through
-        event.payload,
-        read_time(event.deliver_time, "deliver_time") if event.HasField("deliver_time") else None,
-        aggregation_key,
-        tuple(actors[:]) if actors else (),
-        source,
-        campaign_id,
-        score,
+    if any(events["merged_count"]) or any(events["actor_count"]):
+        for event in events.messages:
+            event.ClearField("merged_count")
+            event.ClearField("actor_count")
+    bodies = [event.SerializeToString(deterministic=True) for event in events.messages]
+    columns = zip(  # in the order of Draft's fields
+        events["user_id"],
+        events["event_id"],
+        events["event_type"],
+        map(digest_of, bodies),
+        bodies,
+        _times(events, "create_time"),
+        _times(events, "expire_time"),
+        map(tuple, events["item_ids"]),
+        events["payload"],
+        _times(events, "deliver_time"),
+        events["aggregation_key"],
+        map(tuple, events["actor_ids"]),
+        events["source"],
+        events["campaign_id"],
+        events["source_score"],
+        strict=True,
     )
+    return list(map(Draft._make, columns))
+
+
+def _times(
+    events: Columns[event_pb2.Event], path: Literal["create_time", "expire_time", "deliver_time"]
+) -> list[datetime | None]:
+    there = [event.HasField(path) for event in events.messages]
+    if not any(there):
+        return [None] * len(there)
+    return [
+        read_time(moment, path) if given else None
+        for moment, given in zip(events[path], there, strict=True)
+    ]
 
 
 def write_event(event: Event) -> event_pb2.Event:
@@ -133,9 +135,10 @@ def encode_admitted(draft: Draft, event: Event) -> bytes:
     What serialised messages say one after the other, their concatenation says: the defaults are
     appended to the draft's own form.
     """
-    if not draft.body or draft.deliver_time != event.deliver_time:
+    body = draft.body
+    if not body or draft.deliver_time is not event.deliver_time:
         return encode_event(event)
-    return draft.body + _defaults(
+    return body + _defaults(
         None if draft.create_time else event.create_time,
         None if draft.expire_time else event.expire_time,
         "" if draft.source else event.source,

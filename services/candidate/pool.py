@@ -64,7 +64,7 @@ class Pool:
             await check_position(work, after)
             rows = await work.rows(QUERIES.read_arrivals, params)
         position = Position(int(rows[-1].xid), rows[-1].seq) if rows else after
-        users = list(dict.fromkeys(row.user_id for row in rows))
+        users = list(dict.fromkeys(row.user_id for row in rows if row.user_id is not None))
         return Arrivals(users, position, len(rows) == count)
 
     async def read(self, user_ids: Collection[str], per_user: int, now: datetime) -> list[Body]:

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from services.candidate import catalogue_store, event_store
 from services.candidate.admission import Admission
 from services.candidate.aggregation import MergePlan, aggregation_key, plan_merges
-from services.candidate.event_store import EventKey, LockedUser, NewEvent
+from services.candidate.event_store import EventKey, NewEvent
 from services.candidate.event_types import EventTypes
-from services.candidate.events import Draft, End, Event, Refusal, Route, TypeRules
+from services.candidate.events import Draft, End, Refusal, Route, TypeRules
 from services.candidate.messages import encode_admitted
 from services.candidate.ordering import ItemRanker
 from services.candidate.repeats import Content, repetition
@@ -67,7 +67,7 @@ class Publisher:
 
     async def publish(self, drafts: Sequence[Draft], now: datetime) -> Published:
         """Accept a batch; all that is accepted is committed when this returns."""
-        if not drafts:
+        if not drafts:  # no need of a connection
             return Published()
         async with self._database.unit_of_work() as work:
             published = await self.publish_in(work, drafts, now)
@@ -83,6 +83,8 @@ class Publisher:
         would be refused if they are no replays; of the others the table's key tells, and then all
         are looked up and judged again.
         """
+        if not drafts:
+            return Published()
         rules = await self._types.rules(work, {draft.event_type for draft in drafts})
         offered = await self._admitted(work, drafts, rules, now)
         users = await event_store.lock_users(work, (draft.user_id for draft in drafts))
@@ -103,8 +105,10 @@ class Publisher:
         await self._grow(work, new, plan)
         published.merged = sum(1 for entry in new if entry.merged_into)
         published.suppressed.update(entry.suppressed for entry in new if entry.suppressed)
-        published.evicted = await self._fill_pools(work, new, users, now)
-        await event_store.announce(work, _readers(new, plan, now), now)
+        arrived = [entry for entry in new if entry.route is Route.RANKED and entry.waits]
+        counts = Counter([entry.event.user_id for entry in arrived])
+        published.evicted = await event_store.bound_pools(work, users, counts, self._pool_size, now)
+        await event_store.announce(work, _readers(arrived, plan, now), now)
         work.after_commit(lambda: self._count(published))
         return published
 
@@ -120,15 +124,19 @@ class Publisher:
         items = {item for draft in drafts for item in draft.item_ids}
         deleted = await catalogue_store.deleted_items(work, items)
         admission = Admission(rules, now, tolerance=self._tolerance, deleted_items=deleted)
-        offered: list[NewEvent | Refusal] = []
-        for draft in drafts:
-            judged = admission.admit(draft)
-            if isinstance(judged, Refusal):
-                offered.append(judged)
-            else:
-                route, body = rules[draft.event_type].route, encode_admitted(draft, judged)
-                offered.append(NewEvent(judged, route, draft.digest, body))
-        return await self._ranked(offered)
+        return await self._ranked(
+            [
+                judged
+                if isinstance(judged, Refusal)
+                else NewEvent(
+                    judged,
+                    rules[judged.event_type].route,
+                    draft.digest,
+                    encode_admitted(draft, judged),
+                )
+                for draft, judged in zip(drafts, admission.admit(drafts), strict=True)
+            ]
+        )
 
     async def _planned(
         self,
@@ -148,9 +156,10 @@ class Publisher:
         entries = [
             (place, entry)
             for place, entry in enumerate(offered)
-            if not isinstance(entry, Refusal)
+            if isinstance(entry, NewEvent)
             and entry.route is Route.RANKED
-            and _gains_by_ranking(entry.event)
+            and (len(entry.event.item_ids) > 1 or not entry.event.source_score)
+            and entry.event.item_ids
         ]
         if not entries:
             return ranked
@@ -163,18 +172,6 @@ class Publisher:
                 better = event._replace(item_ids=items.item_ids, source_score=score)
                 ranked[place] = entry.changed(better)
         return ranked
-
-    async def _fill_pools(
-        self,
-        work: UnitOfWork,
-        new: Sequence[NewEvent],
-        users: Mapping[str, LockedUser],
-        now: datetime,
-    ) -> dict[EventKey, End]:
-        arrived = Counter(
-            entry.event.user_id for entry in new if entry.route is Route.RANKED and entry.waits
-        )
-        return await event_store.bound_pools(work, users, arrived, self._pool_size, now)
 
     async def _plan(
         self,
@@ -248,6 +245,11 @@ def _judged(
 ) -> tuple[Published, list[NewEvent]]:
     """What becomes of drafts, and the new events among them. A replay of what is stored, by
     digests, or of an earlier draft is neither new nor refused, whatever has become of it since."""
+    keys = [(draft.user_id, draft.event_id) for draft in drafts]
+    new = [judged for judged in offered if isinstance(judged, NewEvent)]
+    all_new = len(new) == len(set(keys)) == len(keys) and not stored
+    if all_new and all(user in users for user, _ in keys):
+        return Published(added=dict(zip(keys, range(len(keys)), strict=True))), new
     published, accepted, seen = Published(), [], dict(stored)
     for place, (draft, judged) in enumerate(zip(drafts, offered, strict=True)):
         key = draft.user_id, draft.event_id
@@ -282,21 +284,14 @@ def _merged(accepted: Sequence[NewEvent], plan: MergePlan) -> Sequence[NewEvent]
     return planned
 
 
-def _gains_by_ranking(event: Event) -> bool:
-    items = len(event.item_ids)
-    return items > 1 or (items == 1 and not event.source_score)
-
-
-def _readers(new: Sequence[NewEvent], plan: MergePlan, now: datetime) -> set[str]:
-    """Users in whose pools there is something new to see: not what was merged, nor what is held."""
-    arrived = {
+def _readers(arrived: Sequence[NewEvent], plan: MergePlan, now: datetime) -> set[str]:
+    """Users in whose pools there is something new to see: not what is held."""
+    seen = {
         entry.event.user_id
-        for entry in new
-        if entry.route is Route.RANKED
-        and entry.waits
-        and (entry.ready_time is None or entry.ready_time <= now)
+        for entry in arrived
+        if entry.ready_time is None or entry.ready_time <= now
     }
-    return arrived | {user for (user, _), ready in plan.ready_times.items() if ready <= now}
+    return seen | {user for (user, _), ready in plan.ready_times.items() if ready <= now}
 
 
 def _place(entry: NewEvent) -> tuple[str, str]:

@@ -6,26 +6,38 @@ field over all messages. A type with a rule that isn't known here is left to pro
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
+from functools import cache, partial
 from itertools import chain
-from operator import attrgetter, itemgetter, methodcaller
-from typing import Any, NamedTuple
+from operator import attrgetter, itemgetter
+from typing import Any, Generic, TypeVar
 
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-Test = Callable[[Iterable[Any]], bool]
+Offered = TypeVar("Offered", bound=Message)
+Test = Callable[[Sequence[Any]], bool]
 """Of a field's values in all messages."""
 
 
-class Check(NamedTuple):
-    """What a rule asks of a field's values in all messages."""
+class Columns(Generic[Offered]):
+    """The fields of messages of one type, of which there is at least one. A field is read of all of
+    them, once: to make a value of what protobuf holds takes as long as to check it."""
 
-    test: Test
-    safe_size: int = 0
-    """Messages of at most so many bytes can't break the rule."""
+    def __init__(self, messages: Sequence[Offered]) -> None:
+        self.messages = messages
+        self._read: dict[str, Sequence[Any]] = {}
+
+    def __getitem__(self, name: str) -> Sequence[Any]:
+        """The values of a field; lists of what is repeated, and maps as protobuf has them."""
+        found = self._read.get(name)
+        if found is None:
+            found = list(map(attrgetter(name), self.messages))
+            if name in _lists(self.messages[0].DESCRIPTOR):
+                found = list(map(_as_list, found))
+            self._read[name] = found
+        return found
 
 
 _WITHOUT_RULES = {"google.protobuf.Timestamp"}
@@ -35,61 +47,66 @@ _CLASSES = re.compile(rf"\^((?:{_CLASS}[*+?]?)+)\$")
 _ONE_CLASS = re.compile(rf"\^({_CLASS}\*)\$")
 """Among them those that any texts fit exactly when they fit joined together."""
 _ENDLESS = 2**64
-_size = methodcaller("ByteSize")
+_as_list = itemgetter(slice(None))
+"""Of what is repeated: several times faster to go through."""
 
 
 class _UnknownRuleError(Exception):
     """Only protovalidate can check this."""
 
 
-def all_valid(messages: Sequence[Message]) -> bool:
-    """Whether all messages, which are of one type, are valid for certain; False says nothing."""
-    if not messages:
-        return True
-    checks = _checks(messages[0].DESCRIPTOR)
+def all_valid(columns: Columns[Any]) -> bool:
+    """Whether all messages are valid for certain; False says nothing."""
+    checks = _checks(columns.messages[0].DESCRIPTOR)
     if checks is None:
         return False
-    size = max(map(_size, messages))
-    return all(check.test(map(read, messages)) for read, check in checks if size > check.safe_size)
+    return all(fits(columns[name]) for name, fits in checks)
 
 
 @cache
-def _checks(message: Descriptor) -> Sequence[tuple[Callable[[Message], Any], Check]] | None:
-    """What is to be read and checked for all rules of a type; None when there are others."""
+def _lists(message: Descriptor) -> Set[str]:
+    """The repeated fields of a type."""
+    return {field.name for field in message.fields if field.is_repeated and not _is_map(field)}
+
+
+@cache
+def _checks(message: Descriptor) -> Sequence[tuple[str, Test]] | None:
+    """The fields to check, for all rules of a type; None when there are others."""
     if message.GetOptions().ListFields() or message.oneofs:
         return None
     try:
-        return [
-            (attrgetter(field.name), check)
-            for field in message.fields
-            for check in _field_checks(field)
-        ]
+        return [(field.name, test) for field in message.fields for test in _field_tests(field)]
     except _UnknownRuleError:
         return None
 
 
-def _field_checks(field: FieldDescriptor) -> Iterator[Check]:
+def _field_tests(field: FieldDescriptor) -> Iterator[Test]:
     rules = field.GetOptions().Extensions[validate_pb2.field]
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+    if field.message_type is not None and _is_map(field):
         _require_only(rules, {"map"})
         _require_only(rules.map, {"max_pairs", "keys", "values"})
         key, value = field.message_type.fields
         yield _sizes(0, rules.map.max_pairs or _ENDLESS)
-        yield from _inside(list, _value_checks(key, rules.map.keys))
-        yield from _inside(_map_values, _value_checks(value, rules.map.values))
+        yield from _inside(iter, _value_tests(key, rules.map.keys))
+        yield from _inside(_map_values, _value_tests(value, rules.map.values))
     elif field.is_repeated:
         _require_only(rules, {"repeated"})
         _require_only(rules.repeated, {"min_items", "max_items", "items"})
         yield _sizes(rules.repeated.min_items, rules.repeated.max_items or _ENDLESS)
-        yield from _inside(itemgetter(slice(None)), _value_checks(field, rules.repeated.items))
+        yield from _inside(iter, _value_tests(field, rules.repeated.items))
     elif field.message_type is not None or not field.has_presence:
-        yield from _value_checks(field, rules)
+        yield from _value_tests(field, rules)
     else:
         raise _UnknownRuleError  # rules of what is not set don't apply
 
 
-def _value_checks(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> Iterator[Check]:
-    """Checks of single values of a field or inside it."""
+def _is_map(field: FieldDescriptor) -> bool:
+    entry = field.message_type
+    return entry is not None and entry.GetOptions().map_entry
+
+
+def _value_tests(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> Iterator[Test]:
+    """Of single values of a field or inside it."""
     if field.message_type is not None and field.message_type.full_name not in _WITHOUT_RULES:
         raise _UnknownRuleError
     if not rules.ListFields():
@@ -105,42 +122,36 @@ def _value_checks(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> Ite
         yield _numbers(rules.double)
 
 
-def _inside(values: Callable[[Any], Iterable[Any]], checks: Iterable[Check]) -> Iterator[Check]:
-    """`checks` for the values in containers; `values` takes them out as lists, which is several
-    times faster than to iterate over what protobuf has."""
-    for test, safe_size in checks:
+def _inside(values: Callable[[Any], Iterable[Any]], tests: Iterable[Test]) -> Iterator[Test]:
+    """`tests` for the values in containers, which `values` takes out."""
+    for test in tests:
+        yield partial(_fits_inside, values, test)
 
-        def each(column: Iterable[Any], test: Test = test) -> bool:
-            return test(chain.from_iterable(map(values, filter(None, column))))
 
-        yield Check(each, safe_size)
+def _fits_inside(values: Callable[[Any], Iterable[Any]], test: Test, column: Sequence[Any]) -> bool:
+    return test(list(chain.from_iterable(map(values, column))))
 
 
 def _map_values(container: Mapping[Any, Any]) -> list[Any]:
     return [container[key] for key in container]
 
 
-def _sizes(least: int, most: int) -> Check:
-    def test(column: Iterable[Sized]) -> bool:
+def _sizes(least: int, most: int) -> Test:
+    def test(column: Sequence[Sized]) -> bool:
         sizes = set(map(len, column))
         return not sizes or (least <= min(sizes) and max(sizes) <= most)
 
-    return Check(test)
+    return test
 
 
-def _texts(rules: validate_pb2.StringRules) -> Check:
+def _texts(rules: validate_pb2.StringRules) -> Test:
     _require_only(rules, {"min_len", "max_len", "pattern"})
     most = rules.max_len if rules.HasField("max_len") else _ENDLESS
-    fits_length = _sizes(rules.min_len, most).test
+    fits_length = _sizes(rules.min_len, most)
     if not rules.HasField("pattern"):
-        return Check(fits_length, 0 if rules.min_len else most)
+        return fits_length
     fits_pattern = _pattern(rules.pattern)
-
-    def test(column: Iterable[str]) -> bool:
-        texts = list(column)
-        return fits_length(texts) and fits_pattern(texts)
-
-    return Check(test)
+    return lambda texts: fits_length(texts) and fits_pattern(texts)
 
 
 def _pattern(pattern: str) -> Callable[[Sequence[str]], bool]:
@@ -153,11 +164,11 @@ def _pattern(pattern: str) -> Callable[[Sequence[str]], bool]:
     raise _UnknownRuleError
 
 
-def _numbers(rules: validate_pb2.DoubleRules | validate_pb2.FloatRules) -> Check:
+def _numbers(rules: validate_pb2.DoubleRules | validate_pb2.FloatRules) -> Test:
     _require_only(rules, {"gte", "lte"})
     least = rules.gte if rules.HasField("gte") else float("-inf")
     most = rules.lte if rules.HasField("lte") else float("inf")
-    return Check(lambda column: all(least <= value <= most for value in column))
+    return lambda column: all(least <= value <= most for value in column)
 
 
 def _require_only(rules: Message, known: set[str]) -> None:

@@ -7,7 +7,7 @@ from heliograph.type.v1alpha1 import status_pb2
 from protovalidate import FieldPathPb, Violation, collect_violations
 
 from services.runtime.errors import FieldError, InvalidArgument
-from services.runtime.screening import all_valid
+from services.runtime.screening import Columns, all_valid
 
 FULLY_CHECKED = 512
 """Largest message, in bytes, of which all broken rules are told: a list of a million wrong elements
@@ -32,7 +32,7 @@ class ItemRules:
     def __init__(self, items: Sequence[Message] = ()) -> None:
         """`items`: the batch, where all of it is at hand: one quick look may spare one at each."""
         self._told = 0
-        self._all_valid = bool(items) and all_valid(items)
+        self._all_valid = bool(items) and all_valid(Columns(items))
 
     def violations(self, item: Message) -> list[FieldError]:
         """The rules that an item breaks; empty when it is valid."""

@@ -10,6 +10,7 @@ from heliograph.type.v1alpha1 import status_pb2
 from services.candidate.events import Refusal
 from services.candidate.messages import Refused
 from services.runtime.errors import FieldError
+from services.runtime.screening import Columns, all_valid
 from services.runtime.validation import ItemRules, rejection
 
 MOST_REJECTIONS = 1000
@@ -58,6 +59,21 @@ def judge(
         batch.values.append(value)
         batch.places.append(place)
     return batch
+
+
+def judge_all(
+    offered: Sequence[Offered], read: Callable[[Columns[Offered]], list[Value]], offset: int = 0
+) -> Batch[Value]:
+    """`judge` where many items are read in one go."""
+    items = list(offered)
+    if items:
+        columns = Columns(items)
+        try:
+            if all_valid(columns):
+                return Batch(len(items), read(columns), list(range(offset, offset + len(items))))
+        except Refused:  # found out below by which of them
+            pass
+    return judge(items, lambda item: read(Columns([item]))[0], offset)
 
 
 @dataclass(slots=True)

@@ -1,15 +1,19 @@
 """Event types and the ways in for events."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from heliograph.candidate.v1alpha1 import catalogue_pb2, publishing_pb2
 
 from services.candidate.events import Draft
-from services.candidate.handlers.batches import Batch, Tally, judge, refused
+from services.candidate.handlers.batches import Tally, judge_all, refused
 from services.candidate.handlers.lanes import open_lanes
 from services.candidate.handlers.parts import Calls, Context
-from services.candidate.messages import read_draft
+from services.candidate.messages import read_drafts
 from services.runtime import paging
+
+JUDGED_AT_A_TIME = 200
+"""Events of a stream: some milliseconds, after which transactions under way get their answers."""
 
 
 class PublishingCalls(Calls):
@@ -42,7 +46,7 @@ class PublishingCalls(Calls):
     async def PublishEvents(
         self, request: publishing_pb2.PublishEventsRequest, context: Context
     ) -> publishing_pb2.PublishEventsResponse:
-        batch = judge(request.events, read_draft)
+        batch = judge_all(request.events, read_drafts)
         published = await self.parts.publisher.publish(batch.values, self.parts.clock.now())
         batch.refuse(published.refusals)
         return publishing_pb2.PublishEventsResponse(
@@ -65,10 +69,17 @@ class PublishingCalls(Calls):
 
         async with open_lanes(store) as lanes:
             async for request in request_iterator:
-                batch = judge(request.events, read_draft, offset)
-                offset += len(request.events)
-                tally.add(0, batch.rejections)
-                for lane, part in zip(lanes, _by_lane(batch, len(lanes)), strict=True):
+                parts: list[list[tuple[int, Draft]]] = [[] for _ in lanes]
+                events = list(request.events)
+                for start in range(0, len(events), JUDGED_AT_A_TIME):
+                    some = events[start : start + JUDGED_AT_A_TIME]
+                    batch = judge_all(some, read_drafts, offset)
+                    offset += len(some)
+                    tally.add(0, batch.rejections)
+                    for placed in zip(batch.places, batch.values, strict=True):
+                        parts[hash(placed[1].user_id) % len(lanes)].append(placed)
+                    await asyncio.sleep(0)
+                for lane, part in zip(lanes, parts, strict=True):
                     if part:
                         await lane.put(part)
         return publishing_pb2.PublishEventStreamResponse(
@@ -96,11 +107,3 @@ class PublishingCalls(Calls):
                 publishing_pb2.EventKey(user_id=user, event_id=event) for user, event in withdrawn
             ]
         )
-
-
-def _by_lane(batch: Batch[Draft], lanes: int) -> list[list[tuple[int, Draft]]]:
-    """Drafts with their positions, those of a user together."""
-    parts: list[list[tuple[int, Draft]]] = [[] for _ in range(lanes)]
-    for placed in zip(batch.places, batch.values, strict=True):
-        parts[hash(placed[1].user_id) % lanes].append(placed)
-    return parts

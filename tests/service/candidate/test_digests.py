@@ -168,5 +168,5 @@ async def test_digests_are_announced_once_and_none_is_missed_by_a_crash(engines:
     tasks = (engines.pool.announce_digests(3, NOW + HOUR) for _ in range(4))
     await asyncio.gather(*tasks)
     async with engines.database.read() as work:
-        rows = await work.rows(text("SELECT user_id FROM arrivals"))
+        rows = await work.rows(text("SELECT unnest(user_ids) AS user_id FROM arrivals"))
     assert sorted(row.user_id for row in rows) == sorted(USERS)

@@ -45,7 +45,7 @@ def test_the_stored_form_of_a_draft_says_what_the_draft_says(
     kept = [each for each in candidates if asked[each[0], each[2]]]
     assert origins.tolist() == [[user, source] for user, _, source, _, _ in kept]
     for draft, (user, item, source, score, actors) in zip(drafts, kept, strict=True):
-        event = Admission({RULES.name: RULES}, NOW, tolerance=timedelta(0)).admit(draft)
+        event = Admission({RULES.name: RULES}, NOW, tolerance=timedelta(0)).admit([draft])[0]
         assert isinstance(event, Event)
         assert decode_event(encode_admitted(draft, event)) == decode_event(encode_event(event))
         assert event.user_id == ACTORS[user]

@@ -24,7 +24,7 @@ LIKES = TypeRules("like", Route.RANKED, timedelta(days=3), HOUR)
 
 def admitted(rules: TypeRules = NEWS, **fields: object) -> Event | Refusal:
     draft = Draft("u", "e", rules.name, b"", **fields)  # type: ignore[arg-type]
-    return Admission({rules.name: rules}, NOW, tolerance=timedelta(minutes=5)).admit(draft)
+    return Admission({rules.name: rules}, NOW, tolerance=timedelta(minutes=5)).admit([draft])[0]
 
 
 def test_defaults_are_filled_in() -> None:
