@@ -44,7 +44,6 @@ _UNREACHABLE_CLASSES = ("08", "53", "57")  # connection, resources, operator int
 _SAVEPOINT = "SAVEPOINT copying"
 _BACK_TO_SAVEPOINT = "ROLLBACK TO SAVEPOINT copying"
 _RELEASE_SAVEPOINT = "RELEASE SAVEPOINT copying"
-_SET_TIMEOUT = text("SELECT set_config('statement_timeout', :milliseconds, true)")
 
 # A unique key of a partitioned table is reported under the name of the partition's own key.
 _ROOT_CONSTRAINT = text(
@@ -85,6 +84,7 @@ class Database:
             max_overflow=0,
             pool_timeout=pool_timeout.total_seconds(),
             pool_use_lifo=True,
+            isolation_level="AUTOCOMMIT",  # `_open` begins transactions
             connect_args={"application_name": application_name, "connect_timeout": 5},
         )
         event.listen(self._engine.sync_engine, "checkout", _refuse_dead_connection)
@@ -139,15 +139,8 @@ class Database:
         except (DBAPIError, PoolTimeout, OSError) as error:
             raise Unavailable("the database can't be reached", reason="DATABASE") from error
         try:
-            if isolation is not None:
-                await connection.execution_options(
-                    isolation_level=isolation, postgresql_readonly=readonly
-                )
-            await connection.begin()
             work = UnitOfWork(self, connection)
-            if left is not None:
-                milliseconds = str(max(1, int(left * 1000)))  # 0 would mean no limit
-                await work.execute(_SET_TIMEOUT, {"milliseconds": milliseconds})
+            await work.begin(isolation, readonly, left)
             yield work
         finally:
             await connection.close()
@@ -161,6 +154,19 @@ class UnitOfWork:
         self._connection = connection
         self._after_commit: list[Callable[[], None]] = []
         self._ended = False
+
+    async def begin(self, isolation: Isolation | None, readonly: bool, left: float | None) -> None:
+        """Open the transaction, with the time limit of its statements in seconds: the driver, left
+        to itself, takes two round trips for it."""
+        statement = "BEGIN"
+        if isolation is not None:
+            statement += f" ISOLATION LEVEL {isolation}"
+        if readonly:
+            statement += " READ ONLY"
+        if left is not None:
+            milliseconds = max(1, int(left * 1000))  # 0 would mean no limit
+            statement += f"; SET LOCAL statement_timeout = {milliseconds}"
+        await self._translated(lambda: self._driver.execute(statement.encode()))
 
     async def execute(
         self, query: Executable, params: Parameters | None = None
@@ -198,7 +204,7 @@ class UnitOfWork:
         literal = query.bindparams(**params).compile(
             dialect=self._connection.dialect, compile_kwargs={"literal_binds": True}
         )
-        driver = await self._driver()
+        driver = self._driver
         statement = f"COPY ({literal}) TO STDOUT (FORMAT csv)"
         async with driver.cursor() as cursor, cursor.copy(statement.encode()) as copy:
             while block := await self._translated(lambda: driver.wait(_copied_rows(copy))):
@@ -229,7 +235,7 @@ class UnitOfWork:
 
     async def commit(self) -> None:
         """Make the work permanent. A unit of work commits once and does nothing after."""
-        await self._translated(self._connection.commit)
+        await self._translated(self._driver.commit)
         self._ended = True
         for run in self._after_commit:
             run()
@@ -239,7 +245,7 @@ class UnitOfWork:
         self._after_commit.append(run)
 
     async def _copy_new(self, table: str, columns: Sequence[str], rows: bytes) -> bool:
-        driver = await self._driver()
+        driver = self._driver
         await driver.execute(_SAVEPOINT)
         try:
             await self._copy(table, columns, lambda copy: copy.write(rows), form="binary")
@@ -256,7 +262,7 @@ class UnitOfWork:
         write: Callable[[psycopg.AsyncCopy], Awaitable[None]],
         form: Literal["text", "binary"] = "text",
     ) -> int:
-        driver = await self._driver()
+        driver = self._driver
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(
             sql.Identifier(*table.split(".")),
             sql.SQL(", ").join(map(sql.Identifier, columns)),
@@ -267,8 +273,10 @@ class UnitOfWork:
                 await write(copy)
             return cursor.rowcount
 
-    async def _driver(self) -> psycopg.AsyncConnection[Any]:
-        driver = (await self._connection.get_raw_connection()).driver_connection
+    @property
+    def _driver(self) -> psycopg.AsyncConnection[Any]:
+        sync = self._connection.sync_connection
+        driver = None if sync is None else sync.connection.driver_connection
         assert isinstance(driver, psycopg.AsyncConnection)
         return driver
 
@@ -310,7 +318,7 @@ class UnitOfWork:
     async def _root_constraint(self, name: str, diagnostic: Diagnostic) -> str:
         """Name, at the parent table, of a partition's constraint. Ends the failed transaction."""
         self._ended = True
-        await self._connection.rollback()
+        await self._driver.rollback()
         where = {"schema": diagnostic.schema_name, "table": diagnostic.table_name}
         found = await self._connection.execute(_ROOT_CONSTRAINT, {"name": name} | where)
         return str(found.scalar_one_or_none() or name)
