@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from services.candidate.budget import BudgetColumns, Budgets
+from services.candidate.budget import Budgets
+from services.candidate.budget_columns import BudgetColumns
 from services.candidate.choosing import GROUPING, Spread
 from services.candidate.expressions import (
     AttributeType,
@@ -93,7 +94,7 @@ class CriteriaReader:
     ) -> tuple[BudgetColumns | None, BudgetSeen | None]:
         if choice.budget is BudgetUse.OFF:
             return None, None
-        columns = await self._budgets.current(state.catalogue)
+        columns = await self._budgets.current(state.catalogue.user_ids)
         age = None if columns is None else self._clock.now() - columns.read_time
         return columns, BudgetSeen(age)
 

@@ -8,6 +8,7 @@ from heliograph.policy.v1alpha1 import policy_pb2_grpc
 from services.candidate.asking import Answers, DailyGeneration
 from services.candidate.audiences import Audiences
 from services.candidate.budget import Budgets
+from services.candidate.budget_reading import BudgetReader
 from services.candidate.criteria import CriteriaReader
 from services.candidate.event_types import EventTypes
 from services.candidate.generation import FriendsElsewhere, GenerationOptions, Generator
@@ -22,8 +23,7 @@ from services.candidate.sources.availability import AvailabilityOptions
 from services.runtime import Host
 
 BUDGET_INTERVAL = timedelta(seconds=10)
-"""How often budgets that are in use are looked at; they are read again when half as old as they may
-get."""
+"""How often budgets that are in use are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,11 @@ def open_criteria(
 ) -> CriteriaReader:
     """What judges answers of an index, with budgets that are kept fresh while they are in use."""
     policy = policy_pb2_grpc.PolicyServiceStub(host.peers.channel("policy"))
-    budgets = Budgets(host.database, policy, host.clock, host.log, settings.pool_size)
+    reader = BudgetReader(host.database, policy, host.clock, settings.pool_size)
+    budgets = Budgets(reader, host.clock, host.log)
 
     async def keep_budgets(now: datetime) -> None:
-        await budgets.keep_fresh(index.state.catalogue, now)
+        await budgets.keep_fresh(index.state.catalogue.user_ids, now)
 
     host.periodic("read_budgets", BUDGET_INTERVAL, keep_budgets)
     return CriteriaReader(given, budgets, host.clock)

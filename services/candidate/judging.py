@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 
 from services.candidate.bounds import greatest_factor
-from services.candidate.budget import BudgetColumns
+from services.candidate.budget_columns import BudgetColumns
 from services.candidate.expressions import BoosterProgram, Columns, FilterProgram
 from services.candidate.questions import BudgetUse, Omission
 from services.candidate.rotation import Recent

@@ -68,12 +68,14 @@ GROUP BY sends
 -- How many users there are.
 SELECT count(*) AS users FROM users
 
+-- name: user_blocks
+-- Of how many blocks the table of users is.
+SELECT pg_relation_size('users') / CAST(current_setting('block_size') AS integer) AS blocks
+
 -- name: pool_bounds
--- How many events at most wait in each user's pool, for the next users with any, after a user; in
--- the order of user_id, both empty at the end.
-SELECT coalesce(array_agg(user_id), '{}') AS user_ids,
-    coalesce(array_agg(pool_bound), '{}') AS bounds
-FROM (
-    SELECT user_id, pool_bound FROM users WHERE pool_bound > 0 AND user_id > :after
-    ORDER BY user_id LIMIT :count
-) AS page
+-- How many events at most wait in pools, of users between two places in the table, with any: names
+-- by bound, one a line. A transaction that goes through all places sees each user once.
+SELECT pool_bound, string_agg(user_id, chr(10)) AS user_ids
+FROM users
+WHERE pool_bound > 0 AND ctid >= CAST(:first AS tid) AND ctid < CAST(:end AS tid)
+GROUP BY pool_bound

@@ -74,12 +74,18 @@ class Experiments:
             tuple(Layer(name, f"layer:{name}", BUCKETS) for name in {one.layer for one in running}),
             tuple(_assignable(one) for one in running),
         )
-        self._of_none = Membership(version, {})
+        self.of_everyone = None if running else Membership(version, {})
+        """What they mean for each user where none is running; else it depends on the user."""
+
+    def limiting(self) -> "Experiments":
+        """Those alone that may change how many sends a user gets: what they mean for that is the
+        same without the others."""
+        return Experiments(self.version, filter(_limits, self.by_name.values()))
 
     def membership(self, user_id: str) -> Membership:
         """Groups and overrides of a user; depends on the configuration and the id alone."""
-        if not self._config.experiments:
-            return self._of_none
+        if self.of_everyone is not None:
+            return self.of_everyone
         assigned = assignment.assign(self._config, user_id)
         values = {key: str(value) for key, value in assigned.parameters.items()}
         cap = values.get("cap_per_day")
@@ -144,6 +150,12 @@ def _check_overrides(experiment: Experiment) -> None:
                 f"{experiment.name}: cap_per_day of group {group.name} must be a whole number "
                 f"from 0 to {MOST_CAP_PER_DAY}, not {cap!r}"
             )
+
+
+def _limits(experiment: Experiment) -> bool:
+    return experiment.active and any(
+        group.holdout or "cap_per_day" in group.overrides for group in experiment.groups
+    )
 
 
 def _assignable(experiment: Experiment) -> assignment.Experiment:

@@ -5,9 +5,10 @@ Of a million users there are only some hundred whom these rules can tell apart: 
 once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,8 @@ _ANYTHING = Event("any", EventType("any", CHANNELS, topic=""))
 class Alike:
     """Users whom no rule tells apart but by their experiments."""
 
-    user_ids: Sequence[str]
+    user_ids: str
+    """One a line."""
     time_zone: str
     opt_ins: int
     reachable: int
@@ -45,7 +47,7 @@ class Alike:
 class Sendability:
     """Columns over users."""
 
-    user_ids: list[str]
+    user_ids: Sequence[str]
     channels: NDArray[np.uint8]
     """Bits of the channels that are open now."""
     remaining: NDArray[np.uint8]
@@ -53,12 +55,21 @@ class Sendability:
     caps: NDArray[np.uint8]
     """Sends a day at most, at most 255."""
 
+    def parts(self, size: int) -> "Iterator[Sendability]":
+        """The same, so many users at a time."""
+        for start in range(0, len(self.user_ids), size):
+            here = slice(start, start + size)
+            yield Sendability(
+                self.user_ids[here], self.channels[here], self.remaining[here], self.caps[here]
+            )
+
 
 def sendability(
     groups: Sequence[Alike], experiments: Experiments, around: Surroundings
 ) -> Sendability:
     """What holds for each user of the groups, which are users in any order."""
-    parts = [part for group in groups for part in _by_experiments(group, experiments)]
+    limiting = experiments.limiting()
+    parts = [part for group in groups for part in _by_experiments(group, limiting)]
     users = [_user(group, membership) for group, membership, _ in parts]
     sizes = [len(names) for _, _, names in parts]
     caps = [caps_of(user.membership, around.caps) for user in users]
@@ -67,7 +78,7 @@ def sendability(
         for user, cap in zip(users, caps, strict=True)
     ]
     return Sendability(
-        user_ids=[name for _, _, names in parts for name in names],
+        user_ids=list(chain.from_iterable(names for _, _, names in parts)),
         channels=np.repeat(_open_channels(users, around), sizes),
         remaining=np.repeat(_bytes(left), sizes),
         caps=np.repeat(_bytes([cap.per_day for cap in caps]), sizes),
@@ -79,8 +90,11 @@ def _by_experiments(
 ) -> list[tuple[Alike, Membership, list[str]]]:
     """Users of a group with the same cap, and those in a holdout, each with the membership of one
     of them."""
+    names = group.user_ids.split("\n")
+    if experiments.of_everyone is not None:
+        return [(group, experiments.of_everyone, names)]
     found: dict[tuple[int | None, bool], tuple[Alike, Membership, list[str]]] = {}
-    for name in group.user_ids:
+    for name in names:
         membership = experiments.membership(name)
         key = (membership.cap_per_day, membership.holdout)
         if key not in found:

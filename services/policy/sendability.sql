@@ -1,31 +1,30 @@
 -- Statements of StreamSendability.
 
+-- name: partitions
+-- The numbers of the partitions of recipients; each has the users of the same one of fatigue.
+SELECT CAST(substring(child.relname FROM '[0-9]+$') AS integer) AS number
+FROM pg_catalog.pg_inherits AS link JOIN pg_catalog.pg_class AS child ON child.oid = link.inhrelid
+WHERE link.inhparent = CAST('recipients' AS regclass)
+ORDER BY number
+
 -- name: users_alike
--- The next users after one of them, those whom no rule tells apart together. Both tables are read
--- in the order of user_id: to look each user's sends up takes three times as long.
-WITH page AS (
-    SELECT user_id, time_zone, opt_ins, reachable, muted_channels, quiet_start, quiet_end,
-        coalesce(snooze_until > :now, false) AS snoozed
-    FROM recipients WHERE user_id > :after ORDER BY user_id LIMIT :limit
-),
-page_end AS (SELECT max(user_id) AS last_user FROM page),
-sent AS (
-    SELECT user_id, counted.*
-    FROM fatigue CROSS JOIN LATERAL (
-        SELECT count(*) FILTER (WHERE channel = 1) AS push,
-            count(*) FILTER (WHERE channel = 2) AS email,
-            count(*) FILTER (WHERE channel = 3) AS in_app, max(time) AS last_time
-        FROM unnest(send_times, send_channels) AS send (time, channel)
-        WHERE time > :counted_since
-    ) AS counted
-    WHERE user_id > :after AND user_id <= (SELECT last_user FROM page_end)
-        AND cardinality(send_times) > 0
-)
-SELECT time_zone, opt_ins, reachable, muted_channels, quiet_start, quiet_end, snoozed,
-    coalesce(push, 0) AS push, coalesce(email, 0) AS email, coalesce(in_app, 0) AS in_app,
-    coalesce(last_time > :gap_since, false) AS in_gap, max(last_time) AS last_time,
-    array_agg(user_id) AS user_ids, (SELECT last_user FROM page_end) AS last_user
-FROM page LEFT JOIN sent USING (user_id)
-GROUP BY time_zone, opt_ins, reachable, muted_channels, quiet_start, quiet_end, snoozed,
-    coalesce(push, 0), coalesce(email, 0), coalesce(in_app, 0),
-    coalesce(last_time > :gap_since, false)
+-- The users of one partition, those whom no rule tells apart together. Partitions are read from
+-- end to end: in the order of user_id each row would have to be looked up, which takes four times
+-- as long where users didn't come in that order. One text to group by takes half as long as nine
+-- columns, which are sorted. send_times ascend, so that width_bucket says how many don't count any
+-- more.
+SELECT
+    concat(
+        opt_ins, ',', reachable, ',', muted_channels, ',', quiet_start, ',', quiet_end, ',',
+        coalesce(snooze_until > :now, false), ',', sends, ',', in_gap, ',', time_zone
+    ) AS kind,
+    string_agg(user_id, chr(10)) AS user_ids
+FROM recipients_{number} LEFT JOIN (
+    SELECT user_id,
+        array_to_string(
+            send_channels[1 + width_bucket(:counted_since, send_times):], ''
+        ) AS sends,
+        send_times[cardinality(send_times)] > :gap_since AS in_gap
+    FROM fatigue_{number} WHERE send_times[cardinality(send_times)] > :counted_since
+) AS sent USING (user_id)
+GROUP BY kind

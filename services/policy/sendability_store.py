@@ -1,14 +1,11 @@
-"""Reading who can be sent to, a page of users at a time."""
+"""Reading who can be sent to, a partition of the users at a time."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import text
 
 from services.policy.batch import Fatigue, Send
-from services.policy.channel_bits import EMAIL, IN_APP, PUSH
 from services.policy.preferences import QuietHours
 from services.policy.rules.caps_and_gaps import WINDOW
 from services.policy.sendability import Alike
@@ -17,47 +14,39 @@ from services.runtime.database import UnitOfWork, load_queries
 _queries = load_queries(Path(__file__).with_name("sendability.sql"))
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some users in a row."""
-
-    groups: list[Alike]
-    last_user: str
-    """After whom the next page begins; empty when there are none left."""
+async def partitions(work: UnitOfWork) -> list[int]:
+    """The numbers of the partitions, which together have all users."""
+    return [row.number for row in await work.rows(_queries.partitions)]
 
 
-async def read_page(
-    work: UnitOfWork, after: str, limit: int, now: datetime, gap_seconds: float
-) -> Page:
-    """The next `limit` users after one of them."""
+async def read_partition(
+    work: UnitOfWork, number: int, now: datetime, gap_seconds: float
+) -> list[Alike]:
+    """The users of one partition."""
     asked = {
-        "after": after,
-        "limit": limit,
         "now": now,
         "counted_since": now - WINDOW,
         "gap_since": now - timedelta(seconds=gap_seconds),
     }
-    rows = await work.rows(_queries.users_alike, asked)
-    return Page([_alike(row, now) for row in rows], rows[0].last_user if rows else "")
+    query = text(_queries.users_alike.text.format(number=number))
+    return [_alike(row.kind, row.user_ids, now) for row in await work.rows(query, asked)]
 
 
-def _alike(row: Row[Any], now: datetime) -> Alike:
-    quiet = None if row.quiet_start is None else QuietHours(row.quiet_start, row.quiet_end)
+def _alike(kind: str, user_ids: str, now: datetime) -> Alike:
+    opt_ins, reachable, muted, start, end, snoozed, channels, in_gap, zone = kind.split(",")
     return Alike(
-        user_ids=row.user_ids,
-        time_zone=row.time_zone,
-        opt_ins=row.opt_ins,
-        reachable=row.reachable,
-        muted_channels=row.muted_channels,
-        quiet_hours=quiet,
-        snooze_until=now + timedelta.resolution if row.snoozed else None,
-        fatigue=_fatigue(row),
+        user_ids=user_ids,
+        time_zone=zone,
+        opt_ins=int(opt_ins),
+        reachable=int(reachable),
+        muted_channels=int(muted),
+        quiet_hours=QuietHours(int(start), int(end)) if start else None,
+        snooze_until=now + timedelta.resolution if snoozed == "t" else None,
+        fatigue=_fatigue(channels, now if in_gap == "t" else now - WINDOW),
     )
 
 
-def _fatigue(row: Row[Any]) -> Fatigue:
-    """So many sends in each channel, as late as the last of a user of the group."""
-    counts = ((PUSH, row.push), (EMAIL, row.email), (IN_APP, row.in_app))
-    return Fatigue(
-        [Send(row.last_time, channel, "") for channel, count in counts for _ in range(count)]
-    )
+def _fatigue(channels: str, after: datetime) -> Fatigue:
+    """Sends in some channels, a digit each, as late as tells whether they are in the gap."""
+    time = after + timedelta.resolution
+    return Fatigue([Send(time, int(channel), "") for channel in channels])

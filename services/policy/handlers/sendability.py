@@ -1,5 +1,6 @@
 """StreamSendability."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -32,18 +33,20 @@ class SendabilityHandlers:
         self, request: sendability_pb2.StreamSendabilityRequest, context: Context
     ) -> AsyncIterator[sendability_pb2.StreamSendabilityResponse]:
         size, caps = request.chunk_size or DEFAULT_CHUNK, self.settings.caps
-        after = ""
-        while True:
+        async with self.database.read() as work:
+            numbers = await sendability_store.partitions(work)
+        for number in numbers:
             now = self.clock.now()
             async with self.database.read() as work:
-                page = await sendability_store.read_page(work, after, size, now, caps.gap_seconds)
-                if not page.groups:
-                    return
+                groups = await sendability_store.read_partition(work, number, now, caps.gap_seconds)
+                if not groups:
+                    continue
                 experiments = await self.experiments.current(work)
                 switches = await switch_store.closed(work)
             around = Surroundings(now, switches, caps, self.settings.quiet_hours)
-            yield _chunk(sendability(page.groups, experiments, around), around)
-            after = page.last_user
+            found = await asyncio.to_thread(sendability, groups, experiments, around)
+            for part in found.parts(size):
+                yield _chunk(part, around)
 
 
 def _chunk(found: Sendability, around: Surroundings) -> sendability_pb2.StreamSendabilityResponse:

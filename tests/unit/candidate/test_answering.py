@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from services.candidate import retrieval, scoring
 from services.candidate.answering import Question, answered
-from services.candidate.budget import BudgetColumns
+from services.candidate.budget_columns import BudgetColumns
 from services.candidate.choosing import Spread
 from services.candidate.criteria import Criteria
 from services.candidate.expressions import compile_booster, compile_filter
@@ -73,7 +73,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def budgets(catalogue: Catalogue, random: np.random.Generator) -> BudgetColumns:
     drawn = random.integers(0, 4, (4, USERS))
     channels, remaining, caps = drawn[:3].astype(np.uint8)
-    return BudgetColumns(catalogue, channels, remaining, caps, drawn[3].astype(np.uint16), 3, NOW)
+    waiting = drawn[3].astype(np.uint16)
+    return BudgetColumns(catalogue.user_ids, channels, remaining, caps, waiting, 3, NOW)
 
 
 def recent(catalogue: Catalogue, random: np.random.Generator) -> Recent:

@@ -11,7 +11,7 @@ from heliograph.candidate.v1alpha1 import recommending_pb2, scenarios_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.candidate.budget import BudgetColumns
+from services.candidate.budget_columns import BudgetColumns
 from services.candidate.exposure import gini
 from services.candidate.expressions import (
     AttributeType,
@@ -24,21 +24,16 @@ from services.candidate.judging import Judge
 from services.candidate.questions import BudgetUse, Direction, Omission, Rotation
 from services.candidate.rotation import Recent
 from services.candidate.scenarios import BUILT_IN, apply
-from services.candidate.sources import Catalogue
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 LOWEST = -np.inf
 
 
-def catalogue(*users: str) -> Catalogue:
-    return Catalogue.build(users, [], [], [], [])
-
-
 def budgets() -> BudgetColumns:
     """a: all open, b: no channel, c: at the cap, d: a full pool, e: half of everything."""
     return BudgetColumns(
-        catalogue=catalogue("a", "b", "c", "d", "e"),
+        user_ids=["a", "b", "c", "d", "e"],
         channels=np.array([3, 0, 1, 1, 1], np.uint8),
         remaining=np.array([3, 3, 0, 3, 1], np.uint8),
         caps=np.full(5, 3, np.uint8),
@@ -106,14 +101,14 @@ def test_relevance_still_orders_under_the_greatest_booster(text: str) -> None:
 
 
 def test_budgets_move_to_a_later_catalogue() -> None:
-    later = budgets().aligned(catalogue("b", "bb", "e"))
+    later = budgets().aligned(["b", "bb", "e"])
     assert later.channels.tolist() == [0, 0, 1]
     assert later.remaining.tolist() == [3, 0, 1]
     assert later.caps.tolist() == [3, 255, 3]
     assert later.waiting.tolist() == [0, 0, 5]
     assert (later.channels.dtype, later.waiting.dtype) == (np.uint8, np.uint16)
-    nobody = budgets().aligned(catalogue())
-    assert nobody.aligned(catalogue("x")).channels.tolist() == [0]
+    nobody = budgets().aligned([])
+    assert nobody.aligned(["x"]).channels.tolist() == [0]
 
 
 def test_rotation_fades_and_leaves_the_left_out_alone() -> None:
