@@ -2,10 +2,10 @@
 
 candidate and policy run in processes of their own on an embedded Postgres, with users and
 recipients put into their tables by COPY. Measured are the time that candidate needs to learn all
-budgets, from the first question that asks for them; what other calls of both services take while
-it reads, beside what they take in peace; and RecommendUsersToItem with budgets beside the same
-without, in turns. Then policy is killed: no answer may fail, budgets are to be stated as unknown
-once they are a minute old, and to be known again when policy is back.
+budgets, from the first question that asks for them, and over reading them again; what other calls
+of both services take meanwhile, beside what they take in peace; and RecommendUsersToItem with
+budgets beside the same without, in turns. Then policy is killed: no answer may fail, budgets are
+to be stated as unknown once they are a minute old, and to be known again when policy is back.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event, Thread
@@ -30,7 +30,13 @@ from bench.catalogue_data import copy_interactions, copy_items, copy_users, item
 from bench.interleaved import Seconds, interleaved, milliseconds, ratio_metric
 from bench.recipient_data import copy_recipients, fill_pools
 from bench.report import BenchReport, Metric
-from bench.service_process import ServiceProcess, bench_database, free_address, service_process
+from bench.service_process import (
+    BenchDatabase,
+    ServiceProcess,
+    bench_database,
+    free_address,
+    service_process,
+)
 
 PACKAGES = ("grpcio", "numpy", "psycopg", "sqlalchemy")
 ITEMS = 500
@@ -40,9 +46,11 @@ COUNT = 100
 CONTEXTS = 10
 """Users whose contexts a call asks policy for."""
 READING_GOAL = 20.0
-"""Seconds. Budgets are read again when they are 30 to 40 s old, and too old with 60 s."""
+"""Seconds. Budgets are too old to be used with 60."""
 LATENCY_GOAL = 2.0
 """Most of the median latency of other calls while budgets are read, over that in peace."""
+REFRESH_GOAL = 30.0
+"""Seconds: twice that, and what was read before is too old."""
 BUDGET_GOAL = 1.5
 """Most of the median latency with budgets, over that without."""
 QUIET_SECONDS = 5.0
@@ -54,17 +62,19 @@ USES = {
 }
 
 T = TypeVar("T")
+Processor = BenchDatabase | ServiceProcess
 StartPolicy = Callable[[], AbstractContextManager[ServiceProcess]]
 
 
 class Watched:
-    """Calls one thing again and again in a thread and keeps what each call took."""
+    """Calls one thing again and again in a thread and keeps when each call began and what it
+    took."""
 
     def __init__(self, call: Callable[[int], object]) -> None:
         self._call = call
         self._ended = Event()
         self._thread = Thread(target=self._run)
-        self._seconds: list[float] = []
+        self._calls: list[tuple[float, float]] = []
 
     def __enter__(self) -> "Watched":
         self._thread.start()
@@ -74,28 +84,27 @@ class Watched:
         self._ended.set()
         self._thread.join()
 
-    @property
-    def seconds(self) -> Seconds:
-        """Of each call so far."""
-        return np.array(self._seconds)
+    def seconds(self, begin: float = 0.0, end: float = float("inf")) -> Seconds:
+        """Of each call that began between two times of `perf_counter`."""
+        return np.array([took for start, took in self._calls if begin <= start < end])
 
     def _run(self) -> None:
         number = 0
         while not self._ended.is_set():
             start = time.perf_counter()
             self._call(number)
-            self._seconds.append(time.perf_counter() - start)
+            self._calls.append((start, time.perf_counter() - start))
             number += 1
             time.sleep(0.02)
 
 
-def ask(service: BenchService, use: str, number: int) -> recommending_pb2.BudgetState.ValueType:
+def ask(service: BenchService, use: str, number: int) -> recommending_pb2.BudgetReport:
     """RecommendUsersToItem; answers what it says of budgets."""
     request = recommending_pb2.RecommendUsersToItemRequest(item_id=item_id(number % ITEMS))
     request.parameters.count = COUNT
     request.parameters.respect_budget = USES[use]
     answer = service.stub.RecommendUsersToItem(request, timeout=60.0)
-    return answer.budget.state
+    return answer.budget
 
 
 def contexts(policy: ServiceProcess, users: int) -> Callable[[int], object]:
@@ -127,7 +136,7 @@ def await_state(service: BenchService, known: bool) -> tuple[float, float, int]:
     while time.perf_counter() - start < PATIENCE_SECONDS:
         before = time.perf_counter()
         try:
-            found = ask(service, "exclude", number)
+            found = ask(service, "exclude", number).state
         except grpc.RpcError:
             failed, found = failed + 1, recommending_pb2.BUDGET_STATE_UNSPECIFIED
         longest = max(longest, time.perf_counter() - before)
@@ -138,8 +147,25 @@ def await_state(service: BenchService, known: bool) -> tuple[float, float, int]:
     raise RuntimeError(f"budgets did not become {'known' if known else 'unknown'}")
 
 
+def await_refresh(service: BenchService) -> tuple[float, float]:
+    """Ask for budgets until they were read again: when that began and ended, by `perf_counter`.
+    Raises RuntimeError when it takes too long."""
+    start, age = time.perf_counter(), 0.0
+    while time.perf_counter() - start < PATIENCE_SECONDS:
+        found = ask(service, "exclude", 0)
+        now, before, age = time.perf_counter(), age, found.age.ToTimedelta().total_seconds()
+        if found.state == recommending_pb2.BUDGET_STATE_KNOWN and age < before:
+            return now - age, now
+        time.sleep(0.5)
+    raise RuntimeError("budgets were not read again")
+
+
 def measure(
-    candidate: BenchService, start_policy: StartPolicy, users: int, rounds: int
+    database: BenchDatabase,
+    candidate: BenchService,
+    start_policy: StartPolicy,
+    users: int,
+    rounds: int,
 ) -> BenchReport:
     """All figures."""
     metrics: dict[str, Metric] = {}
@@ -148,28 +174,37 @@ def measure(
     asking = {use: _asking(candidate, use) for use in USES}
     with start_policy() as policy:
         memory = {"candidate": candidate.memory(), "policy": policy.memory()}
+        processors = {"postgres": database, "policy": policy, "candidate": candidate}
         calls = {"recommend": asking["plain"], "contexts": contexts(policy, users)}
-        quiet = {name: _watched(call, _rest)[0] for name, call in calls.items()}
-        processor = policy.cpu_seconds(), candidate.cpu_seconds()
-        recommends, (reading, _, _) = _watched(
-            calls["recommend"], lambda: await_state(candidate, known=True)
+        quiet = {"contexts": _watched(calls["contexts"], _rest)[0].seconds()}
+        recommends, _, peace = _measured(calls["recommend"], _rest, processors)
+        quiet["recommend"] = recommends.seconds()
+        recommends, (reading, _, _), work = _measured(
+            calls["recommend"], lambda: await_state(candidate, known=True), processors
         )
-        series["policy_cpu_s"] = policy.cpu_seconds() - processor[0]
-        series["candidate_cpu_s"] = candidate.cpu_seconds() - processor[1]
+        asked = len(recommends.seconds()) / len(quiet["recommend"])
+        series["reading_cpu_s"] = {name: work[name] - asked * peace[name] for name in processors}
+        busy = {"recommend": recommends.seconds()}
+        recommends, span = _watched(calls["recommend"], lambda: await_refresh(candidate))
+        busy["recommend_while_refreshed"] = recommends.seconds(*span)
+        asks, span_of_asks = _watched(calls["contexts"], lambda: await_refresh(candidate))
+        busy["contexts_while_refreshed"] = asks.seconds(*span_of_asks)
         asks, direct = _watched(calls["contexts"], lambda: streamed(policy))
-        busy = {"recommend": recommends, "contexts": asks}
+        busy["contexts"] = asks.seconds()
         metrics["reading"] = Metric(reading, "s", READING_GOAL, "lower")
-        for name in calls:
-            value = float(np.median(busy[name]) / np.median(quiet[name]))
-            metrics[f"{name}_while_read"] = Metric(value, "× in peace", LATENCY_GOAL, "lower")
-        taken = interleaved(asking, rounds)
+        metrics["refresh"] = Metric(span[1] - span[0], "s", REFRESH_GOAL, "lower")
+        for name, taken in busy.items():
+            value = float(np.median(taken) / np.median(quiet[name.partition("_")[0]]))
+            key = name if "_" in name else f"{name}_while_read"
+            metrics[key] = Metric(value, "× in peace", LATENCY_GOAL, "lower")
+        by_use = interleaved(asking, rounds)
         for use in ("exclude", "discount"):
-            metrics[f"{use}_over_plain"] = ratio_metric(taken[use], taken["plain"], BUDGET_GOAL)
+            metrics[f"{use}_over_plain"] = ratio_metric(by_use[use], by_use["plain"], BUDGET_GOAL)
         series["stream_s"], series["stream_users"], series["stream_bytes"] = direct
         series["memory_before"] = memory
         series["memory_after"] = {"candidate": candidate.memory(), "policy": policy.memory()}
-        series["latency_ms"] = {"quiet": _told(quiet), "while_read": _told(busy)}
-        series["median_ms"] = milliseconds(taken)
+        series["latency_ms"] = {"quiet": _told(quiet), "busy": _told(busy)}
+        series["median_ms"] = milliseconds(by_use)
         os.kill(policy.pid, signal.SIGKILL)
         lost = await_state(candidate, known=False)
     with start_policy():
@@ -184,11 +219,24 @@ def _asking(service: BenchService, use: str) -> Callable[[int], object]:
     return lambda number: ask(service, use, number)
 
 
-def _watched(call: Callable[[int], object], during: Callable[[], T]) -> tuple[Seconds, T]:
-    """Seconds of each call while something goes on, and what that gives."""
+def _watched(call: Callable[[int], object], during: Callable[[], T]) -> tuple[Watched, T]:
+    """Calls while something goes on, and what that gives."""
     with Watched(call) as watched:
         found = during()
-    return watched.seconds, found
+    return watched, found
+
+
+def _measured(
+    call: Callable[[int], object], during: Callable[[], T], processors: Mapping[str, Processor]
+) -> tuple[Watched, T, dict[str, float]]:
+    """The same, and the processor time that each took meanwhile."""
+    before = {name: one.cpu_seconds() for name, one in processors.items()}
+    watched, found = _watched(call, during)
+    return (
+        watched,
+        found,
+        {name: one.cpu_seconds() - before[name] for name, one in processors.items()},
+    )
 
 
 def _rest() -> None:
@@ -218,7 +266,11 @@ def report(users: int, rounds: int) -> BenchReport:
         environ = {"HELIOGRAPH_POLICY_LISTEN": free_address()}
         with candidate_service(database, environ) as candidate:
             return measure(
-                candidate, lambda: service_process("policy", database, environ), users, rounds
+                database,
+                candidate,
+                lambda: service_process("policy", database, environ),
+                users,
+                rounds,
             )
 
 
@@ -230,7 +282,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=40)
     given = parser.parse_args(arguments)
     found = report(given.users, given.rounds)
-    for name in ("stream_s", "stream_bytes", "memory_before", "memory_after", "latency_ms"):
+    for name in (
+        "reading_cpu_s",
+        "stream_s",
+        "stream_bytes",
+        "memory_before",
+        "memory_after",
+        "latency_ms",
+    ):
         print(name, found.series[name])
     found.print()
     found.write(given.json)

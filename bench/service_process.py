@@ -33,6 +33,15 @@ class BenchDatabase:
     """Of its superuser."""
     secret_key: str
     folder: Path
+    pid: int
+    """Of the server's first process."""
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the server has taken so far, in all of its processes."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return cpu_seconds(self.pid, of_ended=True) + sum(
+            cpu_seconds(int(child)) for child in children
+        )
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,7 @@ class ServiceProcess:
 
     def cpu_seconds(self) -> float:
         """Processor time that the service has taken so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.pid)
 
     def sums(self, metric: str, label: str) -> dict[str, float]:
         """The sums of a histogram by one of its labels; empty when the service has none such."""
@@ -79,7 +87,8 @@ def bench_database() -> Iterator[BenchDatabase]:
         try:
             url = create_database(server.url(), "bench")
             migrate(url, SecretStr(key))
-            yield BenchDatabase(url, key, Path(folder))
+            assert server.pid is not None
+            yield BenchDatabase(url, key, Path(folder), server.pid)
         finally:
             server.remove()
 
@@ -115,6 +124,13 @@ def service_process(
     finally:
         process.terminate()
         process.wait(STOP_SECONDS)
+
+
+def cpu_seconds(pid: int, *, of_ended: bool = False) -> float:
+    """Processor time that a process has taken so far, with or without that of its children that
+    have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11 : 15 if of_ended else 13])) / os.sysconf("SC_CLK_TCK")
 
 
 def held_bytes(pid: int) -> int:

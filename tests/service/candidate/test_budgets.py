@@ -13,6 +13,7 @@ from heliograph.candidate.v1alpha1 import recommending_pb2
 from heliograph.policy.v1alpha1 import policy_pb2_grpc, recipients_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
+from services.candidate import budget_reading
 from services.policy.handlers import sendability
 from services.runtime.clock import at
 from tests.conftest import StartSystem
@@ -118,6 +119,20 @@ async def test_a_pool_that_was_emptied_is_not_full(world: World) -> None:
     await world.candidate.settle(*(sent("cid", f"e{n}") for n in range(3)))
     answer = await world.ask(respect_budget=EXCLUDE)
     assert [user.user_id for user in answer.users] == ["ann", "cid"]
+
+
+async def test_pools_are_read_to_the_end_of_the_table(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget_reading, "BLOCKS_AT_A_TIME", 1)
+    users = [f"user-{number:03}" for number in range(300)]
+    await world.candidate.prepare(users, [])
+    await world.candidate.interactions([interaction(user, "old") for user in users])
+    await world.candidate.publish(*(event(user, f"e{n}") for user in users for n in range(2)))
+    with at(NOON + timedelta(seconds=61)):
+        answer = await world.ask(respect_budget=DISCOUNT, count=400)
+    factors = {user.user_id: user.score / user.relevance for user in answer.users}
+    assert [factors[user] for user in users] == pytest.approx([0.5 / 256 * (1 - 2 / 4)] * 300)
 
 
 async def test_exposure_counts_sends(world: World) -> None:

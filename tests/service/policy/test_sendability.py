@@ -21,7 +21,7 @@ from services.runtime.clock import at
 from tests.service.policy.recorded import NOW, Policy
 
 ANYTHING = Event("any", EventType("any", CHANNELS, topic=""))
-HOURS_AGO = (0.5, 2.0, 2.99, 3.01, 7.0, 16.0, 23.9, 24.1, 40.0)
+HOURS_AGO = (0.5, 2.0, 2.99, 3.0, 3.01, 7.0, 16.0, 23.9, 24.0, 24.1, 40.0)
 INSERT = """
 INSERT INTO recipients (user_id, time_zone, locale, create_time, update_time, opt_ins, reachable,
     muted_channels, muted_topics, quiet_start, quiet_end, snooze_until)

@@ -50,6 +50,35 @@ def test_a_holdout_group_holds_its_users_out() -> None:
     assert share == pytest.approx(0.1, abs=0.02)
 
 
+def test_sends_are_limited_alike_without_the_experiments_that_dont_limit_them() -> None:
+    held = Experiment("hold", "h", 0.1, (Group("held", 1, {}, holdout=True),), active=True)
+    setup = Experiments().with_put(held)
+    for one in (
+        experiment("caps", 0.4, cap_per_day="1"),
+        experiment("warm", 0.5, copy_style="warm"),
+        experiment("model", 0.5, "other", model_version="m2"),
+    ):
+        setup = setup.with_put(one)
+    limiting = setup.limiting()
+
+    assert limiting.by_name.keys() == {"caps", "hold"}
+    limits = {(one.cap_per_day, one.holdout) for one in map(limiting.membership, USERS)}
+    assert limits == {(None, False), (1, False), (None, True), (1, True)}
+    for user in USERS:
+        both = setup.membership(user), limiting.membership(user)
+        assert len({(each.cap_per_day, each.holdout) for each in both}) == 1
+
+
+def test_what_doesnt_limit_sends_means_the_same_for_everyone() -> None:
+    setup = Experiments().with_put(experiment("warm", copy_style="warm"))
+    stopped = Experiment("a", "l", 0.2, (Group("g", 1, {"cap_per_day": "1"}),), active=False)
+
+    assert setup.of_everyone is None
+    everyone = setup.with_put(stopped).limiting().of_everyone
+    assert everyone is not None
+    assert (everyone.cap_per_day, everyone.holdout) == (None, False)
+
+
 def test_a_layer_takes_no_more_than_all_of_it() -> None:
     setup = Experiments().with_put(experiment("a", 0.6))
 
