@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event, Thread
@@ -45,12 +45,11 @@ COUNT = 100
 """Users in an answer."""
 CONTEXTS = 10
 """Users whose contexts a call asks policy for."""
-READING_GOAL = 20.0
-"""Seconds. Budgets are too old to be used with 60."""
+SECONDS_GOALS = {"reading": 20.0, "refresh": 30.0}
+"""Of the first reading, and of reading again: budgets are too old to be used with 60 s, so twice 30
+just does."""
 LATENCY_GOAL = 2.0
 """Most of the median latency of other calls while budgets are read, over that in peace."""
-REFRESH_GOAL = 30.0
-"""Seconds: twice that, and what was read before is too old."""
 BUDGET_GOAL = 1.5
 """Most of the median latency with budgets, over that without."""
 QUIET_SECONDS = 5.0
@@ -62,7 +61,6 @@ USES = {
 }
 
 T = TypeVar("T")
-Processor = BenchDatabase | ServiceProcess
 StartPolicy = Callable[[], AbstractContextManager[ServiceProcess]]
 
 
@@ -160,6 +158,25 @@ def await_refresh(service: BenchService) -> tuple[float, float]:
     raise RuntimeError("budgets were not read again")
 
 
+def while_read(
+    candidate: BenchService, policy: ServiceProcess, calls: dict[str, Callable[[int], object]]
+) -> tuple[dict[str, tuple[Seconds, Seconds]], dict[str, float]]:
+    """Seconds of calls while budgets are read for the first time, read again, or streamed straight
+    from policy, each with those of the same calls in peace; and how long reading took."""
+    found: dict[str, tuple[Seconds, Seconds]] = {}
+    quiet = {name: _watched(call, _rest)[0].seconds() for name, call in calls.items()}
+    watched, (reading, _, _) = _watched(
+        calls["recommend"], lambda: await_state(candidate, known=True)
+    )
+    found["recommend_while_read"] = watched.seconds(), quiet["recommend"]
+    for name, call in calls.items():
+        watched, (begin, end) = _watched(call, lambda: await_refresh(candidate))
+        found[f"{name}_while_refreshed"] = watched.seconds(begin, end), watched.seconds(0.0, begin)
+    watched, _ = _watched(calls["contexts"], lambda: streamed(policy))
+    found["contexts_while_read"] = watched.seconds(), quiet["contexts"]
+    return found, {"reading": reading, "refresh": end - begin}
+
+
 def measure(
     database: BenchDatabase,
     candidate: BenchService,
@@ -174,41 +191,34 @@ def measure(
     asking = {use: _asking(candidate, use) for use in USES}
     with start_policy() as policy:
         memory = {"candidate": candidate.memory(), "policy": policy.memory()}
-        processors = {"postgres": database, "policy": policy, "candidate": candidate}
         calls = {"recommend": asking["plain"], "contexts": contexts(policy, users)}
-        quiet = {"contexts": _watched(calls["contexts"], _rest)[0].seconds()}
-        recommends, _, peace = _measured(calls["recommend"], _rest, processors)
-        quiet["recommend"] = recommends.seconds()
-        recommends, (reading, _, _), work = _measured(
-            calls["recommend"], lambda: await_state(candidate, known=True), processors
-        )
-        asked = len(recommends.seconds()) / len(quiet["recommend"])
-        series["reading_cpu_s"] = {name: work[name] - asked * peace[name] for name in processors}
-        busy = {"recommend": recommends.seconds()}
-        recommends, span = _watched(calls["recommend"], lambda: await_refresh(candidate))
-        busy["recommend_while_refreshed"] = recommends.seconds(*span)
-        asks, span_of_asks = _watched(calls["contexts"], lambda: await_refresh(candidate))
-        busy["contexts_while_refreshed"] = asks.seconds(*span_of_asks)
-        asks, direct = _watched(calls["contexts"], lambda: streamed(policy))
-        busy["contexts"] = asks.seconds()
-        metrics["reading"] = Metric(reading, "s", READING_GOAL, "lower")
-        metrics["refresh"] = Metric(span[1] - span[0], "s", REFRESH_GOAL, "lower")
-        for name, taken in busy.items():
-            value = float(np.median(taken) / np.median(quiet[name.partition("_")[0]]))
-            key = name if "_" in name else f"{name}_while_read"
-            metrics[key] = Metric(value, "× in peace", LATENCY_GOAL, "lower")
+        pairs, taken = while_read(candidate, policy, calls)
+        for name, seconds in taken.items():
+            metrics[name] = Metric(seconds, "s", SECONDS_GOALS[name], "lower")
+        for name, (busy, peace) in pairs.items():
+            value = float(np.median(busy) / np.median(peace))
+            metrics[name] = Metric(value, "× in peace", LATENCY_GOAL, "lower")
         by_use = interleaved(asking, rounds)
         for use in ("exclude", "discount"):
             metrics[f"{use}_over_plain"] = ratio_metric(by_use[use], by_use["plain"], BUDGET_GOAL)
-        series["stream_s"], series["stream_users"], series["stream_bytes"] = direct
+        series["stream_s"], series["stream_users"], series["stream_bytes"] = streamed(policy)
         series["memory_before"] = memory
         series["memory_after"] = {"candidate": candidate.memory(), "policy": policy.memory()}
-        series["latency_ms"] = {"quiet": _told(quiet), "busy": _told(busy)}
+        series["latency_ms"] = {name: list(map(_told, both)) for name, both in pairs.items()}
         series["median_ms"] = milliseconds(by_use)
         os.kill(policy.pid, signal.SIGKILL)
         lost = await_state(candidate, known=False)
-    with start_policy():
+    with start_policy() as policy:
+        processors: dict[str, BenchDatabase | ServiceProcess] = {
+            "postgres": database,
+            "policy": policy,
+            "candidate": candidate,
+        }
+        before = {name: one.cpu_seconds() for name, one in processors.items()}
         found = await_state(candidate, known=True)
+        series["reading_cpu_s"] = {
+            name: one.cpu_seconds() - before[name] for name, one in processors.items()
+        }
     metrics["failed_without_policy"] = Metric(lost[2] + found[2], "calls", 0.0, "lower")
     series["unknown_after_s"], series["longest_call_without_policy_s"], _ = lost
     series["known_again_after_s"] = found[0]
@@ -226,31 +236,15 @@ def _watched(call: Callable[[int], object], during: Callable[[], T]) -> tuple[Wa
     return watched, found
 
 
-def _measured(
-    call: Callable[[int], object], during: Callable[[], T], processors: Mapping[str, Processor]
-) -> tuple[Watched, T, dict[str, float]]:
-    """The same, and the processor time that each took meanwhile."""
-    before = {name: one.cpu_seconds() for name, one in processors.items()}
-    watched, found = _watched(call, during)
-    return (
-        watched,
-        found,
-        {name: one.cpu_seconds() - before[name] for name, one in processors.items()},
-    )
-
-
 def _rest() -> None:
     time.sleep(QUIET_SECONDS)
 
 
-def _told(seconds: dict[str, Seconds]) -> dict[str, dict[str, float]]:
+def _told(seconds: Seconds) -> dict[str, float]:
     return {
-        name: {
-            "median": round(float(np.median(one)) * 1e3, 2),
-            "p95": round(float(np.quantile(one, 0.95)) * 1e3, 2),
-            "longest": round(float(one.max()) * 1e3, 2),
-        }
-        for name, one in seconds.items()
+        "median": round(float(np.median(seconds)) * 1e3, 2),
+        "p95": round(float(np.quantile(seconds, 0.95)) * 1e3, 2),
+        "longest": round(float(seconds.max()) * 1e3, 2),
     }
 
 
