@@ -53,8 +53,8 @@ class Pace:
         now = self._clock.monotonic()
         took = now - self._since
         self.worked += took
-        if now - self._start < REFRESH_TIME.total_seconds():
-            await asyncio.sleep(took * self._rest)
+        left = REFRESH_TIME.total_seconds() - (now - self._start)
+        await asyncio.sleep(max(0.0, min(took * self._rest, left)))
         self._since = self._clock.monotonic()
 
 
