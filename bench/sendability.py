@@ -171,7 +171,8 @@ def while_read(
     found["recommend_while_read"] = watched.seconds(), quiet["recommend"]
     for name, call in calls.items():
         watched, (begin, end) = _watched(call, lambda: await_refresh(candidate))
-        found[f"{name}_while_refreshed"] = watched.seconds(begin, end), watched.seconds(0.0, begin)
+        peace = np.append(quiet[name], watched.seconds(0.0, begin))
+        found[f"{name}_while_refreshed"] = watched.seconds(begin, end), peace
     watched, _ = _watched(calls["contexts"], lambda: streamed(policy))
     found["contexts_while_read"] = watched.seconds(), quiet["contexts"]
     return found, {"reading": reading, "refresh": end - begin}
