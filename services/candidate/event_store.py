@@ -1,6 +1,6 @@
 """The event pool and the ready queue in Postgres. All functions work inside a unit of work."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -17,7 +17,7 @@ from services.candidate.events import End, Event, Route
 from services.candidate.messages import decode_event, encode_event
 from services.candidate.repeats import MOST_PAST, Content
 from services.candidate.sketches import pack
-from services.runtime.database import UnitOfWork, load_queries
+from services.runtime.database import Statement, UnitOfWork, load_queries
 
 QUERIES = load_queries(Path(__file__).with_name("event_queries.sql"))
 COLUMNS = (
@@ -214,9 +214,9 @@ async def bound_pools(
     arrived: Mapping[str, int],
     pool_size: int,
     now: datetime,
-) -> dict[EventKey, End]:
+) -> tuple[dict[EventKey, End], list[Statement]]:
     """Keep locked users' pools within their size; returns the events that had to leave, evicted or,
-    where they had expired, as that.
+    where they had expired, as that, and the statements that store how full the pools are.
 
     `arrived` is how many events came into each pool. Ends don't lower the stored bound, so only
     where it passes the size are events counted, and the bound made exact again.
@@ -235,18 +235,20 @@ async def bound_pools(
             params = {"user_ids": overfull, "pool_size": pool_size, "now": now}
             rows = await work.rows(QUERIES.evict_events, params)
             evicted = {(row.user_id, row.event_id): End(row.end_kind) for row in rows}
-    for growth in sorted(set(growths.values())):
-        places = [users[user].place for user, own in growths.items() if own == growth]
-        params = {"places": literals.texts(places), "growth": growth}
-        await work.execute(QUERIES.grow_pool_bounds, params)
-    return evicted
+    places: dict[int, list[str]] = {}
+    for user, growth in growths.items():
+        places.setdefault(growth, []).append(users[user].place)
+    return evicted, [
+        (QUERIES.grow_pool_bounds, {"places": literals.texts(places[growth]), "growth": growth})
+        for growth in sorted(places)
+    ]
 
 
-async def announce(work: UnitOfWork, user_ids: Collection[str], now: datetime) -> None:
-    """Tell the reader of arrivals about these users, each once."""
-    if user_ids:
-        params = {"user_ids": literals.texts(sorted(set(user_ids))), "now": now}
-        await work.execute(QUERIES.insert_arrivals, params)
+def announcement(user_ids: Set[str], now: datetime) -> list[Statement]:
+    """What tells the reader of arrivals about these users, each once."""
+    if not user_ids:
+        return []
+    return [(QUERIES.insert_arrivals, {"user_ids": literals.texts(sorted(user_ids)), "now": now})]
 
 
 async def end(

@@ -107,8 +107,11 @@ class Publisher:
         published.suppressed.update(entry.suppressed for entry in new if entry.suppressed)
         arrived = [entry for entry in new if entry.route is Route.RANKED and entry.waits]
         counts = Counter([entry.event.user_id for entry in arrived])
-        published.evicted = await event_store.bound_pools(work, users, counts, self._pool_size, now)
-        await event_store.announce(work, _readers(arrived, plan, now), now)
+        published.evicted, growth = await event_store.bound_pools(
+            work, users, counts, self._pool_size, now
+        )
+        told = event_store.announcement(_readers(arrived, plan, now), now)
+        await work.execute_all([*growth, *told])
         work.after_commit(lambda: self._count(published))
         return published
 

@@ -28,6 +28,8 @@ from services.runtime.errors import Aborted, DeadlineExceeded, DomainError, Unav
 
 DRIVER = "postgresql+psycopg"
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Statement = tuple[Executable, Mapping[str, Any]]
+"""With its parameters."""
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 ConstraintErrors = Mapping[str, Callable[[], DomainError]]
 Result = TypeVar("Result")
@@ -174,6 +176,11 @@ class UnitOfWork:
         """Run one statement; with a list of parameter sets, once for each in one batch."""
         return await self._translated(lambda: self._connection.execute(query, params or None))
 
+    async def execute_all(self, statements: Sequence[Statement]) -> None:
+        """Run statements in their order whose results nobody needs, in one round trip."""
+        if statements:
+            await self._translated(lambda: self._execute_all(statements))
+
     async def rows(
         self, query: Executable, params: Mapping[str, Any] | None = None
     ) -> list[Row[Any]]:
@@ -243,6 +250,11 @@ class UnitOfWork:
     def after_commit(self, run: Callable[[], None]) -> None:
         """Have `run` called once the transaction is committed, never when it rolls back."""
         self._after_commit.append(run)
+
+    async def _execute_all(self, statements: Sequence[Statement]) -> None:
+        async with self._driver.pipeline():
+            for query, params in statements:
+                await self._connection.execute(query, params)
 
     async def _copy_new(self, table: str, columns: Sequence[str], rows: bytes) -> bool:
         driver = self._driver
