@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 
 from services.candidate.models.decomposition import Basis
 from services.candidate.models.interactions import Interactions
+from services.candidate.models.neighbourhood import Neighbourhood
 from services.candidate.models.returns import ReturnFilter
 from services.candidate.models.scorers import (
     MOST_DENSE,
@@ -47,6 +48,8 @@ def _fitted(known: Interactions, recipe: Recipe, basis: Basis | None, seed: int)
         return Ease.fit(matrix, values[0])
     if recipe.kind == "linear":
         return LinearFilter.fit(matrix, (values[0], values[1], values[2]))
+    if recipe.kind == "neighbourhood":
+        return Neighbourhood.fit(matrix, (values[0], values[1], values[2]), values[3])
     if recipe.kind == "returns":
         return ReturnFilter.fit(known, values[0], (values[1], values[2]))
     if recipe.kind == "lowpass" and basis is not None:
@@ -65,6 +68,11 @@ def load_scorer(kind: str, arrays: Arrays, shape: tuple[int, int]) -> Scorer:
     if kind == "linear":
         table = _table(arrays, "", shape)
         return LinearFilter(table, arrays["inward"], arrays["through"], arrays["outward"])
+    if kind == "neighbourhood":
+        table, locality = _table(arrays, "", shape), float(arrays["locality"].item())
+        return Neighbourhood(
+            table, arrays["inward"], arrays["through"], arrays["outward"], locality
+        )
     if kind == "returns":
         before, after = (_table(arrays, f"{name}_", shape) for name in ("before", "after"))
         return ReturnFilter(before, after, arrays["through"], arrays["outward"])
@@ -95,6 +103,8 @@ def recipes_for(shape: tuple[int, int], *, dense: bool, timed: bool) -> list[Rec
             found += [Recipe("ease", (penalty,)) for penalty in EASE_PENALTIES]
         if timed:
             found.append(Recipe("returns", RETURNS))
+        else:
+            found += [Recipe("neighbourhood", powers) for powers in NEIGHBOURHOODS]
     return found
 
 
@@ -128,6 +138,9 @@ LINEAR_POWERS = (
 )
 POWER_STEPS = (0.15, 0.05)
 """By which the best of them are refined where there is no time."""
+NEIGHBOURHOODS = ((0.5, 0.5, 0.0, 2.0), (0.5, 0.5, 0.25, 2.0), (0.5, 0.5, 0.5, 2.0))
+"""Powers of degrees, and locality: not refined, since by itself the best one is nearly a linear
+filter, to which it adds less."""
 SMALL_RANKS = (8, 24, 64)
 LARGE_RANKS = (64, 256)
 QUICK_RANK = 64

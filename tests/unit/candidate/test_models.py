@@ -26,7 +26,9 @@ from services.candidate.models import (
 from services.candidate.models.calibration import Pairs, fit_calibration, sample_pairs
 from services.candidate.models.combination import Combination, taste_features
 from services.candidate.models.decomposition import Basis
+from services.candidate.models.neighbourhood import Neighbourhood
 from services.candidate.models.rankers import FactorRanker, FilterRanker
+from services.candidate.models.recipes import load_scorer, recipes_for
 from services.candidate.models.scorers import Ease, Factors, LinearFilter
 from services.candidate.models.selection import Effort
 from services.candidate.models.windows import user_window
@@ -74,6 +76,39 @@ def test_linear_filter_counts_weighted_paths() -> None:
     expected = (table * items**-0.3) @ table.T * users**-0.5 @ table * items**-0.7
     found = LinearFilter.fit(known.matrix, (0.3, 0.5, 0.7)).scores(known.matrix)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_neighbourhood_is_the_linear_filter_with_similarities_to_a_power() -> None:
+    known, powers = made(), (0.3, 0.5, 0.7)
+    table = np.asarray(known.matrix.todense(), np.float64)
+    users, items = np.maximum(table.sum(axis=1), 1), np.maximum(table.sum(axis=0), 1)
+    alike = (table * items**-0.3) @ table.T * users**-0.5
+    found = Neighbourhood.fit(known.matrix, powers, 1.8).scores(known.matrix)
+    np.testing.assert_allclose(found, alike**1.8 @ table * items**-0.7, rtol=1e-4)
+    plain = Neighbourhood.fit(known.matrix, powers, 1.0).scores(known.matrix)
+    linear = LinearFilter.fit(known.matrix, powers).scores(known.matrix)
+    np.testing.assert_allclose(plain, linear, rtol=1e-5)
+
+
+def test_a_neighbourhood_is_read_back_and_refused_where_a_part_is_cut_short() -> None:
+    known = made()
+    scorer = Neighbourhood.fit(known.matrix, (0.3, 0.5, 0.0), 2.0)
+    arrays = scorer.arrays()
+    again = load_scorer("neighbourhood", arrays, known.matrix.shape)
+    np.testing.assert_array_equal(again.scores(known.matrix), scorer.scores(known.matrix))
+    for name in ("indices", "data", "locality"):
+        with pytest.raises(ValueError, match=r"."):
+            load_scorer("neighbourhood", {**arrays, name: arrays[name][:-1]}, known.matrix.shape)
+
+
+def test_neighbourhoods_are_tried_only_without_times_and_beside_filters() -> None:
+    shape = (500, 300)
+    tried = {
+        (dense, timed): {recipe.kind for recipe in recipes_for(shape, dense=dense, timed=timed)}
+        for dense in (False, True)
+        for timed in (False, True)
+    }
+    assert [key for key, kinds in tried.items() if "neighbourhood" in kinds] == [(True, False)]
 
 
 def test_low_pass_projects_on_the_first_singular_vectors() -> None:
