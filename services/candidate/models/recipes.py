@@ -7,6 +7,7 @@ from typing import Any
 from scipy.sparse import csr_array
 
 from services.candidate.models.decomposition import Basis
+from services.candidate.models.implicit_factors import ImplicitFactors
 from services.candidate.models.interactions import Interactions
 from services.candidate.models.neighbourhood import Neighbourhood
 from services.candidate.models.returns import ReturnFilter
@@ -50,6 +51,8 @@ def _fitted(known: Interactions, recipe: Recipe, basis: Basis | None, seed: int)
         return LinearFilter.fit(matrix, (values[0], values[1], values[2]))
     if recipe.kind == "neighbourhood":
         return Neighbourhood.fit(matrix, (values[0], values[1], values[2]), values[3])
+    if recipe.kind == "implicit":
+        return ImplicitFactors.fit(matrix, int(values[0]), values[1], values[2], seed)
     if recipe.kind == "returns":
         return ReturnFilter.fit(known, values[0], (values[1], values[2]))
     if recipe.kind == "lowpass" and basis is not None:
@@ -73,6 +76,11 @@ def load_scorer(kind: str, arrays: Arrays, shape: tuple[int, int]) -> Scorer:
         return Neighbourhood(
             table, arrays["inward"], arrays["through"], arrays["outward"], locality
         )
+    if kind == "implicit":
+        rest, penalty = arrays["weights"].tolist()
+        if len(arrays["outward"]) != shape[1]:
+            raise ValueError("as many vectors are needed as there are candidates")
+        return ImplicitFactors(arrays["outward"], rest, penalty)
     if kind == "returns":
         before, after = (_table(arrays, f"{name}_", shape) for name in ("before", "after"))
         return ReturnFilter(before, after, arrays["through"], arrays["outward"])
@@ -105,6 +113,8 @@ def recipes_for(shape: tuple[int, int], *, dense: bool, timed: bool) -> list[Rec
             found.append(Recipe("returns", RETURNS))
         else:
             found += [Recipe("neighbourhood", powers) for powers in NEIGHBOURHOODS]
+            if min(shape) >= IMPLICIT_SHARE * IMPLICIT_RANK:
+                found += [Recipe("implicit", (IMPLICIT_RANK, *values)) for values in IMPLICIT]
     return found
 
 
@@ -141,6 +151,11 @@ POWER_STEPS = (0.15, 0.05)
 NEIGHBOURHOODS = ((0.5, 0.5, 0.0, 2.0), (0.5, 0.5, 0.25, 2.0), (0.5, 0.5, 0.5, 2.0))
 """Powers of degrees, and locality: not refined, since by itself the best one is nearly a linear
 filter, to which it adds less."""
+IMPLICIT_RANK = 256
+IMPLICIT_SHARE = 8
+"""Of the smaller side, at least, by the rank: more dimensions learn a small set by heart."""
+IMPLICIT = ((0.003, 0.003), (0.03, 0.003))
+"""Weights of the rest and of the penalty."""
 SMALL_RANKS = (8, 24, 64)
 LARGE_RANKS = (64, 256)
 QUICK_RANK = 64

@@ -26,6 +26,7 @@ from services.candidate.models import (
 from services.candidate.models.calibration import Pairs, fit_calibration, sample_pairs
 from services.candidate.models.combination import Combination, taste_features
 from services.candidate.models.decomposition import Basis
+from services.candidate.models.implicit_factors import ImplicitFactors
 from services.candidate.models.neighbourhood import Neighbourhood
 from services.candidate.models.rankers import FactorRanker, FilterRanker
 from services.candidate.models.recipes import load_scorer, recipes_for
@@ -101,14 +102,48 @@ def test_a_neighbourhood_is_read_back_and_refused_where_a_part_is_cut_short() ->
             load_scorer("neighbourhood", {**arrays, name: arrays[name][:-1]}, known.matrix.shape)
 
 
-def test_neighbourhoods_are_tried_only_without_times_and_beside_filters() -> None:
-    shape = (500, 300)
+def test_implicit_factors_explain_profiles_with_least_loss() -> None:
+    """As the equations of the least loss say, solved exactly."""
+    known, rest, penalty = made(), 0.05, 0.02
+    scorer = ImplicitFactors.fit(known.matrix, 6, rest, penalty, seed=0)
+    table, items = np.asarray(known.matrix.todense(), np.float64), np.float64(scorer.outward)
+    for profile, scores in zip(table, scorer.scores(known.matrix), strict=True):
+        ridge = penalty * (profile.sum() + rest * len(items))
+        inner = items.T @ (items * (profile + rest)[:, None]) + ridge * np.eye(6)
+        np.testing.assert_allclose(
+            scores, items @ np.linalg.solve(inner, items.T @ profile), atol=1e-3
+        )
+
+
+def test_implicit_factors_tell_the_groups_apart() -> None:
+    known = made(users=200)
+    scores = ImplicitFactors.fit(known.matrix, 4, 0.1, 0.01, seed=0).scores(known.matrix)
+    users = np.array([int(name[2:-2]) for name in known.user_ids])
+    items = np.array([int(name[6:]) for name in known.item_ids])
+    same = users[:, None] % 2 == items % 2
+    assert scores[same].mean() > 5 * abs(scores[~same].mean())
+
+
+def test_implicit_factors_are_read_back_and_refused_where_a_part_is_cut_short() -> None:
+    known = made()
+    scorer = ImplicitFactors.fit(known.matrix, 4, 0.1, 0.01, seed=0)
+    arrays = scorer.arrays()
+    again = load_scorer("implicit", arrays, known.matrix.shape)
+    np.testing.assert_array_equal(again.scores(known.matrix), scorer.scores(known.matrix))
+    for name in ("outward", "weights"):
+        with pytest.raises(ValueError, match=r"."):
+            load_scorer("implicit", {**arrays, name: arrays[name][:-1]}, known.matrix.shape)
+
+
+def test_some_are_tried_only_without_times_and_beside_filters() -> None:
+    shape = (5000, 3000)
     tried = {
         (dense, timed): {recipe.kind for recipe in recipes_for(shape, dense=dense, timed=timed)}
         for dense in (False, True)
         for timed in (False, True)
     }
-    assert [key for key, kinds in tried.items() if "neighbourhood" in kinds] == [(True, False)]
+    for kind in ("neighbourhood", "implicit"):
+        assert [key for key, kinds in tried.items() if kind in kinds] == [(True, False)]
 
 
 def test_low_pass_projects_on_the_first_singular_vectors() -> None:
