@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from services.candidate.sources.arrays import Floats, Matrix
 
-SWEEPS = 8
+SWEEPS = 5
 STEPS = 3
 """Of conjugate gradients, in a half of a sweep."""
 SOLVING_STEPS = 8
