@@ -1,11 +1,11 @@
 """What fitted queries that are alike have met, the nearest counting most."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from services.candidate.models.decomposition import degrees
+from services.candidate.models.scorers import LinearFilter
 from services.candidate.sources.arrays import Floats, Matrix
 
 
@@ -13,45 +13,24 @@ from services.candidate.sources.arrays import Floats, Matrix
 class Neighbourhood:
     """All fitted queries vote for their candidates, by a power of their similarity (Aiolli,
     "Efficient Top-N Recommendation for Very Large Scale Binary Rated Datasets", RecSys 2013). With
-    the power 1 it is a `LinearFilter`; above it, many who are a little alike count for less than a
+    the power 1 it is the filter itself; above it, many who are a little alike count for less than a
     few who are much alike."""
 
-    table: Matrix
-    """The fitted matrix, queries × candidates."""
-    inward: Floats
-    """Weight of a member that two profiles share: its degree to the power −a."""
-    through: Floats
-    """Weight of a fitted query's similarity: its degree to the power −b."""
-    outward: Floats
-    """Weight of a candidate: its degree to the power −c."""
+    plain: LinearFilter
+    """Whose first step is the similarity."""
     locality: float
     """The power of the similarity."""
 
-    @classmethod
-    def fit(cls, matrix: Matrix, powers: tuple[float, float, float], locality: float) -> Self:
-        """`powers`: a, b and c."""
-        queries, candidates = degrees(matrix)
-        a, b, c = powers
-        return cls(matrix, candidates**-a, queries**-b, candidates**-c, locality)
-
     def scores(self, profiles: Matrix) -> Floats:
         """Sum of the votes."""
-        alike: Matrix = (profiles * self.inward) @ self.table.T
-        alike.data = (alike.data * self.through[alike.indices]) ** np.float32(self.locality)
+        table, through = self.plain.table, self.plain.through
+        alike: Matrix = (profiles * self.plain.inward) @ table.T
+        alike.data = (alike.data * through[alike.indices]) ** np.float32(self.locality)
         votes = np.asarray(alike.todense(), np.float32)
-        found: Floats = np.ascontiguousarray((self.table.T @ votes.T).T, np.float32)
-        found *= self.outward
+        found: Floats = np.ascontiguousarray((table.T @ votes.T).T, np.float32)
+        found *= self.plain.outward
         return found
 
     def arrays(self) -> dict[str, Any]:
-        """The degrees' powers, the locality and the matrix."""
-        table = self.table
-        return {
-            "inward": self.inward,
-            "through": self.through,
-            "outward": self.outward,
-            "locality": np.array([self.locality]),
-            "indptr": table.indptr.astype(np.int64),
-            "indices": table.indices.astype(np.int32),
-            "data": table.data.astype(np.float32),
-        }
+        """Those of the filter, and the locality."""
+        return {**self.plain.arrays(), "locality": np.array([self.locality])}

@@ -47,10 +47,9 @@ def _fitted(known: Interactions, recipe: Recipe, basis: Basis | None, seed: int)
     matrix, values = known.matrix, recipe.values
     if recipe.kind == "ease":
         return Ease.fit(matrix, values[0])
-    if recipe.kind == "linear":
-        return LinearFilter.fit(matrix, (values[0], values[1], values[2]))
-    if recipe.kind == "neighbourhood":
-        return Neighbourhood.fit(matrix, (values[0], values[1], values[2]), values[3])
+    if recipe.kind in ("linear", "neighbourhood"):
+        plain = LinearFilter.fit(matrix, (values[0], values[1], values[2]))
+        return plain if recipe.kind == "linear" else Neighbourhood(plain, values[3])
     if recipe.kind == "implicit":
         return ImplicitFactors.fit(matrix, int(values[0]), values[1], values[2], seed)
     if recipe.kind == "returns":
@@ -68,14 +67,10 @@ def load_scorer(kind: str, arrays: Arrays, shape: tuple[int, int]) -> Scorer:
         return Ease(arrays["weights"])
     if kind in ("lowpass", "softmax"):
         return Factors(arrays["inward"], arrays["outward"])
-    if kind == "linear":
+    if kind in ("linear", "neighbourhood"):
         table = _table(arrays, "", shape)
-        return LinearFilter(table, arrays["inward"], arrays["through"], arrays["outward"])
-    if kind == "neighbourhood":
-        table, locality = _table(arrays, "", shape), float(arrays["locality"].item())
-        return Neighbourhood(
-            table, arrays["inward"], arrays["through"], arrays["outward"], locality
-        )
+        plain = LinearFilter(table, arrays["inward"], arrays["through"], arrays["outward"])
+        return plain if kind == "linear" else Neighbourhood(plain, float(arrays["locality"].item()))
     if kind == "implicit":
         rest, penalty = arrays["weights"].tolist()
         if len(arrays["outward"]) != shape[1]:

@@ -84,16 +84,16 @@ def test_a_neighbourhood_is_the_linear_filter_with_similarities_to_a_power() -> 
     table = np.asarray(known.matrix.todense(), np.float64)
     users, items = np.maximum(table.sum(axis=1), 1), np.maximum(table.sum(axis=0), 1)
     alike = (table * items**-0.3) @ table.T * users**-0.5
-    found = Neighbourhood.fit(known.matrix, powers, 1.8).scores(known.matrix)
+    plain = LinearFilter.fit(known.matrix, powers)
+    found = Neighbourhood(plain, 1.8).scores(known.matrix)
     np.testing.assert_allclose(found, alike**1.8 @ table * items**-0.7, rtol=1e-4)
-    plain = Neighbourhood.fit(known.matrix, powers, 1.0).scores(known.matrix)
-    linear = LinearFilter.fit(known.matrix, powers).scores(known.matrix)
-    np.testing.assert_allclose(plain, linear, rtol=1e-5)
+    linear = Neighbourhood(plain, 1.0).scores(known.matrix)
+    np.testing.assert_allclose(linear, plain.scores(known.matrix), rtol=1e-5)
 
 
 def test_a_neighbourhood_is_read_back_and_refused_where_a_part_is_cut_short() -> None:
     known = made()
-    scorer = Neighbourhood.fit(known.matrix, (0.3, 0.5, 0.0), 2.0)
+    scorer = Neighbourhood(LinearFilter.fit(known.matrix, (0.3, 0.5, 0.0)), 2.0)
     arrays = scorer.arrays()
     again = load_scorer("neighbourhood", arrays, known.matrix.shape)
     np.testing.assert_array_equal(again.scores(known.matrix), scorer.scores(known.matrix))
