@@ -10,6 +10,7 @@ from services.candidate.models.windows import Window, split_at
 
 WEEK = 7 * 86400.0
 LEAST_WEEKS = 9
+MOST_TUNING = 4
 
 
 def weekly(everything: Interactions, cut: int) -> Window:
@@ -43,11 +44,11 @@ def weekly_of_known(everything: Interactions, cut: int) -> Window:
 
 def thirds(everything: Interactions) -> tuple[Sequence[int], Sequence[int]]:
     """Cuts by which rivals are tuned, and those of the test. The first third of the whole weeks is
-    only known; the second, but for its last week, is for tuning; the last is the test. Raises
-    ValueError where there are no times, or fewer than nine weeks."""
+    only known; of the second, but for its last week, up to four weeks are for tuning; the last is
+    the test. Raises ValueError where there are no times, or fewer than nine weeks."""
     times = everything.times
     weeks = 0 if times is None else int((times.max() - times.min()) / WEEK)
     if weeks < LEAST_WEEKS:
         raise ValueError(f"needs timestamps over {LEAST_WEEKS} weeks or more, not {weeks}")
     first, second = weeks // 3, 2 * weeks // 3
-    return range(first, second - 1), range(second, weeks)
+    return range(max(first, second - 1 - MOST_TUNING), second - 1), range(second, weeks)

@@ -22,6 +22,7 @@ from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from bench.candidate_cuts import WEEK, thirds, weekly, weekly_of_known
 from bench.candidate_reliability import (
@@ -92,17 +93,18 @@ def interactions_of(data: MovieLens) -> Interactions:
 
 def judge(scores: Floats, window: Window, side: Side) -> Found:
     """Rank all candidates that the query hasn't interacted with; `scores` are users × items."""
-    met = np.asarray(window.met.todense(), np.float32)
-    known, seen = window.known, np.asarray(window.known.seen.todense()) > 0
-    there: Mask = np.bincount(known.items, minlength=met.shape[1]) > 0
+    known, met, seen = window.known, window.met, window.known.seen
     if side == "users":
-        met, seen, scores = met.T, seen.T, scores.T
-        there = np.bincount(known.users, minlength=met.shape[1]) > 0
-    queries = np.flatnonzero(met.any(axis=1))
-    table = np.where(there & ~seen[queries], scores[queries], -np.inf)
+        known, met, seen, scores = known.transposed, csr_array(met.T), csr_array(seen.T), scores.T
+    there: Mask = np.bincount(known.items, minlength=met.shape[1]) > 0
+    queries = np.flatnonzero(np.diff(met.indptr))
+    table = np.where(there, scores[queries], -np.inf)
+    hidden = seen[queries]
+    table[np.repeat(np.arange(len(queries)), np.diff(hidden.indptr)), hidden.indices] = -np.inf
     order = np.maximum(top_k(table, 50)[0], 0)
     exposure = np.bincount(order[:, :20].ravel(), minlength=len(there))[there]
-    return Found(_figures(met[queries], order), exposure.astype(np.float32))
+    wanted = np.asarray(met[queries].todense(), np.float32)
+    return Found(_figures(wanted, order), exposure.astype(np.float32))
 
 
 def _figures(met: Floats, order: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> Floats:

@@ -142,7 +142,7 @@ def gfcf(known: Interactions, setting: Setting) -> Floats:
     """GF-CF: the linear filter plus a share of the ideal low-pass."""
     matrix = known.matrix
     linear = LinearFilter.fit(matrix, (0.5, 1.0, 0.5)).scores(matrix)
-    basis = Basis.fit(known, int(setting[0]), 1)
+    basis = Basis.fit(known, int(setting[0]), 1, smoothing=0.0)
     low = Factors.low_pass(basis, int(setting[0]), (0.5, 0.5)).scores(matrix)
     found: Floats = linear + np.float32(setting[1]) * low
     return found

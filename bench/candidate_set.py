@@ -83,7 +83,8 @@ def rivals(known: Interactions) -> dict[str, Scores]:
     """By name; oriented as queries × candidates."""
     matrix = known.matrix
     linear = LinearFilter.fit(matrix, (0.5, 0.5, 0.5))
-    low = Factors.low_pass(Basis.fit(known, LOW_PASS_RANK, 0), LOW_PASS_RANK, (0.5, 0.5))
+    basis = Basis.fit(known, LOW_PASS_RANK, 0, smoothing=0.0)
+    low = Factors.low_pass(basis, LOW_PASS_RANK, (0.5, 0.5))
     popular = np.asarray(matrix.sum(axis=0), np.float32)
     return {
         "popular": lambda rows: np.tile(popular, (len(rows), 1)),

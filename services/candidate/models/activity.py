@@ -7,9 +7,11 @@ is in the midst of a session, is seen at few of them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.stats import t
 
 from services.candidate.models.combination import DECIMALS, Weights
 from services.candidate.models.context import Clock, context
@@ -26,20 +28,28 @@ LEAST_MOMENTS = 2 * MOMENTS
 """On each side of a comparison."""
 PENALTIES = (0.03, 0.01, 0.003)
 """Weights of the squares of the weights."""
+PENALTY = 0.01
+"""Where there are too few moments to compare."""
 LISTED = 20
+SURE = 0.95
+"""Confidence at which the form with more weights is taken."""
+Form = Literal["plain", "products"]
+FORMS: tuple[Form, Form] = ("plain", "products")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Activity:
     """Weights of standardised features."""
 
+    form: Form
     middle: Floats
     scale: Floats
     weights: Weights
 
     def scores(self, features: Floats) -> Floats:
         """Logarithm of the expected share of interactions, up to a constant."""
-        found: Floats = ((features - self.middle) / self.scale @ self.weights).astype(np.float32)
+        table = formed(features, self.form)
+        found: Floats = ((table - self.middle) / self.scale @ self.weights).astype(np.float32)
         return found
 
     def of_users(self, known: Interactions, clock: Clock) -> Floats:
@@ -80,30 +90,57 @@ def fit_activity(
 
 def _selected(moments: Sequence[Moment], tables: Sequence[Floats]) -> Activity:
     """With the penalty whose list of the most active gains most at the later moments, fitted on
-    earlier ones."""
-    penalty = PENALTIES[len(PENALTIES) // 2]
-    if len(moments) - len(moments) // 2 - MOMENTS >= LEAST_MOMENTS:
-        penalty = max(PENALTIES, key=lambda each: _gain(moments, tables, each))
-    return fit_moments(moments, tables, penalty)
+    earlier ones; and with products of features where that gains for sure."""
+    if len(moments) - len(moments) // 2 - MOMENTS < LEAST_MOMENTS:
+        return fit_moments(moments, tables, PENALTY, "plain")
+    gains = {
+        form: {penalty: _gains(moments, tables, penalty, form) for penalty in PENALTIES}
+        for form in FORMS
+    }
+    best = {form: max(PENALTIES, key=lambda each: gains[form][each].sum()) for form in FORMS}
+    more = gains["products"][best["products"]] - gains["plain"][best["plain"]]
+    form: Form = "products" if _is_sure(more) else "plain"
+    return fit_moments(moments, tables, best[form], form)
 
 
-def _gain(moments: Sequence[Moment], tables: Sequence[Floats], penalty: float) -> float:
-    """Discounted gain of the LISTED most active, summed over the later half of the moments, when
+def _gains(
+    moments: Sequence[Moment], tables: Sequence[Floats], penalty: float, form: Form
+) -> Floats:
+    """Discounted gain of the LISTED most active, at each of the later half of the moments, when
     fitted on those that were over before."""
     half = len(moments) // 2
     early = slice(half + MOMENTS, None)
-    activity = fit_moments(moments[early], tables[early], penalty)
+    activity = fit_moments(moments[early], tables[early], penalty, form)
     discount = 1 / np.log2(np.arange(2, LISTED + 2))
-    total = 0.0
-    for moment, features in zip(moments[:half], tables[:half], strict=True):
+    found = np.zeros(half, np.float32)
+    for place, (moment, features) in enumerate(zip(moments[:half], tables[:half], strict=True)):
         order = np.argsort(-activity.scores(features), kind="stable")[:LISTED]
-        total += float(moment.met[order] @ discount[: len(order)])
-    return total
+        found[place] = moment.met[order] @ discount[: len(order)]
+    return found
 
 
-def fit_moments(moments: Sequence[Moment], tables: Sequence[Floats], penalty: float) -> Activity:
+def _is_sure(gains: Floats) -> bool:
+    """Whether the mean is above 0, by Student's t test; what follows within one horizon, which
+    neighbouring moments share, counts as one."""
+    sums = np.add.reduceat(gains, np.arange(0, len(gains), MOMENTS))
+    error = sums.std(ddof=1) / np.sqrt(len(sums))
+    return bool(sums.mean() > t.ppf(SURE, len(sums) - 1) * error)
+
+
+def formed(features: Floats, form: Form) -> Floats:
+    """What gets a weight: the features, with the products of all pairs where wanted."""
+    if form == "plain":
+        return features
+    first, second = np.triu_indices(features.shape[1])
+    return np.concatenate([features, features[:, first] * features[:, second] / 10], axis=1)
+
+
+def fit_moments(
+    moments: Sequence[Moment], tables: Sequence[Floats], penalty: float, form: Form
+) -> Activity:
     """The weights of the greatest likelihood of who met the moments' interactions; `tables`: the
     features at each moment."""
+    tables = [formed(table, form) for table in tables]
     table = np.concatenate(tables)
     middle, scale = table.mean(axis=0), table.std(axis=0) + np.float32(1e-3)
     ready = [(table - middle) / scale for table in tables]
@@ -122,7 +159,7 @@ def fit_moments(moments: Sequence[Moment], tables: Sequence[Floats], penalty: fl
         return value / total + square, gradient / total + 2 * penalty * weights
 
     found = minimize(loss, np.zeros(len(middle)), jac=True, method="L-BFGS-B")
-    return Activity(middle, scale, np.round(found.x, DECIMALS))
+    return Activity(form, middle, scale, np.round(found.x, DECIMALS))
 
 
 def _features(known: Interactions, moment: Moment) -> Floats:

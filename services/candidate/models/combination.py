@@ -6,7 +6,7 @@ an L2 penalty.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -78,6 +78,12 @@ class Combination:
         weights[: min(context.shape[1], 1)] = scale[:1] / 2
         weights[context.shape[1] :] = 1.0
         return cls(middle, scale, weights)
+
+    def tempered(self, strength: float) -> Self:
+        """With the weights of taste multiplied by `strength`."""
+        weights = self.weights.copy()
+        weights[len(self.middle) :] *= strength
+        return replace(self, weights=weights)
 
     def static(self, context: Floats) -> Floats:
         """The part of the score that doesn't depend on the query."""

@@ -1,4 +1,13 @@
-"""The truncated singular value decomposition of a matrix whose degrees are discounted."""
+"""The truncated singular value decomposition of a matrix whose degrees are discounted.
+
+Degrees are smoothed by their mean: else the first vectors are those of small parts of the graph
+that hang together by themselves, whose value is 1 whatever they are (regularised spectral
+clustering: Amini et al., "Pseudo-likelihood methods for community detection in large sparse
+networks", Annals of Statistics 2013). It is found by subspace iteration from random vectors (Halko,
+Martinsson & Tropp, "Finding structure with randomness", SIAM Review 2011): a block of vectors finds
+repeated values, at which Krylov methods that begin with one vector break down, and its time is
+known beforehand.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -6,7 +15,6 @@ from typing import Any, Self
 import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse import csr_array, diags_array
-from scipy.sparse.linalg import svds
 
 from services.candidate.models.interactions import Decomposition, Interactions
 from services.candidate.sources.arrays import Floats, Matrix
@@ -15,6 +23,9 @@ LEAST_VALUE = 1e-3
 """Share of the largest singular value below which one counts as 0."""
 MOST_EXACT = 1500
 """Size of the smaller side up to which singular vectors are computed exactly."""
+SPARE = 32
+"""Vectors that the iteration takes along beyond those wanted."""
+ITERATIONS = 4
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -26,27 +37,35 @@ class Basis:
     degrees: Floats
 
     @classmethod
-    def fit(cls, known: Interactions, rank: int, seed: int) -> Self:
-        """The first right singular vectors of D_q^−½ M D_c^−½. Made once for both directions."""
-        found = known.decompositions.get(seed)
-        if found is None and (other := known.transposed.decompositions.get(seed)):
+    def fit(cls, known: Interactions, rank: int, seed: int, smoothing: float = 1.0) -> Self:
+        """The first right singular vectors of D_q^−½ M D_c^−½. Made once for both directions.
+        `smoothing`: what is added to the degrees of each side, in units of their mean."""
+        key = seed, smoothing
+        found = known.decompositions.get(key)
+        if found is None and (other := known.transposed.decompositions.get(key)):
             found = Decomposition(other.right, other.values, other.left, other.rank)
         if found is None or found.rank < min(rank, min(known.matrix.shape) - 1):
-            found = _decomposed(known.matrix, rank, seed)
-        known.decompositions[seed] = found
-        return cls(found.right, found.values, degrees(known.matrix)[1])
+            found = _decomposed(known.matrix, rank, seed, smoothing)
+        known.decompositions[key] = found
+        return cls(found.right, found.values, _smoothed(known.matrix, smoothing)[1])
 
 
-def _decomposed(matrix: Matrix, rank: int, seed: int) -> Decomposition:
+def _smoothed(matrix: Matrix, smoothing: float) -> tuple[Floats, Floats]:
     queries, candidates = degrees(matrix)
-    scaled = diags_array(queries**-0.5) @ matrix @ diags_array(candidates**-0.5)
+    return (
+        queries + np.float32(smoothing) * queries.mean(),
+        candidates + np.float32(smoothing) * candidates.mean(),
+    )
+
+
+def _decomposed(matrix: Matrix, rank: int, seed: int, smoothing: float) -> Decomposition:
+    queries, candidates = _smoothed(matrix, smoothing)
+    scaled = csr_array(diags_array(queries**-0.5) @ matrix @ diags_array(candidates**-0.5))
     rank = max(min(rank, min(matrix.shape) - 1), 1)
     if min(matrix.shape) <= MOST_EXACT:
-        left, values, right = _exact(csr_array(scaled), rank)
+        left, values, right = _exact(scaled, rank)
     else:
-        generator = np.random.default_rng(seed)
-        start = generator.random(min(matrix.shape)).astype(np.float32)
-        left, values, right = svds(csr_array(scaled), k=rank, v0=start, tol=1e-4, rng=generator)
+        left, values, right = _iterated(scaled, rank, seed)
     order = np.argsort(-values, kind="stable")
     # vectors of a value of 0 are whatever the solver began with
     order = order[values[order] > LEAST_VALUE * values.max(initial=0.0)]
@@ -58,9 +77,21 @@ def _decomposed(matrix: Matrix, rank: int, seed: int) -> Decomposition:
     )
 
 
+def _iterated(scaled: Matrix, rank: int, seed: int) -> tuple[Any, Any, Any]:
+    """By subspace iteration."""
+    turned = csr_array(scaled.T)
+    size = min(rank + SPARE, *scaled.shape)
+    generator = np.random.default_rng(seed)
+    basis = generator.standard_normal((scaled.shape[1], size), np.float32)
+    for _ in range(ITERATIONS):
+        basis = np.linalg.qr(scaled @ basis)[0]
+        basis = np.linalg.qr(turned @ basis)[0]
+    left, values, right = np.linalg.svd(scaled @ basis, full_matrices=False)
+    return left[:, :rank], values[:rank], right[:rank] @ basis.T
+
+
 def _exact(scaled: Matrix, rank: int) -> tuple[Any, Any, Any]:
-    """By the eigenvectors of the smaller side: an iterative solver misses repeated values, which
-    small graphs of several parts have, and takes others by chance."""
+    """By the eigenvectors of the smaller side."""
     wide = scaled.shape[0] <= scaled.shape[1]
     short = csr_array(scaled if wide else scaled.T).astype(np.float64)
     size = short.shape[0]

@@ -90,8 +90,8 @@ class Interactions:
         return other
 
     @cached_property
-    def decompositions(self) -> "dict[int, Decomposition]":
-        """Those of the matrix that were made, by seed."""
+    def decompositions(self) -> "dict[tuple[int, float], Decomposition]":
+        """Those of the matrix that were made, by seed and smoothing."""
         return {}
 
 

@@ -213,7 +213,7 @@ def fit(
         "items": fit_direction(interactions, clock, windows, ahead, own, task),
         "users": audience,
     }
-    if dense and clock is None:
+    if dense:
         directions["users"] = fit_direction(turned, clock, backwards, back, other, task)
     return CandidateModel(
         interactions.user_ids,

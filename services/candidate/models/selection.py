@@ -48,6 +48,8 @@ QUICK_ASCENDED = 500
 QUICK_WINDOWS = 2
 MOST_KNOWN = 4_000_000
 """Interactions that are known in all windows together, unless two windows have more."""
+STRENGTHS = (1.0, 0.5, 0.25, 0.1)
+"""Of taste, that are tried where there is time."""
 CHOICE_WINDOWS = 4
 """The latest windows, by which scorers of one kind are compared."""
 
@@ -108,9 +110,11 @@ def choose(
         rows = _some(_queries(window), max(most, 1), generator)
         scorers = fit_scorers(window.known, recipes, task.seed)
         lists.append(make_lists(window, rows, scorers, activity, task.forms))
-    if not quick:
-        recipes, lists = _best(recipes, lists, task.forms, labelled)
-    return Choice(recipes, fit_combination(lists), labelled)
+    if quick:
+        return Choice(recipes, fit_combination(lists), labelled)
+    recipes, lists = _best(recipes, lists, task.forms, labelled)
+    strength = _strength(lists, labelled)
+    return Choice(recipes, fit_combination(lists).tempered(strength), labelled)
 
 
 def _affordable(windows: Sequence[Window]) -> int:
@@ -186,7 +190,7 @@ def _best(
     options = [subset for size in sizes for subset in combinations(range(len(recipes)), size)]
     found: dict[tuple[int, ...], float] = {}
     for subset in options:
-        found[subset] = _cross_fitted(lists, _columns(subset, forms))
+        found[subset] = _cross_fitted(lists, _columns(subset, forms))[1.0]
         label = " + ".join(["context", *(recipes[place].label for place in subset)])
         report[label] = found[subset]
     best = max(options, key=lambda subset: (found[subset], -len(subset)))
@@ -195,29 +199,44 @@ def _best(
     return [recipes[place] for place in best], chosen
 
 
+def _strength(lists: Sequence[Lists], report: dict[str, float]) -> float:
+    """By what the fitted weights of taste are multiplied. The likelihood speaks of all candidates;
+    among the few most active ones, who make the lists, taste may deserve less."""
+    found = _cross_fitted(lists, range(len(lists[0].taste)), STRENGTHS)
+    for strength, mean in found.items():
+        report[f"strength {strength:g}"] = mean
+    return max(found, key=found.__getitem__)
+
+
 def _columns(subset: Sequence[int], forms: int) -> list[int]:
     return [place * forms + form for place in subset for form in range(forms)]
 
 
-def _cross_fitted(lists: Sequence[Lists], columns: Sequence[int]) -> float:
-    """Mean NDCG@20 of queries whose half (of the windows, or of the only window's queries) took no
-    part in the fit."""
+def _cross_fitted(
+    lists: Sequence[Lists], columns: Sequence[int], strengths: Sequence[float] = (1.0,)
+) -> dict[float, float]:
+    """By strength of taste, mean NDCG@20 of queries whose half (of the windows, or of the only
+    window's queries) took no part in the fit."""
     halves = []
     for half in (0, 1):
         part = [
             _half(window, place, half, len(lists), columns) for place, window in enumerate(lists)
         ]
         halves.append([window for window in part if len(window.met)])
-    found: list[Floats] = []
+    found: dict[float, list[Floats]] = {strength: [] for strength in strengths}
     for fitted, judged in ((halves[0], halves[1]), (halves[1], halves[0])):
         if not fitted:
             continue
         combination = fit_combination(fitted)
-        for window in judged:
-            found.append(
-                gains(combination.scores(window.offset, window.context, window.taste), window)
-            )
-    return float(np.concatenate(found).mean()) if found else 0.0
+        for strength, parts in found.items():
+            tempered = combination.tempered(strength)
+            for window in judged:
+                scores = tempered.scores(window.offset, window.context, window.taste)
+                parts.append(gains(scores, window))
+    return {
+        strength: float(np.concatenate(parts).mean()) if parts else 0.0
+        for strength, parts in found.items()
+    }
 
 
 def _half(window: Lists, place: int, half: int, count: int, columns: Sequence[int]) -> Lists:
