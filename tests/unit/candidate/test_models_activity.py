@@ -1,10 +1,19 @@
 """Activity: who will be active in the next horizon, by what was seen at past moments."""
 
 import numpy as np
+import pytest
 
 from services.candidate.models import Interactions
-from services.candidate.models.activity import fit_activity, past_moments
+from services.candidate.models.activity import (
+    Form,
+    Moment,
+    _is_sure,
+    _selected,
+    fit_activity,
+    past_moments,
+)
 from services.candidate.models.context import Clock
+from services.candidate.sources.arrays import Floats
 
 DAY = 86400.0
 NOW = Clock(100 * DAY, 7 * DAY)
@@ -50,3 +59,26 @@ def test_those_in_the_midst_of_a_burst_come_first() -> None:
         best = np.argsort(-np.where(seen, scores, -np.inf))[: 2 * len(active)]
         assert len(active)
         assert set(active) <= set(best.tolist())
+
+
+@pytest.mark.parametrize(("power", "form"), [(2, "products"), (1, "plain")])
+def test_products_of_features_are_taken_where_the_middle_is_wanted(power: int, form: Form) -> None:
+    generator = np.random.default_rng(0)
+    tables, moments = list[Floats](), list[Moment]()
+    for _ in range(80):
+        features = generator.standard_normal((400, 2)).astype(np.float32)
+        wish = np.exp(-2 * features[:, 0].astype(np.float64) ** power)
+        met = generator.multinomial(200, wish / wish.sum()).astype(np.float32)
+        there = np.ones(len(features), np.bool_)
+        moments.append(Moment(NOW, there, there, met, met))
+        tables.append(features)
+    assert _selected(moments, tables).form == form
+
+
+def test_a_gain_is_sure_by_whole_horizons() -> None:
+    generator = np.random.default_rng(0)
+    assert _is_sure(generator.normal(1.0, 1.0, 56).astype(np.float32))
+    one_horizon = np.zeros(56, np.float32)
+    one_horizon[7:14] = 5.0  # seven moments that share what followed
+    assert not _is_sure(one_horizon)
+    assert not _is_sure(np.zeros(56, np.float32))

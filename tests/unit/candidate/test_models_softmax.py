@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.candidate.models import FactorRanker, fit, load, save
+from services.candidate.models import FactorRanker, FitOptions, fit, load, save
 from services.candidate.models.rankers import FilterRanker
 from services.candidate.models.softmax import DECAY, _gradients, _split, softmax_vectors
 from services.candidate.sources.arrays import Floats, Matrix
@@ -55,10 +55,11 @@ def test_those_of_a_group_are_near_to_each_other() -> None:
     assert (scores[users == 1][:, items == 0] > 0).mean() < 0.1
 
 
-def test_without_time_users_are_ranked_by_more_than_vectors_and_both_are_kept(
-    tmp_path: Path,
+@pytest.mark.parametrize("timed", [True, False])
+def test_users_are_ranked_by_more_than_vectors_and_both_are_kept(
+    tmp_path: Path, timed: bool
 ) -> None:
-    model = fit(made(timed=False))
+    model = fit(made(timed=timed))
     assert isinstance(model.directions["users"].ranker, FilterRanker)
     assert isinstance(model.audience.ranker, FactorRanker)
     save(model, tmp_path / "model")
@@ -72,8 +73,8 @@ def test_without_time_users_are_ranked_by_more_than_vectors_and_both_are_kept(
         np.testing.assert_array_equal(*found)
 
 
-def test_with_time_an_index_of_vectors_is_the_direction(tmp_path: Path) -> None:
-    model = fit(made())
+def test_an_index_of_vectors_is_the_direction_of_a_quick_fit(tmp_path: Path) -> None:
+    model = fit(made(), FitOptions(effort="quick"))
     assert model.audience is model.directions["users"]
     save(model, tmp_path / "model")
     again = load(tmp_path / "model")
