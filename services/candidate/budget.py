@@ -33,13 +33,15 @@ INTEREST = timedelta(minutes=10)
 """How long after the last question budgets are kept fresh."""
 PATIENCE = timedelta(seconds=2)
 """How long a question waits for the first reading."""
+FIRST_REST = 1.0
+"""How long the first reading rests, by the time it works: answers wait for it, and calls go on."""
 PAUSE = timedelta(seconds=5)
 """Least time between two tries while policy doesn't answer."""
 
 
 class Budgets:
-    """Reads budgets while someone asks for them: at full speed where none are known, else at a pace
-    that leaves the processors to the calls that are being answered."""
+    """Reads budgets while someone asks for them, at a pace that leaves the processors to the calls
+    that are being answered: half of the time where none are known, else less."""
 
     def __init__(self, reader: BudgetReader, clock: Clock, log: Logger) -> None:
         self._reader = reader
@@ -114,7 +116,7 @@ class Budgets:
 
     async def _read(self, user_ids: Sequence[str]) -> None:
         known = self._is_fresh(self._clock.now(), FRESHNESS)
-        pace = Pace(self._clock, self._rest() if known else 0.0)
+        pace = Pace(self._clock, self._rest() if known else FIRST_REST)
         try:
             self._columns = await self._reader.read(user_ids, pace)
             self._failed = None

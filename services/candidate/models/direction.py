@@ -141,7 +141,8 @@ def _calibrated(
 ) -> tuple[Calibration, Calibration]:
     """Of the queries known before and of those without interactions, apart: on a sample of those of
     the last windows, whether they met anything or not, and of their pairs. Where there were none of
-    the latter, or none who stayed away, theirs is that of the others."""
+    the latter, theirs is that of the others; as well where each query of the list came some day, as
+    in a list made of the interactions: then nothing tells how many there are who stay away."""
     rows, columns = known.matrix.shape
     rate = known.matrix.nnz / (rows * columns + 1)
     if not windows:
@@ -150,13 +151,14 @@ def _calibrated(
     quick = task.effort == "quick"
     latest = windows[-1:] if quick else windows[-CALIBRATION_WINDOWS:]
     most = (QUICK_PAIRS if quick else CALIBRATION_PAIRS) // len(latest)
+    all_came = len(np.unique(known.users)) == rows
     old: list[Pairs] = []
     new: list[Pairs] = []
     for window in latest:
         ranker = make_ranker(window.known, window.clock, made, task)
         levels = _levels(window.known, window.clock, activities)
         for queries in _queries(window, made.attributes):
-            if queries.new and queries.all_came:
+            if queries.new and all_came:
                 continue
             part = new if queries.new else old
             part += _pairs(window, ranker, levels, queries, most, task.seed)
@@ -175,12 +177,6 @@ class Queries:
     new: bool
     attributes: Attributes | None
     """Of all queries."""
-
-    @property
-    def all_came(self) -> bool:
-        """Whether each met something: then nothing tells how many there are who stay away, as where
-        the ids are those of the interactions."""
-        return bool((np.diff(self.met.indptr)[self.rows] > 0).all())
 
     def profiles(self, known: Interactions, rows: Rows) -> Matrix:
         """Of some of the queries; new ones borrow theirs."""

@@ -75,17 +75,19 @@ async def test_what_takes_long_to_read_is_read_again_sooner(
     assert len(reader.readings) == 1 + again
 
 
-@pytest.mark.parametrize(("pieces", "refresh"), [(10, 4.0), (100, 20.0), (400, 40.0)])
-async def test_only_reading_again_rests_and_not_for_long(
-    monkeypatch: pytest.MonkeyPatch, pieces: int, refresh: float
+@pytest.mark.parametrize(
+    ("pieces", "first", "refresh"), [(10, 2.0, 4.0), (100, 20.0, 20.0), (400, 50.0, 40.0)]
+)
+async def test_readings_rest_and_not_for_long(
+    monkeypatch: pytest.MonkeyPatch, pieces: int, first: float, refresh: float
 ) -> None:
-    """Three times as long as it works, 20 s at most in all, and not at all when work takes that
-    long."""
+    """The first as long as it works, the next three times as long and not at all when work takes
+    20 s; both in the first 20 s only."""
     reader = Reader(Ticking(monkeypatch), pieces, 0.1)
     read = budgets(reader)
     await read.current(USERS)
     await read.keep_fresh(USERS, reader.clock.now() + timedelta(seconds=50))
-    assert reader.readings == pytest.approx([pieces * 0.1, refresh], rel=0.02)
+    assert reader.readings == pytest.approx([first, refresh], rel=0.02)
 
 
 async def test_work_that_suddenly_takes_longer_rests_no_more(

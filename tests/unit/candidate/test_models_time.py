@@ -142,11 +142,10 @@ def test_what_new_users_want_is_learned_apart(
 
 def test_new_users_who_all_came_do_not_say_how_many_stay_away() -> None:
     known, _ = beginners()
-    options = FitOptions(7 * DAY, effort="quick")
-    found = fit(known, options).directions["items"]
+    found = fit(known, FitOptions(7 * DAY)).directions["items"]
     assert found.new_calibration is found.calibration
     more = replace(known, user_ids=[*known.user_ids, "v0", "v1"])
-    with_others = fit(more, options).directions["items"]
+    with_others = fit(more, FitOptions(7 * DAY)).directions["items"]
     assert with_others.new_calibration is not with_others.calibration
 
 
