@@ -235,9 +235,10 @@ ON CONFLICT (subject, user_id, name) DO NOTHING
 
 -- name: withdrawn_events
 -- Which of these events must not go out: cancelled, withdrawn by key, item or campaign after they
--- were accepted, or about an item that is deleted.
-SELECT events.user_id, events.event_id
-FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[])) AS asked(user_id, event_id)
+-- were accepted, or with a deleted one among the items that the message names.
+SELECT DISTINCT events.user_id, events.event_id
+FROM unnest(CAST(:user_ids AS text[]), CAST(:event_ids AS text[]), CAST(:item_ids AS text[]))
+    AS asked(user_id, event_id, item_ids)
 JOIN events ON events.user_id = asked.user_id AND events.event_id = asked.event_id
 WHERE events.end_kind = 6
     OR EXISTS (
@@ -254,7 +255,9 @@ WHERE events.end_kind = 6
         WHERE subject = 3 AND user_id = '' AND name = events.campaign_id
             AND withdraw_time >= events.accept_time
     )
-    OR EXISTS (SELECT FROM items WHERE item_id = ANY(events.item_ids) AND deleted)
+    OR EXISTS (
+        SELECT FROM items WHERE item_id = ANY(CAST(asked.item_ids AS text[])) AND deleted
+    )
 
 -- name: expired_events
 -- Some waiting events whose expiry has passed, locked.

@@ -12,6 +12,7 @@ from services.candidate.cursors import Position
 from services.candidate.event_store import QUERIES, Ending, EventKey
 from services.candidate.events import End, Route
 from services.candidate.ordering import ItemRanker
+from services.candidate.withdrawals import Decided
 from services.runtime import metrics
 from services.runtime.database import Database, UnitOfWork
 from services.runtime.errors import NotFound, OutOfRange, ResourceExhausted
@@ -153,10 +154,10 @@ class Pool:
         self._ended.labels(End.CANCELLED.name).inc(len(cancelled))
         return len(cancelled)
 
-    async def withdrawn(self, keys: Collection[EventKey]) -> list[EventKey]:
+    async def withdrawn(self, decided: Collection[Decided]) -> list[EventKey]:
         """Those of the events that must not be handed to a channel any more."""
         async with self._database.read() as work:
-            return await withdrawals.withdrawn(work, keys)
+            return await withdrawals.withdrawn(work, decided)
 
     async def of_user(
         self, user_id: str, event_id: str, before: tuple[datetime, str] | None, count: int

@@ -5,9 +5,10 @@ item or campaign for all that were accepted until then. Whoever hands messages t
 before (`withdrawn`).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import IntEnum
+from typing import NamedTuple
 
 from services.candidate import event_store, literals
 from services.candidate.event_store import QUERIES, EventKey, keys_of
@@ -19,6 +20,15 @@ class Subject(IntEnum):
 
     ITEM = 2
     CAMPAIGN = 3
+
+
+class Decided(NamedTuple):
+    """An event whose message is on its way out."""
+
+    user_id: str
+    event_id: str
+    item_ids: Sequence[str]
+    """The items that the message names: those that the decision was handed."""
 
 
 async def withdraw(
@@ -50,10 +60,14 @@ async def cancel_deleted(
     return await event_store.cancel(work, keys, "ITEM_DELETED", now)
 
 
-async def withdrawn(work: UnitOfWork, keys: Collection[EventKey]) -> list[EventKey]:
-    """Those of the events that must not be handed to a channel: cancelled, withdrawn since they
-    were accepted, or about an item that is deleted. Unknown ones aren't among them."""
-    rows = await work.rows(QUERIES.withdrawn_events, keys_of(keys))
+async def withdrawn(work: UnitOfWork, decided: Collection[Decided]) -> list[EventKey]:
+    """Those of the events that must not be handed to a channel, each once: cancelled, withdrawn
+    since they were accepted, or with a message that names a deleted item. Unknown ones aren't among
+    them."""
+    params = keys_of((event.user_id, event.event_id) for event in decided) | {
+        "item_ids": literals.texts(literals.texts(event.item_ids) for event in decided)
+    }
+    rows = await work.rows(QUERIES.withdrawn_events, params)
     return [(row.user_id, row.event_id) for row in rows]
 
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2, publishing_pb2
+from heliograph.candidate.v1alpha1 import (
+    candidate_pb2_grpc,
+    catalogue_pb2,
+    pool_pb2,
+    publishing_pb2,
+)
 from heliograph.pacer.v1alpha1 import pacer_pb2, pacer_pb2_grpc
 from heliograph.policy.v1alpha1 import (
+    control_pb2,
     decide_pb2,
     explanation_pb2,
+    feed_pb2,
     policy_pb2_grpc,
     recipients_pb2,
+    sendability_pb2,
     stop_switches_pb2,
 )
 from heliograph.type.v1alpha1 import event_pb2, notification_pb2
@@ -80,6 +88,51 @@ class Way:
     async def process(self, moment: datetime) -> pacer_pb2.ProcessUsersResponse:
         with at(moment):
             return await self.pacer.ProcessUsers(pacer_pb2.ProcessUsersRequest(), timeout=60)
+
+    async def decide(
+        self, moment: datetime, slots: Sequence[decide_pb2.Slot], **fields: Any
+    ) -> list[decide_pb2.Decision]:
+        """As the pacer would have, killed before it settled or delivered. All slots' events are of
+        one type."""
+        (name,) = {event.event_type for slot in slots for event in slot.events}
+        with at(moment):
+            kind = await self.candidate.GetEventType(catalogue_pb2.GetEventTypeRequest(name=name))
+            answer = await self.policy.Decide(
+                decide_pb2.DecideRequest(slots=slots, event_types=[kind.event_type], **fields)
+            )
+        assert len(answer.decisions) == len(slots), answer.rejections
+        return list(answer.decisions)
+
+    async def delete(self, moment: datetime, item_id: str) -> None:
+        gone = event_pb2.Item(item_id=item_id, deleted=True)
+        with at(moment):
+            await self.candidate.UpsertItems(iter([catalogue_pb2.UpsertItemsRequest(items=[gone])]))
+
+    async def pools(self, moment: datetime) -> list[pool_pb2.UserPool]:
+        with at(moment):
+            answer = await self.candidate.ReadPool(pool_pb2.ReadPoolRequest(user_ids=USERS))
+        return list(answer.pools)
+
+    async def used_caps(self, moment: datetime) -> dict[str, int]:
+        """How many sends count against each user's daily cap."""
+        with at(moment):
+            call = self.policy.StreamSendability(sendability_pb2.StreamSendabilityRequest())
+            chunks = [chunk async for chunk in call]
+        return {
+            user: cap - left
+            for chunk in chunks
+            for user, cap, left in zip(
+                chunk.user_ids, chunk.daily_caps, chunk.remaining_today, strict=True
+            )
+        }
+
+    async def volume(self, moment: datetime) -> tuple[int, int]:
+        """Messages of the day: handed to channels, and on their way."""
+        with at(moment):
+            call = self.policy.WatchVolume(control_pb2.WatchVolumeRequest(once=True))
+            (state,) = [answer async for answer in call]
+        sent = sum(cell.sent_count for cell in state.cells)
+        return sent, sum(cell.in_flight_count for cell in state.cells)
 
     async def inbox(self, user: str) -> list[pacer_pb2.InboxMessage]:
         answer = await self.pacer.ReadInbox(pacer_pb2.ReadInboxRequest(user_id=user))
@@ -210,22 +263,74 @@ async def test_stop_switch_keeps_a_decided_delivery_back(way: Way) -> None:
 async def test_a_message_about_an_item_deleted_since_is_dropped(way: Way) -> None:
     about = [event(USERS[n], "see", "chat.message", item_ids=[f"film-{n}"]) for n in range(2)]
     await way.publish(NOON, *about)
-    kind = catalogue_pb2.GetEventTypeRequest(name="chat.message")
     slots = [
         decide_pb2.Slot(
             user_id=e.user_id, slot_id=f"event:{e.event_id}", slot_time=_stamp(NOON), events=[e]
         )
         for e in about
     ]
-    with at(NOON):  # decided as the pacer would have, killed before it settled or delivered
-        kinds = [(await way.candidate.GetEventType(kind)).event_type]
-        await way.policy.Decide(decide_pb2.DecideRequest(slots=slots, event_types=kinds))
-        gone = event_pb2.Item(item_id="film-0", deleted=True)
-        await way.candidate.UpsertItems(iter([catalogue_pb2.UpsertItemsRequest(items=[gone])]))
+    await way.decide(NOON, slots)
+    await way.delete(NOON, "film-0")
     answer = await way.process(NOON)
     assert (answer.delivery_count, answer.dropped_count) == (1, 1)
     assert not await way.inbox(USERS[0])
     assert len(await way.inbox(USERS[1])) == 1
+
+
+async def test_an_item_deleted_before_the_decision_is_left_out_of_the_message(way: Way) -> None:
+    await way.publish(NOON, *map(_of_two_films, USERS))
+    assert (await way.process(NOON)).slot_count == 0
+    await way.delete(NOON, "film-0")
+    answer = await way.process(SLOT)
+    assert answer.delivery_count == answer.send_count > 0
+    assert answer.dropped_count == 0
+    messages = [message for user in USERS for message in await way.inbox(user)]
+    assert [list(message.item_ids) for message in messages] == [["film-1"]] * answer.send_count
+    assert sum((await way.used_caps(SLOT)).values()) == answer.send_count
+    assert await way.volume(SLOT) == (answer.send_count, 0)
+
+
+async def test_an_item_deleted_after_the_decision_stops_the_message(way: Way) -> None:
+    await way.publish(NOON, *map(_of_two_films, USERS))
+    assert (await way.process(NOON)).slot_count == 0
+    slots = [
+        decide_pb2.Slot(
+            user_id=pool.user_id,
+            slot_id="20260105T1300",
+            slot_time=_stamp(SLOT),
+            events=pool.events,
+            scores=[0.9],
+        )
+        for pool in await way.pools(SLOT)
+    ]
+    decisions = await way.decide(SLOT, slots, heads=[notification_pb2.HEAD_PUSH_OPEN])
+    sends = [decision for decision in decisions if decision.send]
+    assert sends
+    assert await way.used_caps(SLOT) == {d.user_id: int(d.send) for d in decisions}
+    assert await way.volume(SLOT) == (0, len(sends))
+
+    await way.delete(SLOT, "film-0")
+    answer = await way.process(SLOT)
+    again = await way.process(SLOT + timedelta(minutes=1))
+
+    assert (answer.slot_count, answer.send_count) == (len(USERS), len(sends))
+    assert (answer.delivery_count, answer.dropped_count) == (0, len(sends))
+    assert (again.delivery_count, again.dropped_count) == (0, 0)
+    assert not [message for user in USERS for message in await way.inbox(user)]
+    assert await way.used_caps(SLOT) == dict.fromkeys(USERS, 0)
+    assert await way.volume(SLOT) == (0, 0)
+    entries = (await way.policy.ReadFeed(feed_pb2.ReadFeedRequest())).entries
+    drops = [entry.drop for entry in entries if entry.WhichOneof("entry") == "drop"]
+    assert sorted((drop.delivery_id, drop.reason) for drop in drops) == sorted(
+        (decision.delivery_id, "WITHDRAWN") for decision in sends
+    )
+    explained = await way.explain(sends[0].decision_id)
+    assert (explained.delivery_state, explained.delivery_detail) == ("dropped", "WITHDRAWN")
+
+
+def _of_two_films(user: str) -> event_pb2.Event:
+    films = ["film-0", "film-1"]
+    return event(user, "see", "movie.suggestion", item_ids=films, source_score=0.5)
 
 
 async def test_forgotten_user_is_gone_everywhere(way: Way) -> None:

@@ -10,6 +10,7 @@ from services.candidate.handlers.batches import Tally, judge_all, refused
 from services.candidate.handlers.lanes import open_lanes
 from services.candidate.handlers.parts import Calls, Context
 from services.candidate.messages import read_drafts
+from services.candidate.withdrawals import Decided
 from services.runtime import paging
 
 JUDGED_AT_A_TIME = 200
@@ -100,8 +101,10 @@ class PublishingCalls(Calls):
     async def CheckEvents(
         self, request: publishing_pb2.CheckEventsRequest, context: Context
     ) -> publishing_pb2.CheckEventsResponse:
-        keys = {(key.user_id, key.event_id) for key in request.events}
-        withdrawn = await self.parts.pool.withdrawn(keys)
+        decided = [
+            Decided(event.user_id, event.event_id, event.item_ids) for event in request.events
+        ]
+        withdrawn = await self.parts.pool.withdrawn(decided)
         return publishing_pb2.CheckEventsResponse(
             withdrawn=[
                 publishing_pb2.EventKey(user_id=user, event_id=event) for user, event in withdrawn

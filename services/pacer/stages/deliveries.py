@@ -108,11 +108,14 @@ class Deliveries:
 
     async def _drop_withdrawn(self, batch: Batch, report: Report) -> None:
         """Take deliveries whose events candidate has withdrawn since out of the batch, dropped."""
-        keys = {
-            (delivery.event.user_id, delivery.event.event_id): delivery.delivery_id
-            for delivery in batch.deliveries.values()
-        }
-        asked = [publishing_pb2.EventKey(user_id=user, event_id=event) for user, event in keys]
+        events = {key: delivery.event for key, delivery in batch.deliveries.items()}
+        keys = {(event.user_id, event.event_id): key for key, event in events.items()}
+        asked = [
+            publishing_pb2.DecidedEvent(
+                user_id=event.user_id, event_id=event.event_id, item_ids=event.item_ids
+            )
+            for event in events.values()
+        ]
         with report.timed("check", len(asked)):
             answer = await self._clients.candidate.CheckEvents(
                 publishing_pb2.CheckEventsRequest(events=asked)

@@ -16,8 +16,18 @@ LATER = NOW + timedelta(minutes=1)
 
 
 async def withdrawn(candidate: Candidate, *names: str) -> list[str]:
-    keys = [publishing_pb2.EventKey(user_id="anna", event_id=name) for name in names]
-    answer = await candidate.stub.CheckEvents(publishing_pb2.CheckEventsRequest(events=keys))
+    return await stopped(candidate, *(event("anna", name) for name in names))
+
+
+async def stopped(candidate: Candidate, *messages: event_pb2.Event) -> list[str]:
+    """Those of the events whose messages, which name their items, must not go out."""
+    asked = [
+        publishing_pb2.DecidedEvent(
+            user_id=one.user_id, event_id=one.event_id, item_ids=one.item_ids
+        )
+        for one in messages
+    ]
+    answer = await candidate.stub.CheckEvents(publishing_pb2.CheckEventsRequest(events=asked))
     return sorted(key.event_id for key in answer.withdrawn)
 
 
@@ -64,22 +74,43 @@ async def test_what_comes_after_the_withdrawal_stands(candidate: Candidate) -> N
 
 async def test_a_deleted_item_stops_all_messages_that_name_it(candidate: Candidate) -> None:
     await candidate.prepare(["anna"], ["x", "y"], [event_type("news")])
-    await send(
-        candidate, event("anna", "x", item_ids=["x"]), event("anna", "xy", item_ids=["x", "y"])
-    )
+    on_their_way = [
+        event("anna", "x", item_ids=["x"]),
+        event("anna", "xy", item_ids=["x", "y"]),
+        event("anna", "y", item_ids=["y"]),
+    ]
+    await send(candidate, *on_their_way)
     await candidate.publish(
         event("anna", "waits-x", item_ids=["x"]),
         event("anna", "waits-xy", item_ids=["x", "y"]),
         event("anna", "waits-x?", item_ids=["x", "unknown"]),
     )
     await candidate.items([event_pb2.Item(item_id="x", deleted=True)])
-    assert await withdrawn(candidate, "x", "xy") == ["x", "xy"]
+    assert await stopped(candidate, *on_their_way) == ["x", "xy"]
     assert sorted(await candidate.pool_ids("anna")) == ["waits-x?", "waits-xy"]
     entry = (await candidate.history("anna"))["waits-x"]
     cancelled = notification_pb2.EVENT_END_CANCELLED
     assert (entry.end, entry.end_reason) == (cancelled, "ITEM_DELETED")
     await candidate.items([event_pb2.Item(item_id="y", deleted=True)])
     assert await candidate.pool_ids("anna") == ["waits-x?"]
+
+
+async def test_a_message_that_does_not_name_the_deleted_item_goes_out(
+    candidate: Candidate,
+) -> None:
+    await candidate.prepare(["anna"], ["x", "y"], [event_type("news")])
+    await candidate.publish(event("anna", "xy", item_ids=["x", "y"]))
+    (before,) = (await candidate.pool("anna"))["anna"]
+    await candidate.items([event_pb2.Item(item_id="x", deleted=True)])
+    (after,) = (await candidate.pool("anna"))["anna"]
+    await candidate.settle(sent("anna", "xy"))
+    assert sorted(before.item_ids) == ["x", "y"]
+    assert list(after.item_ids) == ["y"]
+    assert await stopped(candidate, after) == []
+    assert await stopped(candidate, before) == ["xy"]
+    assert await stopped(candidate, after, before, before) == ["xy"]
+    await cancel(candidate, item_ids=["x"])
+    assert await stopped(candidate, after) == ["xy"]
 
 
 async def test_a_cancelled_campaign_stops_its_messages(candidate: Candidate) -> None:

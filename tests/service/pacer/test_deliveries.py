@@ -82,6 +82,7 @@ async def test_what_is_withdrawn_is_dropped_before_a_channel_has_it(
     other = deliveries_pb2.Delivery()
     other.CopyFrom(delivery.delivery)
     other.delivery_id, other.event.event_id = "20260105.d2", "e2"
+    other.event.item_ids[:] = ["x", "y"]
     peers.deliveries[other.delivery_id] = DeliveryState(other, MORNING)
     peers.withdrawn.add("e1")
     answer = await pacer.process(MORNING)
@@ -91,7 +92,7 @@ async def test_what_is_withdrawn_is_dropped_before_a_channel_has_it(
     assert [message.event_id for message in await pacer.inbox("ann")] == ["e2"]
     assert not await attempts(pacer)
     (asked,) = peers.requests["CheckEvents"]  # one call for the batch
-    assert [key.event_id for key in asked.events] == ["e1", "e2"]
+    assert {(one.event_id, *one.item_ids) for one in asked.events} == {("e1",), ("e2", "x", "y")}
 
 
 async def test_deliveries_wait_while_candidate_is_down(
