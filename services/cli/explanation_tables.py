@@ -37,6 +37,10 @@ def _end(end: int) -> str:
     return "waiting" if end == 0 else name.removeprefix("EVENT_END_").lower()
 
 
+def _outcome(state: str, detail: str) -> str:
+    return f"{state}: {detail}" if detail else state
+
+
 def _facts(title: str, facts: Mapping[str, object]) -> Table:
     table = Table(title=title, title_justify="left", show_header=False)
     for name, value in facts.items():
@@ -58,6 +62,7 @@ def _decision(part: Any) -> Iterator[RenderableType]:
 def _decision_facts(part: Any) -> dict[str, object]:
     decision = part.decision
     arm = notification_pb2.Arm.Name(decision.arm).removeprefix("ARM_").lower()
+    became = _outcome(part.delivery_state, part.delivery_detail)
     taken = f"{decision.event_type} {decision.event_id} by {_channel(decision.channel)}"
     kinds = [notification_pb2.EngagementKind.Name(e.kind) for e in part.engagements]
     return {
@@ -71,7 +76,7 @@ def _decision_facts(part: Any) -> dict[str, object]:
         "utility / threshold": f"{decision.utility:.5f} / {decision.threshold:.5f}",
         "segment / experiment group": f"{decision.segment} / {decision.experiment_group}",
         "model / rank id": f"{decision.model_version} / {decision.rank_id}",
-        "delivery": f"{decision.delivery_id} {part.delivery_state} {part.delivery_detail}".strip(),
+        "delivery": f"{decision.delivery_id} {became}".strip(),
         "the user then": ", ".join(k.removeprefix("ENGAGEMENT_KIND_").lower() for k in kinds)
         or "did nothing (yet)",
     }
@@ -116,8 +121,9 @@ def _context_facts(context: recipients_pb2.UserContext) -> dict[str, object]:
 
 
 def _decisions(part: Any) -> Iterator[RenderableType]:
-    columns = ("Decision", "Decided", "Taken", "Channel", "Why", "Propensity")
+    columns = ("Decision", "Decided", "Taken", "Channel", "Why", "Propensity", "Became")
     table = _table("Decisions, newest first (policy)", *columns)
+    became = {one.delivery_id: _outcome(one.state, one.detail) for one in part.deliveries}
     for decision in part.decisions:
         table.add_row(
             decision.decision_id,
@@ -126,6 +132,7 @@ def _decisions(part: Any) -> Iterator[RenderableType]:
             _channel(decision.channel),
             decision.reason,
             f"{decision.propensity:.4f}",
+            became.get(decision.delivery_id, ""),
         )
     yield table
 

@@ -1,8 +1,9 @@
 -- name: read_decision
 SELECT answer, explanation FROM decisions WHERE day = :day AND decision_id = :decision_id
 
--- name: read_delivery
-SELECT state, error FROM outbox WHERE day = :day AND delivery_id = :delivery_id
+-- name: read_deliveries
+SELECT delivery_id, state, error FROM outbox
+WHERE day = ANY (CAST(:days AS date[])) AND delivery_id = ANY (CAST(:delivery_ids AS text[]))
 
 -- name: read_engagements
 SELECT engagement_id, user_id, kind, engage_time

@@ -1,5 +1,6 @@
 """ExplainDecision, ListDecisions."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from services.policy.explanation import Explanation
 from services.policy.ids import day_of_slot
 from services.policy.timestamps import timestamp
 from services.runtime import paging
-from services.runtime.database import Database, load_queries
+from services.runtime.database import Database, UnitOfWork, load_queries
 from services.runtime.errors import FieldError, NotFound
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -42,8 +43,7 @@ class ExplainHandlers:
                     fields=[FieldError("decision_id", "is not known")],
                 )
             decision = decide_pb2.Decision.FromString(bytes(found[0].answer))
-            place = {"day": asked["day"], "delivery_id": decision.delivery_id}
-            deliveries = await work.rows(_queries.read_delivery, place)
+            deliveries = await _deliveries(work, [decision])
             engagements = await work.rows(_queries.read_engagements, asked)
         explanation = Explanation.unpack(bytes(found[0].explanation))
         options, steps = explanation_messages(explanation)
@@ -51,8 +51,7 @@ class ExplainHandlers:
             decision=decision, options=options, steps=steps, heads=heads_of(explanation)
         )
         for delivery in deliveries:
-            answer.delivery_state = delivery.state
-            answer.delivery_detail = delivery.error if delivery.state in _GIVEN_UP else ""
+            answer.delivery_state, answer.delivery_detail = delivery.state, delivery.detail
         for row in engagements:
             answer.engagements.add(
                 engagement_id=row.engagement_id,
@@ -77,14 +76,33 @@ class ExplainHandlers:
         }
         async with self.database.read() as work:
             rows = await work.rows(_queries.list_decisions, asked)
+            decisions = [decide_pb2.Decision.FromString(bytes(row.answer)) for row in rows[:size]]
+            deliveries = await _deliveries(work, decisions)
         token = ""
         if len(rows) > size:
             last = rows[size - 1]
             token = paging.encode([last.slot_time.isoformat(), last.slot_id])
         return explanation_pb2.ListDecisionsResponse(
-            decisions=[decide_pb2.Decision.FromString(bytes(row.answer)) for row in rows[:size]],
-            next_page_token=token,
+            decisions=decisions, next_page_token=token, deliveries=deliveries
         )
+
+
+async def _deliveries(
+    work: UnitOfWork, decisions: Iterable[decide_pb2.Decision]
+) -> list[explanation_pb2.DeliveryOutcome]:
+    ids = [decision.delivery_id for decision in decisions if decision.send]
+    if not ids:
+        return []
+    days = {day for name in ids if (day := day_of(name)) is not None}
+    asked = {"days": sorted(days), "delivery_ids": ids}
+    return [
+        explanation_pb2.DeliveryOutcome(
+            delivery_id=row.delivery_id,
+            state=row.state,
+            detail=row.error if row.state in _GIVEN_UP else "",
+        )
+        for row in await work.rows(_queries.read_deliveries, asked)
+    ]
 
 
 def _position(token: str) -> tuple[datetime | None, str]:

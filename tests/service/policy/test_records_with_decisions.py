@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from datetime import timedelta
 
-from heliograph.policy.v1alpha1 import deliveries_pb2
+from heliograph.policy.v1alpha1 import deliveries_pb2, explanation_pb2
 
 from tests.service.policy.asked import NOW, decide, event, slot
 from tests.service.policy.recorded import PUSH, Policy, recipient
@@ -76,6 +76,12 @@ async def test_a_dropped_delivery_frees_its_user_for_another_event_but_not_the_s
 
     assert not again.send
     assert (other.send, other.channel) == (True, PUSH)
+    listed = await policy.stub.ListDecisions(explanation_pb2.ListDecisionsRequest(user_id="ann"))
+    became = {one.delivery_id: (one.state, one.detail) for one in listed.deliveries}
+    assert became == {
+        first.delivery_id: ("dropped", "EXPIRED"),
+        other.delivery_id: ("waiting", ""),
+    }
 
 
 async def test_the_way_of_a_notification_shows_in_the_feed_in_its_order(policy: Policy) -> None:
