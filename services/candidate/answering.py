@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 
@@ -33,6 +34,8 @@ class Question:
     table: Table
     criteria: Criteria
     ask: Callable[[], Scored | UserSearch]
+    horizon: timedelta | None = None
+    """As in Audience."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -66,6 +69,7 @@ def answered(question: Question, choice: Choice, page: Page) -> Audience:
         more=found.chosen.more,
         omissions=found.omissions,
         budget=question.criteria.budget,
+        horizon=question.horizon,
     )
 
 
@@ -81,6 +85,7 @@ def estimated(question: Question) -> Estimate:
         subject_count=scored.subject_count,
         omissions=judged.omissions,
         budget=question.criteria.budget,
+        horizon=question.horizon,
     )
 
 
@@ -91,6 +96,7 @@ def estimate(
     subject_count: int,
     omissions: Mapping[Omission, int],
     budget: BudgetSeen | None,
+    horizon: timedelta | None,
 ) -> Estimate:
     """From the relevance of all users who are left."""
     counts, _ = np.histogram(relevance, BOUNDS)
@@ -105,6 +111,7 @@ def estimate(
         subject_count=subject_count,
         omissions=omissions,
         budget=budget,
+        horizon=horizon,
     )
 
 

@@ -67,7 +67,8 @@ class Audiences:
 
         table = scoring.item_table(state)
         criteria = await self._criteria.read(state, subject, table, choice, page)
-        return await _answer(Question(subject, table, criteria, score), choice, page)
+        horizon = state.prediction.horizon
+        return await _answer(Question(subject, table, criteria, score, horizon), choice, page)
 
     async def users_like_user(
         self, user_id: str, choice: Choice, page: Page, *, reciprocal: bool
@@ -109,7 +110,8 @@ class Audiences:
 
         table = scoring.item_table(state)
         criteria = await self._criteria.read(state, subject, table, choice, page)
-        return await _answer(Question(subject, table, criteria, score), choice, page)
+        horizon = state.prediction.horizon
+        return await _answer(Question(subject, table, criteria, score, horizon), choice, page)
 
     async def _item_question(self, item_id: str, choice: Choice, page: Page) -> Question:
         state = await self._state_with(lambda state: item_id in state.catalogue.item_rows)
@@ -125,7 +127,7 @@ class Audiences:
 
         table = scoring.user_table(state)
         criteria = await self._criteria.read(state, subject, table, choice, page)
-        return Question(subject, table, criteria, search)
+        return Question(subject, table, criteria, search, state.prediction.horizon)
 
     async def _new_item_question(self, item: NewItem, choice: Choice, page: Page) -> Question:
         state = await self._state_with(lambda state: state.fit is not None)
@@ -136,7 +138,7 @@ class Audiences:
             return scoring.users_for_new_item(state, item)
 
         criteria = await self._criteria.read(state, subject, table, choice, page)
-        return Question(subject, table, criteria, search)
+        return Question(subject, table, criteria, search, state.prediction.horizon)
 
     async def _matching(self, state: IndexState, text: str, page: Page) -> Rows:
         try:

@@ -81,6 +81,7 @@ def estimated(parts: Sequence[tuple[Audience, Floats]]) -> Estimate:
         subject_count=audiences[0].subject_count,
         omissions=_omissions(audiences),
         budget=_budget(audiences),
+        horizon=audiences[0].horizon,
     )
 
 

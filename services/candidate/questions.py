@@ -140,7 +140,7 @@ class Audience:
     scores: Sequence[float]
     """Relevance times all factors; by these they are ordered."""
     relevance: Sequence[float]
-    """Predicted interest, in [0, 1]."""
+    """In [0, 1]: the probability of an interaction; of users alike to a user their likeness."""
     counts: Sequence[int]
     """Interactions of each."""
     warm: bool
@@ -153,6 +153,8 @@ class Audience:
     omissions: Mapping[Omission, int] = field(default_factory=dict)
     budget: BudgetSeen | None = None
     """None: not asked for."""
+    horizon: timedelta | None = None
+    """How far ahead relevance looks; None: the model knows no times, or it is no probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,3 +182,5 @@ class Estimate:
     subject_count: int
     omissions: Mapping[Omission, int]
     budget: BudgetSeen | None
+    horizon: timedelta | None
+    """As in Audience."""

@@ -15,6 +15,7 @@ from heliograph.candidate.v1alpha1 import (
     catalogue_pb2,
     pool_pb2,
     publishing_pb2,
+    recommending_pb2,
 )
 from heliograph.pacer.v1alpha1 import pacer_pb2, pacer_pb2_grpc
 from heliograph.policy.v1alpha1 import (
@@ -142,6 +143,19 @@ class Way:
         return await self.policy.ExplainDecision(
             explanation_pb2.ExplainDecisionRequest(decision_id=decision_id)
         )
+
+
+def _interactions() -> list[event_pb2.Interaction]:
+    """Of sixteen days, so that a model of them looks two days ahead."""
+    return [
+        event_pb2.Interaction(
+            user_id=user,
+            item_id=f"film-{(number + place) % 3}",
+            interact_time=_stamp(NIGHT - timedelta(days=day)),
+        )
+        for number, user in enumerate(USERS)
+        for place, day in enumerate((16, number % 5))
+    ]
 
 
 def _recipient(user: str) -> recipients_pb2.Recipient:
@@ -346,3 +360,29 @@ async def test_forgotten_user_is_gone_everywhere(way: Way) -> None:
         recipients_pb2.GetUserContextsRequest(user_ids=["user-00"])
     )
     assert not contexts.contexts
+
+
+async def test_a_relevance_is_a_probability_within_a_stated_horizon(way: Way) -> None:
+    asked = catalogue_pb2.RecordInteractionsRequest(interactions=_interactions())
+    with at(NIGHT):
+        await way.candidate.RecordInteractions(iter([asked]))
+        item = event_pb2.Item(item_id="premiere", title="Film 4")  # has a first model fitted
+        new = await way.candidate.RecommendUsersToItem(
+            recommending_pb2.RecommendUsersToItemRequest(item=item)
+        )
+        answers = [
+            new,
+            await way.candidate.EstimateAudience(
+                recommending_pb2.EstimateAudienceRequest(item_id="film-1")
+            ),
+            await way.candidate.RecommendItemsToUser(
+                recommending_pb2.RecommendItemsToUserRequest(user_id=USERS[0])
+            ),
+            await way.candidate.RecommendItemsToSegment(
+                recommending_pb2.RecommendItemsToSegmentRequest(user_ids=USERS[:3])
+            ),
+        ]
+    assert len(new.users) == len(USERS)
+    assert all(0 < user.relevance < 1 for user in new.users)
+    for answer in answers:
+        assert answer.horizon.ToTimedelta() == timedelta(days=2)

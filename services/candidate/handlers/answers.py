@@ -72,6 +72,15 @@ def write_budget(seen: BudgetSeen | None) -> recommending_pb2.BudgetReport | Non
     return recommending_pb2.BudgetReport(state=recommending_pb2.BUDGET_STATE_KNOWN, age=age)
 
 
+def write_horizon(horizon: timedelta | None) -> Duration | None:
+    """How far ahead relevance looks."""
+    if horizon is None:
+        return None
+    written = Duration()
+    written.FromTimedelta(horizon)
+    return written
+
+
 def write_exposure(exposure: Exposure) -> recommending_pb2.ExposureReport:
     """The exposure report."""
     return recommending_pb2.ExposureReport(

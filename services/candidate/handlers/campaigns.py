@@ -5,7 +5,7 @@ from datetime import datetime
 from heliograph.candidate.v1alpha1 import campaigns_pb2
 
 from services.candidate.campaigns import Launch
-from services.candidate.handlers.answers import write_budget, write_omissions
+from services.candidate.handlers.answers import write_budget, write_horizon, write_omissions
 from services.candidate.handlers.choices import first_page, read_choice
 from services.candidate.handlers.parts import Calls, Context
 from services.candidate.limits import Quota
@@ -55,6 +55,9 @@ class CampaignCalls(Calls):
         budget = write_budget(audience.budget)
         if budget is not None:
             campaign.budget.CopyFrom(budget)
+        horizon = write_horizon(audience.horizon)
+        if horizon is not None:
+            campaign.horizon.CopyFrom(horizon)
         return audience
 
     async def GetCampaign(
@@ -98,7 +101,7 @@ class CampaignCalls(Calls):
 
 
 def _clear_output(campaign: campaigns_pb2.Campaign) -> None:
-    for name in ("state", "audience_size", "event_count", "omissions", "budget"):
+    for name in ("state", "audience_size", "event_count", "omissions", "budget", "horizon"):
         campaign.ClearField(name)
     campaign.ClearField("expected_interaction_count")
 

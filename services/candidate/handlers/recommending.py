@@ -12,6 +12,7 @@ from services.candidate.handlers.answers import (
     write_basis,
     write_budget,
     write_exposure,
+    write_horizon,
     write_items,
     write_omissions,
     write_users,
@@ -60,6 +61,7 @@ class RecommendingCalls(Calls):
             omissions=write_omissions(audience.omissions),
             budget=write_budget(audience.budget),
             exposure=write_exposure(await self.parts.exposures.report(DEFAULT_DAYS, now)),
+            horizon=write_horizon(audience.horizon),
         )
 
     async def RecommendUsersToUser(
@@ -99,6 +101,7 @@ class RecommendingCalls(Calls):
             interaction_count=answer.subject_count,
             omissions=write_omissions(answer.omissions),
             next_page_token=next_page_token(request, page, answer),
+            horizon=write_horizon(answer.horizon),
         )
 
     async def RecommendItemsToSegment(
@@ -118,6 +121,7 @@ class RecommendingCalls(Calls):
             interaction_count=answer.subject_count,
             omissions=write_omissions(answer.omissions),
             next_page_token=next_page_token(request, page, answer),
+            horizon=write_horizon(answer.horizon),
         )
 
     async def EstimateAudience(
@@ -144,6 +148,7 @@ class RecommendingCalls(Calls):
             interaction_count=estimate.subject_count,
             omissions=write_omissions(estimate.omissions),
             budget=write_budget(estimate.budget),
+            horizon=write_horizon(estimate.horizon),
         )
 
     async def ReportExposure(

@@ -11,6 +11,7 @@ the users of other shards add to an item (`told`).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,12 @@ class Prediction:
     def model(self) -> CandidateModel:
         """The model, cut to the index's share of the users."""
         return self.part.model
+
+    @property
+    def horizon(self) -> timedelta | None:
+        """How far ahead relevance looks; None: the model knows no times."""
+        clock = self.model.clock
+        return None if clock is None else timedelta(seconds=clock.horizon)
 
     @property
     def user_tastes(self) -> Floats:
@@ -283,6 +290,7 @@ class Unfitted:
     def __init__(self, catalogue: Catalogue) -> None:
         self._sizes = {"users": len(catalogue.user_ids), "items": len(catalogue.item_ids)}
         self.user_tastes = np.zeros((len(catalogue.user_ids), 0), np.float32)
+        self.horizon: timedelta | None = None
 
     def scores(self, side: Side, rows: Rows, some: Rows | None = None) -> Floats:
         """0."""

@@ -89,7 +89,7 @@ class ShardAudiences(Audiences):
         def score() -> Scored:
             return Scored(relevance, warm=False)
 
-        question = Question(subject, table, criteria, score)
+        question = Question(subject, table, criteria, score, state.prediction.horizon)
         return await asyncio.to_thread(answered, question, choice, page)
 
     async def group_sums(

@@ -12,7 +12,7 @@ from heliograph.candidate.v1alpha1 import recommending_pb2, sharding_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
 from services.candidate.handlers import choices
-from services.candidate.handlers.answers import write_budget, write_omissions
+from services.candidate.handlers.answers import write_budget, write_horizon, write_omissions
 from services.candidate.index.prediction import ItemSum
 from services.candidate.messages import write_time
 from services.candidate.questions import (
@@ -101,6 +101,7 @@ def write_answer(found: Found) -> sharding_pb2.ShardAnswer:
         subject_count=audience.subject_count,
         omissions=write_omissions(audience.omissions),
         budget=write_budget(audience.budget),
+        horizon=write_horizon(audience.horizon),
     )
 
 
@@ -121,6 +122,7 @@ def read_answer(message: sharding_pb2.ShardAnswer, subject: Subject) -> Found:
         more=message.more,
         omissions={Omission(entry.omission): entry.count for entry in message.omissions},
         budget=budget,
+        horizon=message.horizon.ToTimedelta() if message.HasField("horizon") else None,
     )
     return Found(audience, list(message.groups))
 

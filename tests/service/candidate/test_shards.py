@@ -95,7 +95,8 @@ async def test_answers_are_those_of_one_index(both: Both) -> None:
         estimate = recommending_pb2.EstimateAudienceRequest(
             item_id=item, parameters=asked.parameters
         )
-        await both.same("EstimateAudience", estimate)
+        measured = await both.same("EstimateAudience", estimate)
+        assert measured.HasField("horizon")
     for user in random.sample(USERS, 15):
         own = recommending_pb2.RecommendItemsToUserRequest(
             user_id=user, parameters=random_parameters(random, users=False)

@@ -12,10 +12,10 @@ from services.candidate.sources import Catalogue
 DAY = 86400.0
 
 
-def predicted(catalogue: Catalogue, seed: int = 0) -> Prediction:
-    """Fitted on the catalogue's interactions, spread over sixty days."""
+def predicted(catalogue: Catalogue, seed: int = 0, days: float = 60) -> Prediction:
+    """Fitted on the catalogue's interactions, spread over some days."""
     pairs = catalogue.weights.tocoo()
-    times = np.random.default_rng(seed).uniform(0, 60 * DAY, pairs.nnz)
+    times = np.random.default_rng(seed).uniform(0, days * DAY, pairs.nnz)
     users, items = pairs.coords
     interactions = Interactions(
         catalogue.user_ids,

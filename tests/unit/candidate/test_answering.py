@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.candidate import retrieval, scoring
-from services.candidate.answering import Question, answered
+from services.candidate.answering import Question, answered, estimated
 from services.candidate.budget_columns import BudgetColumns
 from services.candidate.choosing import Spread
 from services.candidate.criteria import Criteria
@@ -137,7 +137,8 @@ def question_of(state: IndexState, asked: Asked) -> Question:
         return scoring.users_for_item(state, asked.item, include_interacted=known)
 
     spread = Spread(COLUMNS, "country", asked.strength) if asked.strength else None
-    return Question(SUBJECT, table_of(state), Criteria(judge, spread, None), ask)
+    criteria = Criteria(judge, spread, None)
+    return Question(SUBJECT, table_of(state), criteria, ask, state.prediction.horizon)
 
 
 def table_of(state: IndexState) -> Table:
@@ -169,6 +170,30 @@ def test_a_search_finds_what_judging_everybody_finds(model: str, asked: Asked) -
         assert not known & {name for page in searched for name in page.ids}
     if not counted[0].more:
         assert sum(counted[0].omissions.values()) + len(counted[0].ids) == USERS
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_an_answer_tells_how_far_ahead_its_model_looks(counted: bool) -> None:
+    """A week, an eighth of a short time, and nothing without times or without a model."""
+    asked = Asked(2, 3, True, 0.0, FILTERS[0], BOOSTERS[0], BudgetUse.OFF, False, 0.0, 0)
+    state = state_of("fitted")
+    fitted = state.prediction
+    assert isinstance(fitted, Prediction)
+    untimed = replace(fitted.part, model=replace(fitted.model, clock=None))
+    predictions: dict[Prediction | Unfitted, timedelta | None] = {
+        fitted: timedelta(days=7),
+        replace(fitted, part=untimed): None,
+        Unfitted(state.catalogue): None,
+    }
+    for prediction, horizon in predictions.items():
+        told = Mock(spec=IndexState, catalogue=state.catalogue, prediction=prediction)
+        question = question_of(told, asked)
+        choice = Choice(count=3, count_omissions=counted)
+        assert answered(question, choice, Page("r", NOW)).horizon == horizon
+        assert estimated(question).horizon == horizon
+    short = predicted(state.catalogue, days=16).horizon
+    assert short is not None
+    assert timedelta(days=1.9) < short <= timedelta(days=2)
 
 
 def test_a_search_looks_at_few() -> None:

@@ -41,6 +41,7 @@ from services.runtime.validation import violations
 
 SUBJECT = Subject(Direction.USERS_TO_ITEM, "item")
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
+WEEK = timedelta(days=7)
 # Few values, so that equal scores abound; −inf is left out.
 VALUES = st.sampled_from([-np.inf, 0.0, 0.1, 0.25, 0.3, 0.7])
 SCORES = st.lists(VALUES, min_size=1, max_size=60)
@@ -86,6 +87,7 @@ class World:
                 chosen.scores,
                 chosen.more,
                 omissions={Omission.FILTER: omitted} if omitted else {},
+                horizon=WEEK,
             )
             found.append(read_answer(write_answer(Found(audience, groups)), SUBJECT))
         return found
@@ -107,6 +109,7 @@ def test_a_page_is_that_of_one_index(
     assert found.ids == [world.ids[row] for row in expected.rows]
     assert found.scores == expected.scores.tolist()
     assert found.more == expected.more
+    assert found.horizon == WEEK
     assert sum(found.omissions.values()) == int(np.isneginf(world.scores).sum())
 
 
@@ -154,10 +157,12 @@ def test_an_estimate_is_over_the_users_of_all_shards(scores: list[float], shards
     parts = []
     for rows in world.shards:
         left = world.scores[rows]
-        parts.append((_audience([], left[:0], False), left[~np.isneginf(left)]))
+        facts = _audience([], left[:0], False, horizon=WEEK)
+        parts.append((facts, left[~np.isneginf(left)]))
     whole = world.scores[~np.isneginf(world.scores)]
     found = estimated(parts)
     assert found.user_count == len(whole) == sum(found.histogram)
+    assert found.horizon == WEEK
     if len(whole):
         assert found.deciles == np.quantile(whole, np.arange(1, 10) / 10).tolist()
 
