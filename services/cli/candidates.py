@@ -91,7 +91,9 @@ def fit_command(
             aligned(read.item_ids, item_ids, item_columns),
         )
         save(model, out)
-    except (InputError, FitError, ModelFolderError, OSError) as error:
+    except FitError as error:
+        raise click.ClickException(f"{interactions}: {error}") from None
+    except (InputError, ModelFolderError, OSError) as error:
         raise click.ClickException(str(error)) from None
     for side, direction in model.directions.items():
         click.echo(f"{side}: {direction.label}")
