@@ -24,6 +24,7 @@ from services.candidate.budget_reading import (
 from services.runtime import calls, metrics
 from services.runtime.clock import Clock
 from services.runtime.errors import DomainError
+from services.runtime.failures import told
 from services.runtime.logs import Logger
 
 REPLACED = timedelta(seconds=40)
@@ -124,4 +125,4 @@ class Budgets:
         except (grpc.aio.AioRpcError, DomainError) as error:
             self._failed = self._clock.monotonic()
             self._failures.inc()
-            self._log.warning("users' budgets can't be read", problem=str(error))
+            self._log.warning("users' budgets can't be read", problem=told(error))

@@ -16,6 +16,7 @@ from services.pacer.clients import Clients
 from services.pacer.store.erasures import ErasureStore
 from services.runtime.clock import Clock
 from services.runtime.errors import DomainError
+from services.runtime.failures import told
 from services.runtime.logs import Logger
 
 OWN = "pacer"
@@ -83,6 +84,6 @@ class Erasure:
         try:
             await self._erase[name](user_id)
         except (grpc.aio.AioRpcError, DomainError) as error:
-            self._log.warning("a service could not erase a user yet", peer=name, error=str(error))
+            self._log.warning("a service could not erase a user yet", peer=name, error=told(error))
             return False
         return True

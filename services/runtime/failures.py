@@ -32,3 +32,11 @@ def translate(error: Exception) -> DomainError | None:
         name = error.code().name
         return _OF_PEER[error.code()](f"another service answered {name}", reason=f"PEER_{name}")
     return None
+
+
+def told(error: grpc.aio.AioRpcError | DomainError) -> str:
+    """What a failed call says, in one line for the log: its status and details. A status has no
+    text of its own but a dump of many lines."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details() or 'no details'}"
+    return str(error)

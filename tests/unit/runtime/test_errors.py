@@ -19,7 +19,7 @@ from services.runtime.errors import (
     rich_status,
     status_code,
 )
-from services.runtime.failures import translate
+from services.runtime.failures import told, translate
 
 CLIENT_METADATA_LIMIT = 8192
 
@@ -94,3 +94,12 @@ def test_only_what_is_not_our_fault_passes_on_from_a_peer(
     else:
         assert type(found) is kind
         assert "internals" not in found.message
+
+
+def test_a_failed_call_is_told_in_one_line() -> None:
+    empty = grpc.aio.Metadata()
+    failed = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, details="refused")
+    assert told(failed) == "UNAVAILABLE: refused"
+    failed = grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, empty, empty)
+    assert told(failed) == "CANCELLED: no details"
+    assert told(errors.Unavailable("away")) == "away"
