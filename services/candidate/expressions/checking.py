@@ -26,6 +26,8 @@ _TYPES = {
 }
 _EXTENSIONS = [ext_strings.ExtStrings()]
 _ERROR = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
+_UNKNOWN = re.compile(r"undeclared reference to '([^']+)'")
+_CUT = "token recognition error at: '"
 _WORDS = {
     " (in container '')": "",
     "google.protobuf.Timestamp": "timestamp",
@@ -75,10 +77,31 @@ def _translated(text: str, prepared: str, message: str, owner: str) -> Expressio
         if int(line) > 0 and int(column) > 0:
             starts = [0, *(found.end() for found in re.finditer(r"\n", prepared))]
             offset = starts[min(int(line), len(starts)) - 1] + int(column) - 1
-            return error_at(text, offset, _in_words(told, owner, text, offset))
+            message = _in_words(_shown(told), owner, text, offset)
+            return error_at(text, _begin(told, prepared, offset), message)
     if "recursion" in message:
         return error_at(text, 0, "the expression is nested too deeply: at most 32 levels")
     return error_at(text, 0, "the expression can't be read")
+
+
+def _begin(told: str, prepared: str, offset: int) -> int:
+    """Where a name begins that isn't known; the library tells the bracket or the dot behind it."""
+    unknown = _UNKNOWN.match(told)
+    if unknown is None or prepared[offset : offset + 1] not in ("(", "."):
+        return offset
+    names = [re.escape(name) for name in unknown.group(1).split(".")]
+    for count in range(len(names), 0, -1):
+        written = r"\s*\.\s*".join(names[:count])
+        before = re.search(rf"(?<!\w){written}\s*$", prepared[:offset])
+        if before:
+            return before.start()
+    return offset
+
+
+def _shown(told: str) -> str:
+    """With control characters escaped. The library's messages end at a NUL character."""
+    whole = f"{told}\0'" if told.endswith(_CUT) else told
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in whole)
 
 
 def _in_words(told: str, owner: str, text: str, offset: int) -> str:
