@@ -184,7 +184,7 @@ WITH due AS (
     FROM due WHERE ready.user_id = due.user_id AND ready.event_id = due.event_id
     RETURNING due.user_id, due.event_id, due.available_time, due.seq
 )
-SELECT events.user_id, events.event_id, events.event_type, events.body FROM leased
+SELECT events.user_id, events.event_id, events.event_type, events.body, events.item_ids FROM leased
 JOIN events ON events.user_id = leased.user_id AND events.event_id = leased.event_id
 WHERE events.end_kind IS NULL
 ORDER BY leased.available_time, leased.seq

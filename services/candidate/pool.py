@@ -75,8 +75,7 @@ class Pool:
         params = {"user_ids": list(user_ids), "per_user": per_user, "now": now}
         async with self._database.read() as work:
             rows = await work.rows(QUERIES.read_pool, params)
-            named = {item for row in rows if len(row.item_ids) > 1 for item in row.item_ids}
-            deleted = await catalogue_store.deleted_items(work, named)
+            deleted = await _deleted_of_several(work, rows)
         if sum(len(row.body) for row in rows) > MOST_BYTES:
             raise ResourceExhausted(
                 "the pools are larger than an answer; ask for fewer users or events per user",
@@ -123,15 +122,17 @@ class Pool:
         return len(ended)
 
     async def lease(self, owner: str, count: int, duration: timedelta, now: datetime) -> list[Body]:
-        """Lease due events, oldest first; what does not fit into an answer is not leased."""
+        """Lease due events, oldest first, those of several items as `read` gives them; what does
+        not fit into an answer is not leased."""
         params = {"owner": owner, "count": count, "now": now, "lease_until": now + duration}
         async with self._database.unit_of_work() as work:
             rows = await work.rows(QUERIES.lease_ready, params)
             fitting = _fitting(rows)
             too_much = {(row.user_id, row.event_id): now for row in rows[fitting:]}
             await event_store.give_back(work, too_much)
+            deleted = await _deleted_of_several(work, rows[:fitting])
             await work.commit()
-        return [Body(row.user_id, row.event_type, row.body) for row in rows[:fitting]]
+        return await self._with_items(rows[:fitting], deleted)
 
     async def cancel(
         self,
@@ -210,6 +211,12 @@ async def check_position(work: UnitOfWork, position: Position) -> None:
 def unknown_user(user_id: str) -> NotFound:
     """The error for a user that is not stored."""
     return NotFound(f"user {user_id!r} is unknown", reason="UNKNOWN_USER")
+
+
+async def _deleted_of_several(work: UnitOfWork, rows: Sequence[Row[Any]]) -> set[str]:
+    """The deleted items of events of several."""
+    named = {item for row in rows if len(row.item_ids) > 1 for item in row.item_ids}
+    return await catalogue_store.deleted_items(work, named)
 
 
 def _fitting(rows: Sequence[Row[Any]]) -> int:

@@ -54,10 +54,7 @@ class PoolCalls(Calls):
         filled = {body.user_id for body in bodies}
         pools = {user: answer.pools.add(user_id=user) for user in users if user in filled}
         for body in bodies:
-            event = pools[body.user_id].events.add()
-            event.MergeFromString(body.body)
-            if body.item_ids is not None:
-                event.item_ids[:] = body.item_ids
+            pools[body.user_id].events.append(_event(body))
         return answer
 
     async def SettlePool(
@@ -77,7 +74,7 @@ class PoolCalls(Calls):
             request.owner, request.limit or DEFAULT_READY, duration, self.parts.clock.now()
         )
         return pool_pb2.LeaseReadyResponse(
-            events=[event_pb2.Event.FromString(body.body) for body in bodies],
+            events=list(map(_event, bodies)),
             event_types=await self._types_of(bodies),
         )
 
@@ -124,6 +121,13 @@ class PoolCalls(Calls):
             return []
         async with self.parts.database.read() as work:
             return list((await self.parts.types.of(work, names)).values())
+
+
+def _event(body: Body) -> event_pb2.Event:
+    event = event_pb2.Event.FromString(body.body)
+    if body.item_ids is not None:
+        event.item_ids[:] = body.item_ids
+    return event
 
 
 def _settled(settlement: pool_pb2.Settlement) -> Settled:

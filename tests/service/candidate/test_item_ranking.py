@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from heliograph.candidate.v1alpha1 import pool_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
 from services.runtime.clock import at
-from tests.service.candidate.calls import NOW, Candidate, event, event_type, interaction
+from tests.service.candidate.calls import IMMEDIATE, NOW, Candidate, event, event_type, interaction
 
 FANS = {"war": ["w1", "w2", "w3"], "love": ["l1", "l2", "l3"]}
 ITEMS = [item for liked in FANS.values() for item in liked]
@@ -17,7 +18,7 @@ ITEMS = [item for liked in FANS.values() for item in liked]
 async def stock(candidate: Candidate, *, swapped: bool = False) -> None:
     """Six users of each taste; each leaves out one item, another one each."""
     users = {f"{taste}-{n}": liked for taste, liked in FANS.items() for n in range(6)}
-    await candidate.prepare(list(users), ITEMS, [event_type("news")])
+    await candidate.prepare(list(users), ITEMS, [event_type("news"), event_type("code", IMMEDIATE)])
     others = {user: FANS["love" if user.startswith("war") else "war"] for user in users}
     liked = [
         interaction(user, item, moment=NOW - timedelta(hours=1 + swapped))
@@ -72,3 +73,12 @@ async def test_deleted_items_leave_the_list(candidate: Candidate) -> None:
     assert list(taken.item_ids) == ["w2"]
     await candidate.items([event_pb2.Item(item_id="w2", deleted=True)])
     assert await candidate.pool("war-0") == {}
+
+
+async def test_leased_events_have_their_live_items_best_first(candidate: Candidate) -> None:
+    await stock(candidate)
+    code = event("war-0", "e", "code", item_ids=["l1", "w1", "w2"])
+    await candidate.publish(code, event("war-0", "one", "code", item_ids=["w2"]))
+    await candidate.items([event_pb2.Item(item_id="w2", deleted=True)])
+    answer = await candidate.stub.LeaseReady(pool_pb2.LeaseReadyRequest(owner="pacer"))
+    assert {one.event_id: list(one.item_ids) for one in answer.events} == {"e": ["w1", "l1"]}
