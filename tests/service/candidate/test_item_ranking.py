@@ -80,5 +80,6 @@ async def test_leased_events_have_their_live_items_best_first(candidate: Candida
     code = event("war-0", "e", "code", item_ids=["l1", "w1", "w2"])
     await candidate.publish(code, event("war-0", "one", "code", item_ids=["w2"]))
     await candidate.items([event_pb2.Item(item_id="w2", deleted=True)])
-    answer = await candidate.stub.LeaseReady(pool_pb2.LeaseReadyRequest(owner="pacer"))
+    with at(NOW + timedelta(minutes=2)):  # the index has noticed
+        answer = await candidate.stub.LeaseReady(pool_pb2.LeaseReadyRequest(owner="pacer"))
     assert {one.event_id: list(one.item_ids) for one in answer.events} == {"e": ["w1", "l1"]}
