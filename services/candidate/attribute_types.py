@@ -88,6 +88,16 @@ class AttributeTypes:
         work.after_commit(lambda: self._remember(owner, types))
         return admitted
 
+    async def conformed(self, owner: Owner, record: Record) -> Record:
+        """One that is not to be stored, with values that are of their attributes' types; new
+        attributes stay as they are. Raises Refused."""
+        types = self._remembered(owner)
+        if not _fit([record], types):
+            async with self._database.read() as work:
+                types = await _read(work, owner)
+            self._remember(owner, types)
+        return _conformed(owner, record, types)
+
     async def set(
         self, owner: Owner, name: str, kind: AttributeType, request_id: str, now: datetime
     ) -> None:

@@ -48,7 +48,7 @@ class CatalogueCalls(Calls):
     ) -> catalogue_pb2.UpsertItemsResponse:
         batches = (request.items async for request in request_iterator)
         put = self.parts.catalogue.put_items
-        return await self._stored(batches, _item, put, catalogue_pb2.UpsertItemsResponse)
+        return await self._stored(batches, item_record, put, catalogue_pb2.UpsertItemsResponse)
 
     async def RecordInteractions(
         self,
@@ -119,7 +119,8 @@ def _user(user: event_pb2.User) -> Record:
     return Record(user.user_id, body, create_time, types=types)
 
 
-def _item(item: event_pb2.Item) -> Record:
+def item_record(item: event_pb2.Item) -> Record:
+    """An item as it is stored; takes out of the message what isn't content. Raises Refused."""
     types = attribute_types(item.attributes)
     if types.get(ITEM_TYPE, AttributeType.STRING) is not AttributeType.STRING:
         path = attribute_path(ITEM_TYPE)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from heliograph.candidate.v1alpha1 import recommending_pb2
 from heliograph.type.v1alpha1 import event_pb2
 
+from services.candidate.attribute_types import Owner
 from services.candidate.catalogue_store import QUERIES
 from services.candidate.exposure import DEFAULT_DAYS
 from services.candidate.handlers.answers import (
@@ -17,6 +18,7 @@ from services.candidate.handlers.answers import (
     write_omissions,
     write_users,
 )
+from services.candidate.handlers.catalogue import item_record
 from services.candidate.handlers.choices import (
     first_page,
     next_page_token,
@@ -26,9 +28,11 @@ from services.candidate.handlers.choices import (
     read_user_choice,
 )
 from services.candidate.handlers.parts import Calls, Context
+from services.candidate.messages import Refused
 from services.candidate.questions import Audience, Direction, NewItem, Page
 from services.candidate.rotation import Given
 from services.candidate.scenarios import Applied
+from services.runtime.errors import FieldError, InvalidArgument
 
 Parameters = recommending_pb2.RecommendationParameters
 
@@ -159,8 +163,18 @@ class RecommendingCalls(Calls):
         return recommending_pb2.ReportExposureResponse(exposure=write_exposure(exposure))
 
     async def _new_item(self, item: event_pb2.Item) -> NewItem:
+        """Raises InvalidArgument for an attribute of another type than that of stored items."""
+        content = event_pb2.Item()
+        content.CopyFrom(item)
+        content.ClearField("create_time")
+        try:
+            record = await self.parts.attribute_types.conformed(Owner.ITEM, item_record(content))
+        except Refused as error:
+            refusal, path = error.refusal, f"item.{error.refusal.path}"
+            fields = [FieldError(path, refusal.message)]
+            raise InvalidArgument(refusal.message, reason=refusal.reason, fields=fields) from None
         text = await self.parts.item_vectors.embed(item)
-        return NewItem(item.item_id, item.SerializeToString(), text)
+        return NewItem(item.item_id, record.body, text)
 
     async def _applied(self, given: Parameters, direction: Direction, subject: str) -> Applied:
         return await self.parts.scenarios.applied(given, direction, subject)

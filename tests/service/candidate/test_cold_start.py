@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import grpc
 import pytest
 from heliograph.candidate.v1alpha1 import recommending_pb2
 from heliograph.type.v1alpha1 import event_pb2
@@ -15,9 +16,11 @@ from tests.conftest import StartSystem
 from tests.service.candidate.calls import (
     NOW,
     Candidate,
+    fields_of,
     follows,
     friend,
     interaction,
+    reason_of,
     stamp,
 )
 
@@ -62,6 +65,33 @@ async def test_a_new_item_finds_users_by_its_attributes(candidate: Candidate) ->
     assert await share_of_space_lovers(candidate, new) >= 0.8
     new.attributes["genre"].string_value = "love"
     assert await share_of_space_lovers(candidate, new) <= 0.2
+
+
+async def test_a_new_item_has_attributes_of_the_types_of_stored_ones(candidate: Candidate) -> None:
+    """Converted where that is exact; one that no stored item has says nothing."""
+    await prepare(candidate, genres=True)
+    dated = event_pb2.Item(item_id="dated", title="?")
+    dated.attributes["year"].int_value = 1996
+    await candidate.items([dated])
+    new = event_pb2.Item(item_id="new", title="?")
+    new.attributes["genre"].string_value = "space"
+    new.attributes["year"].string_value = "1996"
+    users = recommending_pb2.RecommendUsersToItemRequest(item=new)
+    estimate = recommending_pb2.EstimateAudienceRequest(item=new)
+    for call, request in (
+        (candidate.stub.RecommendUsersToItem, users),
+        (candidate.stub.EstimateAudience, estimate),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await call(request)
+        assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert reason_of(failure.value) == "ATTRIBUTE_TYPE"
+        assert fields_of(failure.value) == ['item.attributes["year"]']
+        assert "year is int" in (failure.value.details() or "")
+    new.attributes["year"].number_value = 1996.0
+    exact = await share_of_space_lovers(candidate, new)
+    new.attributes["studio"].string_value = "of which nothing is known"
+    assert await share_of_space_lovers(candidate, new) == exact
 
 
 async def test_a_stored_item_that_nobody_has_seen_is_found_the_same(candidate: Candidate) -> None:
