@@ -1,6 +1,7 @@
 """The folder of a fitted model that the index serves in place of a fit of its own."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -13,18 +14,21 @@ from services.candidate.sources.arrays import NONE, Rows
 from services.runtime import metrics
 from services.runtime.logs import Logger
 
+Files = Mapping[str, tuple[int, int]]
+"""Size in bytes and time of change in nanoseconds, by name."""
 LEAST_KNOWN = 0.01
 """Share of the stored users, and of the items, that a model of theirs knows at the very least."""
 
 
 class ModelFolder:
-    """Looks for another model. One that is cut short, altered or of another version is refused, and
-    said so in the log once; whoever serves goes on with the last good one."""
+    """Looks for another model: when the manifest changes, or size or time of any file. One that is
+    cut short, altered or of another version is refused, and said so in the log once; whoever serves
+    goes on with the last good one."""
 
     def __init__(self, path: Path, log: Logger) -> None:
         self._path = path
         self._log = log
-        self._seen = b""
+        self._seen: tuple[str, Files] | None = None
         self.version = ""
         """SHA-256 of the manifest of the last good model, in hexadecimal; empty: none yet."""
         self._refused = metrics.counter(
@@ -63,7 +67,8 @@ class ModelFolder:
             manifest = (self._path / MANIFEST).read_bytes()
         except OSError as error:
             manifest = str(error).encode()
-        seen = sha256(manifest).digest()
+        version = sha256(manifest).hexdigest()
+        seen = version, self._files()
         if seen == self._seen:
             return None
         self._seen = seen
@@ -73,6 +78,15 @@ class ModelFolder:
             self._refused.inc()
             self._log.error("model_refused", folder=str(self._path), reason=str(error))
             return None
-        self.version = seen.hex()
+        if version == self.version:
+            return None  # the one that is served, whole
+        self.version = version
         self._log.info("model_served", folder=str(self._path))
         return model
+
+    def _files(self) -> Files:
+        try:
+            found = {entry.name: entry.stat() for entry in os.scandir(self._path)}
+        except OSError:
+            return {}
+        return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
