@@ -124,7 +124,7 @@ async def test_groups_and_new_items_are_those_of_one_index(both: Both) -> None:
         for _ in range(3):
             parameters = random_parameters(random, users=False)
             asked = recommending_pb2.RecommendItemsToSegmentRequest(**group, parameters=parameters)
-            await both.close("RecommendItemsToSegment", asked)
+            await both.same("RecommendItemsToSegment", asked)
     for topic in "abz":
         item = event_pb2.Item(item_id="new", title="something new")
         item.attributes["topic"].string_value = topic
