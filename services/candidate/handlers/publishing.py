@@ -102,7 +102,7 @@ class PublishingCalls(Calls):
         self, request: publishing_pb2.CheckEventsRequest, context: Context
     ) -> publishing_pb2.CheckEventsResponse:
         decided = [
-            Decided(event.user_id, event.event_id, event.item_ids) for event in request.events
+            Decided(one.key.user_id, one.key.event_id, one.item_ids) for one in request.events
         ]
         withdrawn = await self.parts.pool.withdrawn(decided)
         return publishing_pb2.CheckEventsResponse(

@@ -112,7 +112,8 @@ class Deliveries:
         keys = {(event.user_id, event.event_id): key for key, event in events.items()}
         asked = [
             publishing_pb2.DecidedEvent(
-                user_id=event.user_id, event_id=event.event_id, item_ids=event.item_ids
+                key=publishing_pb2.EventKey(user_id=event.user_id, event_id=event.event_id),
+                item_ids=event.item_ids,
             )
             for event in events.values()
         ]

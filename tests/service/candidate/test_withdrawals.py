@@ -23,7 +23,8 @@ async def stopped(candidate: Candidate, *messages: event_pb2.Event) -> list[str]
     """Those of the events whose messages, which name their items, must not go out."""
     asked = [
         publishing_pb2.DecidedEvent(
-            user_id=one.user_id, event_id=one.event_id, item_ids=one.item_ids
+            key=publishing_pb2.EventKey(user_id=one.user_id, event_id=one.event_id),
+            item_ids=one.item_ids,
         )
         for one in messages
     ]

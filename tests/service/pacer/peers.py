@@ -175,11 +175,7 @@ class Candidate(candidate_pb2_grpc.CandidateServiceServicer):
 
     async def CheckEvents(self, request: Any, context: Any) -> Any:
         await self.books.gate("CheckEvents", request, context)
-        gone = [
-            publishing_pb2.EventKey(user_id=event.user_id, event_id=event.event_id)
-            for event in request.events
-            if event.event_id in self.books.withdrawn
-        ]
+        gone = [one.key for one in request.events if one.key.event_id in self.books.withdrawn]
         await self.books.answered("CheckEvents", context)
         return publishing_pb2.CheckEventsResponse(withdrawn=gone)
 

@@ -92,7 +92,10 @@ async def test_what_is_withdrawn_is_dropped_before_a_channel_has_it(
     assert [message.event_id for message in await pacer.inbox("ann")] == ["e2"]
     assert not await attempts(pacer)
     (asked,) = peers.requests["CheckEvents"]  # one call for the batch
-    assert {(one.event_id, *one.item_ids) for one in asked.events} == {("e1",), ("e2", "x", "y")}
+    assert {(one.key.event_id, *one.item_ids) for one in asked.events} == {
+        ("e1",),
+        ("e2", "x", "y"),
+    }
 
 
 async def test_deliveries_wait_while_candidate_is_down(
