@@ -48,7 +48,10 @@ class Activity:
 
     def scores(self, features: Floats) -> Floats:
         """Logarithm of the expected share of interactions, up to a constant."""
-        table = formed(features, self.form)
+        return self.weighed(formed(features, self.form))
+
+    def weighed(self, table: Floats) -> Floats:
+        """The same of features that are formed already."""
         found: Floats = ((table - self.middle) / self.scale @ self.weights).astype(np.float32)
         return found
 
@@ -93,14 +96,15 @@ def _selected(moments: Sequence[Moment], tables: Sequence[Floats]) -> Activity:
     earlier ones; and with products of features where that gains for sure."""
     if len(moments) - len(moments) // 2 - MOMENTS < LEAST_MOMENTS:
         return fit_moments(moments, tables, PENALTY, "plain")
+    ready = {form: [formed(table, form) for table in tables] for form in FORMS}
     gains = {
-        form: {penalty: _gains(moments, tables, penalty, form) for penalty in PENALTIES}
+        form: {penalty: _gains(moments, ready[form], penalty, form) for penalty in PENALTIES}
         for form in FORMS
     }
     best = {form: max(PENALTIES, key=lambda each: gains[form][each].sum()) for form in FORMS}
     more = gains["products"][best["products"]] - gains["plain"][best["plain"]]
     form: Form = "products" if _is_sure(more) else "plain"
-    return fit_moments(moments, tables, best[form], form)
+    return fit_moments(moments, ready[form], best[form], form)
 
 
 def _gains(
@@ -114,7 +118,7 @@ def _gains(
     discount = 1 / np.log2(np.arange(2, LISTED + 2))
     found = np.zeros(half, np.float32)
     for place, (moment, features) in enumerate(zip(moments[:half], tables[:half], strict=True)):
-        order = np.argsort(-activity.scores(features), kind="stable")[:LISTED]
+        order = np.argsort(-activity.weighed(features), kind="stable")[:LISTED]
         found[place] = moment.met[order] @ discount[: len(order)]
     return found
 
@@ -139,8 +143,7 @@ def fit_moments(
     moments: Sequence[Moment], tables: Sequence[Floats], penalty: float, form: Form
 ) -> Activity:
     """The weights of the greatest likelihood of who met the moments' interactions; `tables`: the
-    features at each moment."""
-    tables = [formed(table, form) for table in tables]
+    features at each moment, formed."""
     table = np.concatenate(tables)
     middle, scale = table.mean(axis=0), table.std(axis=0) + np.float32(1e-3)
     ready = [(table - middle) / scale for table in tables]

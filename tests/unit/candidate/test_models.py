@@ -296,6 +296,16 @@ def test_calibration_recovers_known_probabilities() -> None:
         np.testing.assert_allclose(found.relevance(scores, queries), truth, atol=0.03)
 
 
+def test_strength_is_of_taste_alone() -> None:
+    generator = np.random.default_rng(0)
+    offset, context = generator.standard_normal(4), generator.standard_normal((4, 1))
+    taste = [generator.standard_normal((3, 4)) for _ in range(2)]
+    found = Combination(np.zeros(1), np.ones(1), np.array([2.0, 0.8, -0.4]))
+    expected = offset + 2 * context[:, 0] + 0.4 * taste[0] - 0.2 * taste[1]
+    scores = found.tempered(0.5).scores(offset, context, taste)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
 def test_calibration_without_pairs_is_its_prior() -> None:
     found = fit_calibration(Pairs.none(2), 0.02)
     zero = np.zeros((1, 1), np.float32)
