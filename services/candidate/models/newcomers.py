@@ -2,7 +2,8 @@
 
 New queries don't meet what known ones come back for: they have a model of activity of their own.
 To it comes how much more often those alike by attributes meet a candidate than everybody does, with
-a weight fitted on the queries that were new in the validation windows.
+a weight fitted on the queries that were new in the validation windows. Where there were none, some
+known ones stand in for them, as if nothing were known of them but their attributes.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,10 @@ from services.candidate.sources.arrays import Floats, Matrix, Rows
 
 SMOOTHING = 0.05
 """Added to shares, so that few who are alike say little."""
+STAND_INS = 400
+"""Known queries that stand in for new ones, in all windows together."""
+LENDING = 3
+"""Of so many known queries one stands in at most: the others lend."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,19 +80,45 @@ def lent_profiles(known: Interactions, attributes: Attributes | None, rows: Rows
 def fit_newcomers(
     windows: Sequence[Window], activity: Activity, attributes: Attributes | None
 ) -> NewcomerModel:
-    """The weight of what those alike like; 0 without attributes or new queries. Windows in time;
-    `activity`: of the candidates, among new queries."""
-    lists = []
-    for window in windows if attributes else ():
-        assert window.clock is not None
-        rows = np.flatnonzero(np.diff(window.by_new_users.indptr)).astype(np.int64)
-        if not len(rows):
-            continue
-        found = NewcomerModel(activity, 0.0).at(window.known, window.clock)
-        lift = found.lift(lent_profiles(window.known, attributes, rows))
-        met = np.asarray(window.by_new_users[rows].todense(), np.float32)
-        candidates = np.tile(known_candidates(window.known), (len(rows), 1))
-        context = np.zeros((met.shape[1], 0), np.float32)
-        lists.append(Lists(candidates, met, found.level, context, [lift]))
+    """The weight of what those alike like; 0 without attributes. Windows in time; `activity`: of
+    the candidates, among new queries."""
+    if attributes is None:
+        return NewcomerModel(activity, 0.0)
+    lists = [
+        _lists(window, rows, window.by_new_users, window.known, activity, attributes)
+        for window in windows
+        if len(rows := np.flatnonzero(np.diff(window.by_new_users.indptr)).astype(np.int64))
+    ]
+    if not lists:
+        for window in windows:
+            rows = _stand_ins(window, STAND_INS // len(windows))
+            others = window.known.take(~np.isin(window.known.users, rows))
+            lists.append(_lists(window, rows, window.met, others, activity, attributes))
     weight = float(fit_combination(lists).weights[0]) if lists else 0.0
     return NewcomerModel(activity, max(weight, 0.0))
+
+
+def _stand_ins(window: Window, count: int) -> Rows:
+    """Some of the known queries that met something, one at least."""
+    rows = np.flatnonzero(np.diff(window.met.indptr)).astype(np.int64)
+    return rows[:: max(-(-len(rows) // count), LENDING)]
+
+
+def _lists(
+    window: Window,
+    rows: Rows,
+    met: Matrix,
+    lenders: Interactions,
+    activity: Activity,
+    attributes: Attributes,
+) -> Lists:
+    """What some queries met of all that they hadn't yet, with what `lenders` like as taste."""
+    assert window.clock is not None
+    found = NewcomerModel(activity, 0.0).at(window.known, window.clock)
+    lift = found.lift(lent_profiles(lenders, attributes, rows))
+    candidates = np.tile(known_candidates(window.known), (len(rows), 1))
+    seen = window.known.seen[rows]
+    candidates[np.repeat(np.arange(len(rows)), np.diff(seen.indptr)), seen.indices] = False
+    context = np.zeros((met.shape[1], 0), np.float32)
+    table = np.asarray(met[rows].todense(), np.float32)
+    return Lists(candidates, table, found.level, context, [lift])

@@ -126,6 +126,26 @@ def test_new_users_get_what_new_users_begin_with(
     assert not any(model.item_ids[row].startswith("start") for row in old.rows[0])
 
 
+@pytest.mark.parametrize("effort", ["full", "quick"])
+def test_attributes_count_where_nobody_was_new(effort: Effort) -> None:
+    """Forty users of two kinds, who all came on the first day, and two who never did."""
+    generator = np.random.default_rng(5)
+    rows = [
+        (f"u{user:02}", f"{kind} {item}", day * DAY + user)
+        for user in range(40)
+        for kind in ("even" if user % 2 == 0 else "odd",)
+        for day, item in enumerate([0, *generator.choice(np.arange(1, 40), 30, replace=False)])
+    ]
+    users, items, times = zip(*rows, strict=True)
+    known = Interactions.of(users, items, np.array(times))
+    kinds = ["even" if user % 2 == 0 else "odd" for user in range(42)]
+    known = replace(known, user_ids=[*known.user_ids, "v even", "v odd"])
+    model = fit(known, FitOptions(3 * DAY, effort=effort), users={"kind": kinds})
+    found = model.recommend("items", ["v even", "v odd"], 10, exclude_seen=True)
+    for kind, best in zip(("even", "odd"), found.rows, strict=True):
+        assert all(model.item_ids[row].startswith(kind) for row in best)
+
+
 def test_what_new_users_want_is_learned_apart(
     cut: tuple[CandidateModel, Interactions, Clock],
 ) -> None:
