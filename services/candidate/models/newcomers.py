@@ -16,7 +16,7 @@ from services.candidate.models.attributes import Attributes, borrowed_profiles
 from services.candidate.models.combination import Lists, fit_combination
 from services.candidate.models.context import Clock
 from services.candidate.models.interactions import Interactions
-from services.candidate.models.selection import known_candidates
+from services.candidate.models.selection import LARGEST, known_candidates
 from services.candidate.models.windows import Window
 from services.candidate.sources.arrays import Floats, Matrix, Rows
 
@@ -91,7 +91,8 @@ def fit_newcomers(
     ]
     if not lists:
         for window in windows:
-            rows = _stand_ins(window, STAND_INS // len(windows))
+            most = min(STAND_INS, LARGEST // window.met.shape[1])
+            rows = _stand_ins(window, most // len(windows))
             others = window.known.take(~np.isin(window.known.users, rows))
             lists.append(_lists(window, rows, window.met, others, activity, attributes))
     weight = float(fit_combination(lists).weights[0]) if lists else 0.0
@@ -99,9 +100,9 @@ def fit_newcomers(
 
 
 def _stand_ins(window: Window, count: int) -> Rows:
-    """Some of the known queries that met something, one at least."""
+    """Some of the known queries that met something: one at least, whatever `count`."""
     rows = np.flatnonzero(np.diff(window.met.indptr)).astype(np.int64)
-    return rows[:: max(-(-len(rows) // count), LENDING)]
+    return rows[:: max(-(-len(rows) // max(count, 1)), LENDING)]
 
 
 def _lists(
