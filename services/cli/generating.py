@@ -1,11 +1,12 @@
 """`heliograph candidate generate`: one shard of a day's candidates, as a job runs it."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import click
 import grpc
@@ -34,8 +35,19 @@ SUMMED = (
 )  # fmt: skip
 
 Answer = generating_pb2.GenerateDailyResponse
-Generate = Callable[[generating_pb2.GenerateDailyRequest], Iterator[Answer]]
 Show = Callable[[Answer], object]
+
+
+class Call(Protocol):
+    """A call under way."""
+
+    def __next__(self) -> Answer: ...
+
+    def cancel(self) -> object:
+        """End it: `__next__` raises grpc.RpcError."""
+
+
+Generate = Callable[[generating_pb2.GenerateDailyRequest], Call]
 
 
 @click.command()
@@ -59,7 +71,7 @@ Show = Callable[[Answer], object]
     type=click.FloatRange(min=0),
     default=300.0,
     show_default=True,
-    help="Give up when nothing has moved for so many seconds.",
+    help="Give up when nothing has moved for so many seconds; 0: at the first failure.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @told_plainly
@@ -118,14 +130,15 @@ def run(
     added as far as they were told.
 
     Raises the last grpc.RpcError when it is not of a kind to try again, or when no call has told
-    of progress for `patience` seconds.
+    of progress for `patience` seconds; NotDone when a call goes on and tells of none for so long.
     """
     broken: list[Answer] = []
     failures, moved = 0, time.monotonic()
     while True:
-        last = Answer()
+        last, under_way = Answer(), call(request)
         try:
-            for last in call(request):
+            while (answer := _next(under_way, moved + patience if patience else None)) is not None:
+                last = answer
                 show(last)
                 failures, moved = 0, time.monotonic()
             return _summed(last, broken)
@@ -133,8 +146,33 @@ def run(
             failures += 1
             if error.code() not in RETRIED or time.monotonic() - moved >= patience:
                 raise
+            if failures == 1:
+                click.echo(f"{error.code().name}: {error.details()}; trying again", err=True)
         broken.append(last)
         time.sleep(pause_s(failures))
+
+
+def _next(call: Call, end: float | None) -> Answer | None:
+    """The next answer; None when the call is done. Raises NotDone when there is none by `end`, on
+    the monotonic clock: a service that is stuck keeps its connections."""
+    if end is None:
+        return next(call, None)
+    given_up = threading.Event()
+
+    def give_up() -> None:
+        given_up.set()
+        call.cancel()
+
+    timer = threading.Timer(max(end - time.monotonic(), 0.0), give_up)
+    timer.start()
+    try:
+        return next(call, None)
+    except grpc.RpcError:
+        if given_up.is_set():
+            raise NotDone("the service takes the call and tells of no progress") from None
+        raise
+    finally:
+        timer.cancel()
 
 
 def _summed(last: Answer, broken: list[Answer]) -> Answer:

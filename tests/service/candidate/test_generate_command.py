@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Iterator
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -107,17 +107,35 @@ def answer(users: int, made: int, *, done: bool = False, failed: int = 0) -> Ans
     return Answer(user_count=users, total_user_count=9, sources=[source], done=done)
 
 
+class Call:
+    """Answers, then an error's code where it breaks; after None nothing comes until it is ended."""
+
+    def __init__(self, script: tuple[Any, ...]) -> None:
+        self.steps = iter(script)
+        self.ended = threading.Event()
+
+    def __next__(self) -> Answer:
+        step = next(self.steps)
+        if step is None:
+            assert self.ended.wait(10.0)
+            step = grpc.StatusCode.CANCELLED
+        if isinstance(step, grpc.StatusCode):
+            raise Broken(step)
+        assert isinstance(step, Answer)
+        return step
+
+    def cancel(self) -> None:
+        self.ended.set()
+
+
 class Calls:
-    """Answers a call with each script in turn: answers, then an error's code where it breaks."""
+    """Answers a call with each script in turn."""
 
     def __init__(self, *scripts: tuple[Any, ...]) -> None:
         self.scripts = list(scripts)
 
-    def __call__(self, request: Any) -> Iterator[Answer]:
-        for step in self.scripts.pop(0):
-            if isinstance(step, grpc.StatusCode):
-                raise Broken(step)
-            yield step
+    def __call__(self, request: Any) -> Call:
+        return Call(self.scripts.pop(0))
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +167,20 @@ def test_patience_ends() -> None:
     with pytest.raises(Broken):
         generating.run(calls, generating_pb2.GenerateDailyRequest(), 0.0, lambda _: None)
     assert len(calls.scripts) == 1
+
+
+def test_patience_ends_with_a_service_that_is_stuck() -> None:
+    calls = Calls((answer(4, 7), None), (answer(9, 2, done=True),))
+    with pytest.raises(generating.NotDone):
+        generating.run(calls, generating_pb2.GenerateDailyRequest(), 0.1, lambda _: None)
+    assert len(calls.scripts) == 1
+
+
+def test_that_it_is_tried_again_is_told_once_a_break(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = grpc.StatusCode.UNAVAILABLE
+    calls = Calls((lost,), (lost,), (answer(4, 7), lost), (answer(9, 2, done=True),))
+    generating.run(calls, generating_pb2.GenerateDailyRequest(), 60.0, lambda _: None)
+    assert capsys.readouterr().err == "UNAVAILABLE: broken off; trying again\n" * 2
 
 
 def test_a_source_that_failed_has_its_own_exit_status(
