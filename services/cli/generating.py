@@ -133,23 +133,29 @@ def run(
     of progress for `patience` seconds; NotDone when a call goes on and tells of none for so long.
     """
     broken: list[Answer] = []
-    failures, moved = 0, time.monotonic()
+    failures: list[grpc.RpcError] = []
+    moved = time.monotonic()
     while True:
         last, under_way = Answer(), call(request)
         try:
             while (answer := _next(under_way, moved + patience if patience else None)) is not None:
                 last = answer
                 show(last)
-                failures, moved = 0, time.monotonic()
+                moved = time.monotonic()
+                failures.clear()
             return _summed(last, broken)
         except grpc.RpcError as error:
-            failures += 1
+            failures.append(error)
             if error.code() not in RETRIED or time.monotonic() - moved >= patience:
                 raise
-            if failures == 1:
+            if len(failures) == 1:
                 click.echo(f"{error.code().name}: {error.details()}; trying again", err=True)
+        except NotDone:
+            if failures:
+                raise failures[-1] from None
+            raise
         broken.append(last)
-        time.sleep(pause_s(failures))
+        time.sleep(pause_s(len(failures)))
 
 
 def _next(call: Call, end: float | None) -> Answer | None:

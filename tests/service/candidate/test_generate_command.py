@@ -176,6 +176,13 @@ def test_patience_ends_with_a_service_that_is_stuck() -> None:
     assert len(calls.scripts) == 1
 
 
+def test_why_it_broke_off_is_told_after_a_vain_new_try() -> None:
+    calls = Calls((answer(4, 7), grpc.StatusCode.UNAVAILABLE), (None,))
+    with pytest.raises(Broken) as failure:
+        generating.run(calls, generating_pb2.GenerateDailyRequest(), 0.2, lambda _: None)
+    assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
 def test_that_it_is_tried_again_is_told_once_a_break(capsys: pytest.CaptureFixture[str]) -> None:
     lost = grpc.StatusCode.UNAVAILABLE
     calls = Calls((lost,), (lost,), (answer(4, 7), lost), (answer(9, 2, done=True),))
