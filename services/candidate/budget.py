@@ -33,7 +33,7 @@ between."""
 INTEREST = timedelta(minutes=10)
 """How long after the last question budgets are kept fresh."""
 PATIENCE = timedelta(seconds=2)
-"""How long a question waits for the first reading."""
+"""How long a reading is waited for, from its start: each question would wait while policy hangs."""
 FIRST_REST = 1.0
 """How long the first reading rests, by the time it works: answers wait for it, and calls go on."""
 PAUSE = timedelta(seconds=5)
@@ -51,6 +51,8 @@ class Budgets:
         self._columns: BudgetColumns | None = None
         self._aligning = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
+        self._began = 0.0
+        """When it began, on the monotonic clock."""
         self._asked: datetime | None = None
         self._failed: float | None = None
         self._worked = 0.0
@@ -63,25 +65,30 @@ class Budgets:
         """The budgets of a catalogue's users, at most 60 s old; None when they are unknown."""
         self._asked = self._clock.now()
         if not self._is_fresh(self._asked, FRESHNESS):
-            reading = self._read_soon(user_ids)
-            if reading is not None:
-                patience, left = PATIENCE.total_seconds(), calls.remaining()
-                await asyncio.wait(
-                    {reading}, timeout=patience if left is None else min(patience, left / 2)
-                )
+            await self._wait_for(self._read_soon(user_ids))
         if not self._is_fresh(self._clock.now(), FRESHNESS):
             return None
         return await self._aligned(user_ids)
 
     async def keep_fresh(self, user_ids: Sequence[str], now: datetime) -> None:
         """Read again before the columns grow old, while there is interest: the sooner, the longer
-        a reading takes."""
+        a reading takes. Goes on without waiting long, since in simulation mode a call waits for
+        it."""
         takes = timedelta(seconds=self._worked * (1 + self._rest()))
         interested = self._asked is not None and now - self._asked <= INTEREST
         if interested and not self._is_fresh(now, REPLACED - takes):
             reading = self._read_soon(user_ids)
-            if reading is not None:
-                await reading
+            await self._wait_for(reading)
+            if reading is not None and reading.done():
+                reading.result()  # raises what is no failure of policy or Postgres
+
+    async def _wait_for(self, reading: asyncio.Task[None] | None) -> None:
+        if reading is None:
+            return
+        patience = PATIENCE.total_seconds() - (self._clock.monotonic() - self._began)
+        left = calls.remaining()
+        timeout = patience if left is None else min(patience, left / 2)
+        await asyncio.wait({reading}, timeout=max(timeout, 0.0))
 
     async def _aligned(self, user_ids: Sequence[str]) -> BudgetColumns | None:
         """What was read last, for other users where they have changed since."""
@@ -112,6 +119,7 @@ class Budgets:
             return None
         context = copy_context()  # the simulated time goes along, the call's deadline doesn't
         context.run(calls.set_deadline, None)
+        self._began = now
         self._reading = asyncio.create_task(self._read(user_ids), context=context)
         return self._reading
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from heliograph.policy.v1alpha1 import policy_pb2_grpc, recipients_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.candidate import budget_reading
+from services.policy import sendability_store
 from services.policy.handlers import sendability
 from services.runtime.clock import at
 from tests.conftest import StartSystem
@@ -113,6 +115,23 @@ async def test_invariant_11_without_policy_nobody_is_left_out(
     answer = await world.ask(respect_budget=EXCLUDE)
     assert answer.budget.state == recommending_pb2.BUDGET_STATE_UNKNOWN
     assert [user.user_id for user in answer.users] == USERS
+
+
+async def test_a_policy_that_hangs_is_not_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by what keeps budgets fresh, which in simulated time runs before a call."""
+    await world.ask(respect_budget=EXCLUDE)
+    hangs = asyncio.Event()
+    monkeypatch.setattr(sendability_store, "read_partition", lambda *_: hangs.wait())
+    try:
+        async with asyncio.timeout(10):
+            for seconds in (70, 81, 92):
+                with at(NOON + timedelta(seconds=seconds)):
+                    answer = await world.ask(respect_budget=EXCLUDE)
+                assert answer.budget.state == recommending_pb2.BUDGET_STATE_UNKNOWN
+    finally:
+        hangs.set()
 
 
 async def test_a_pool_that_was_emptied_is_not_full(world: World) -> None:
