@@ -110,6 +110,17 @@ GROUP BY user_id
 -- long again.
 UPDATE users SET pool_bound = pool_bound + :growth WHERE ctid = ANY(CAST(:places AS tid[]))
 
+-- name: users_with_pools
+-- Some users in whose pools events may wait, after an id, locked as `lock_users` does.
+SELECT user_id, pool_bound FROM users WHERE pool_bound > 0 AND user_id > :after
+ORDER BY user_id LIMIT :count FOR NO KEY UPDATE
+
+-- name: store_pool_bounds
+-- How many events wait in the pools of locked users.
+UPDATE users SET pool_bound = counted.waiting
+FROM unnest(CAST(:user_ids AS text[]), CAST(:counts AS integer[])) AS counted(user_id, waiting)
+WHERE users.user_id = counted.user_id
+
 -- name: evict_events
 -- Bring the pools of these users down to their size: what has expired first (recorded as expired),
 -- then the least promising, then the soonest expiry. Held digests are events as all others.

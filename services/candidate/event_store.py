@@ -219,7 +219,8 @@ async def bound_pools(
     where they had expired, as that, and the statements that store how full the pools are.
 
     `arrived` is how many events came into each pool. Ends don't lower the stored bound, so only
-    where it passes the size are events counted, and the bound made exact again.
+    where it passes the size are events counted, and the bound made exact again; `count_pools` does
+    so for all now and then.
     """
     growths = dict(arrived)
     evicted: dict[EventKey, End] = {}
@@ -242,6 +243,22 @@ async def bound_pools(
         (QUERIES.grow_pool_bounds, {"places": literals.texts(places[growth]), "growth": growth})
         for growth in sorted(places)
     ]
+
+
+async def count_pools(work: UnitOfWork, after: str, count: int) -> str:
+    """Make the stored bounds of `count` users' pools exact, in the order of ids after one; returns
+    the last of these users, and an empty id when there are none."""
+    users = await work.rows(QUERIES.users_with_pools, {"after": after, "count": count})
+    if not users:
+        return ""
+    rows = await work.rows(QUERIES.count_pools, {"user_ids": [user.user_id for user in users]})
+    waiting = {row.user_id: row.waiting for row in rows}
+    fewer = [user.user_id for user in users if waiting.get(user.user_id, 0) < user.pool_bound]
+    if fewer:
+        counts = literals.numbers(waiting.get(user, 0) for user in fewer)
+        params = {"user_ids": literals.texts(fewer), "counts": counts}
+        await work.execute(QUERIES.store_pool_bounds, params)
+    return str(users[-1].user_id)
 
 
 def announcement(user_ids: Set[str], now: datetime) -> list[Statement]:

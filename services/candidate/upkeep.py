@@ -1,9 +1,10 @@
-"""Bounded deletion of what is beyond its retention."""
+"""Bounded deletion of what is beyond its retention, and counting how full pools are."""
 
 from datetime import datetime, timedelta
 
 from sqlalchemy import TextClause
 
+from services.candidate import event_store
 from services.candidate.admission import LONGEST_LIFE
 from services.candidate.catalogue_store import QUERIES as CATALOGUE
 from services.candidate.event_store import QUERIES as EVENTS
@@ -19,7 +20,7 @@ KEEP_WITHDRAWALS = LONGEST_LIFE + timedelta(days=1)
 
 
 class Upkeep:
-    """Deletes old rows, a bounded number in a transaction."""
+    """Deletes old rows and counts pools, a bounded number in a transaction."""
 
     def __init__(self, database: Database, settings: CandidateSettings) -> None:
         self._database = database
@@ -31,7 +32,8 @@ class Upkeep:
     async def run(self, now: datetime) -> None:
         """Delete events that ended, answers given and relations removed before the retention; old
         arrivals, withdrawals and recommendations; marks of daily runs, and what teams used, a week
-        after their day; the runs after the retention."""
+        after their day; the runs after the retention. Then make the bounds of pools exact, which
+        ends don't lower: budgets rest on them."""
         await self._delete(EVENTS.delete_ended_events, now - self._retention)
         await self._delete(EVENTS.delete_old_withdrawals, now - KEEP_WITHDRAWALS)
         await self._delete(EVENTS.delete_old_requests, now - self._retention)
@@ -44,6 +46,16 @@ class Upkeep:
         async with self._database.unit_of_work() as work:
             await work.execute(EVENTS.delete_old_erasures, {"before": now - self._retention})
             await work.commit()
+        await self._count_pools()
+
+    async def _count_pools(self) -> None:
+        after = ""
+        while True:
+            async with self._database.unit_of_work() as work:
+                after = await event_store.count_pools(work, after, self._batch)
+                await work.commit()
+            if not after:
+                return
 
     async def _delete(self, query: TextClause, before: datetime) -> None:
         while True:

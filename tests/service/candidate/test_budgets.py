@@ -140,6 +140,16 @@ async def test_a_pool_that_was_emptied_is_not_full(world: World) -> None:
     assert [user.user_id for user in answer.users] == ["ann", "cid"]
 
 
+async def test_what_has_left_a_pool_does_not_count_for_ever(world: World) -> None:
+    """Ends don't lower what is stored of how full a pool is; it is counted every six hours."""
+    await world.candidate.publish(*(event("ann", f"e{n}") for n in range(2)))
+    await world.candidate.settle(sent("ann", "e0"))
+    with at(NOON + timedelta(hours=7)):
+        answer = await world.ask(respect_budget=DISCOUNT)
+    factors = {user.user_id: user.score / user.relevance for user in answer.users}
+    assert factors["ann"] == pytest.approx(1 - 1 / 4)
+
+
 async def test_pools_are_read_to_the_end_of_the_table(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
