@@ -33,12 +33,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 _PATH = click.Path(path_type=Path)
 
 
-@click.group()
-def candidate() -> None:
-    """Candidate generation offline: who might want what."""
-
-
-@candidate.command(name="fit")
+@click.command(name="fit")
 @click.option("--interactions", type=_FILE, required=True, help="user_id, item_id, …, Parquet.")
 @click.option("--users", type=_FILE, help="user_id and attributes, Parquet.")
 @click.option("--items", type=_FILE, help="item_id and content, Parquet.")
@@ -100,7 +95,7 @@ def fit_command(
     click.echo(f"model: {out}")
 
 
-@candidate.command()
+@click.command()
 @click.option("--model", "folder", type=_PATH, required=True, help="A folder that `fit` wrote.")
 @click.option("--direction", type=click.Choice(["items", "users"]), required=True)
 @click.option("--ids", type=_FILE, required=True, help="user_id (or item_id), Parquet.")

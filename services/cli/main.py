@@ -2,21 +2,35 @@
 
 import click
 
-from services.cli.candidates import candidate
-from services.cli.configuration import config
-from services.cli.explaining import explain
-from services.cli.generating import generate
-from services.cli.ranking import ranker
-from services.cli.replaying import replay, run_command
-from services.cli.serving import migrate, up
+from services.cli.lazy import LazyGroup
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    places={
+        "candidate": "main:candidate",
+        "config": "configuration:config",
+        "explain": "explaining:explain",
+        "migrate": "serving:migrate",
+        "ranker": "ranking:ranker",
+        "replay": "replaying:replay",
+        "run": "replaying:run_command",
+        "up": "serving:up",
+    },
+)
 def main() -> None:
     """Decides which notification to send to each user, through which channel, when, in which
     words, or not at all."""
 
 
-candidate.add_command(generate)
-for command in (up, run_command, replay, migrate, config, explain, candidate, ranker):
-    main.add_command(command)
+@click.group(
+    cls=LazyGroup,
+    places={
+        "fit": "candidates:fit_command",
+        "generate": "generating:generate",
+        "recommend": "candidates:recommend",
+    },
+)
+def candidate() -> None:
+    """Candidate generation offline: who might want what."""

@@ -1,5 +1,7 @@
-"""heliograph candidate fit: what it says of files that it can't use."""
+"""heliograph candidate: what it says of files that it can't use, and what it imports."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,3 +19,15 @@ def test_interactions_that_cannot_be_fitted_are_named(tmp_path: Path) -> None:
     assert ended.exit_code == 1
     assert ended.output == f"Error: {path}: no interaction has a positive weight\n"
     assert not out.exists()
+
+
+def test_a_command_imports_no_more_than_its_own() -> None:
+    """What fits models takes seconds of a busy processor, before anything is told."""
+    code = (
+        "import atexit, sys; from services.cli import main; "
+        "atexit.register(lambda: print('scipy' in sys.modules)); main()"
+    )
+    command = [sys.executable, "-c", code, "candidate", "generate", "--day", "never"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "'never' does not match" in done.stderr
+    assert done.stdout == "False\n"
