@@ -65,6 +65,8 @@ def _decision_facts(part: Any) -> dict[str, object]:
     became = _outcome(part.delivery_state, part.delivery_detail)
     taken = f"{decision.event_type} {decision.event_id} by {_channel(decision.channel)}"
     kinds = [notification_pb2.EngagementKind.Name(e.kind) for e in part.engagements]
+    silent = "did nothing (yet)" if part.delivery_state == "delivered" else "saw nothing (yet)"
+    ranked = f"{decision.model_version} / {decision.rank_id}" if decision.rank_id else "not ranked"
     return {
         "user": decision.user_id,
         "slot": f"{decision.slot_id} (due {_time(decision.slot_time)})",
@@ -75,10 +77,10 @@ def _decision_facts(part: Any) -> dict[str, object]:
         "propensity of what was taken": f"{decision.propensity:.6f}",
         "utility / threshold": f"{decision.utility:.5f} / {decision.threshold:.5f}",
         "segment / experiment group": f"{decision.segment} / {decision.experiment_group}",
-        "model / rank id": f"{decision.model_version} / {decision.rank_id}",
+        "model / rank id": ranked,
         "delivery": f"{decision.delivery_id} {became}".strip(),
         "the user then": ", ".join(k.removeprefix("ENGAGEMENT_KIND_").lower() for k in kinds)
-        or "did nothing (yet)",
+        or silent,
     }
 
 
