@@ -175,7 +175,7 @@ def _next(call: Call, end: float | None) -> Answer | None:
         return next(call, None)
     except grpc.RpcError:
         if given_up.is_set():
-            raise NotDone("the service takes the call and tells of no progress") from None
+            raise NotDone("the service tells of no progress; run it again") from None
         raise
     finally:
         timer.cancel()
