@@ -2,8 +2,9 @@
 
 A logistic regression (Platt, "Probabilistic Outputs for Support Vector Machines", 1999) on the
 combined score and the query's activity (without timestamps: its count), over pairs of the last
-validation windows. Its weights have a prior, which stands alone where nothing could be held out:
-the score as it is, at the rate with which known pairs are met.
+validation windows. Its slopes have a prior, the score as it is; its level is the one at which as
+much is expected as was met. Where nothing could be held out nothing tells what a score is worth:
+then all pairs have the rate with which known pairs are met.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.optimize import brentq, minimize
+from scipy.special import expit, logit
 
 from services.candidate.models.combination import DECIMALS, Weights
 from services.candidate.sources.arrays import Floats, Mask
@@ -21,6 +22,10 @@ PRIOR = 1.0
 """Deviation of the weights of standardised features about their prior."""
 LEAST_SLOPE = 1e-3
 """Relevance must not change the order of the scores."""
+MOST = 1 - 1e-9
+"""The largest share of pairs that is expected to be met."""
+MARGIN = 1.0
+"""About the bounds between which a level is searched."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -28,6 +33,11 @@ class Calibration:
     """Weights: of the score, of the query's features, and the intercept."""
 
     weights: Weights
+
+    @classmethod
+    def flat(cls, rate: float, features: int) -> Self:
+        """Whatever the score, the rate; of queries with so many features."""
+        return cls(np.array([LEAST_SLOPE, *np.zeros(features), logit(rate)]))
 
     def relevance(self, scores: Floats, queries: Floats) -> Floats:
         """Probabilities, queries × candidates. `scores` alike; `queries`: queries × features."""
@@ -76,8 +86,9 @@ def sample_pairs(
     return Pairs(scores[rows, columns], queries[rows], target, weights, hits)
 
 
-def joined_pairs(parts: Sequence[Pairs]) -> Pairs:
-    """All together."""
+def joined_pairs(parts: Sequence[Pairs], features: int) -> Pairs:
+    """All together; `features`: of a query."""
+    parts = [Pairs.none(features), *parts]
     return Pairs(
         np.concatenate([part.scores for part in parts]),
         np.concatenate([part.queries for part in parts]),
@@ -88,33 +99,44 @@ def joined_pairs(parts: Sequence[Pairs]) -> Pairs:
 
 
 def fit_calibration(pairs: Pairs, rate: float) -> Calibration:
-    """`rate`: the share of pairs that a prior expects to be met, as much as one pair says.
+    """`rate`: the share of pairs that a prior expects to be met, as much as one interaction says.
 
     What one query meets comes together: beside the prior all pairs say no more than the queries
     that met anything, each once.
     """
-    size, total = pairs.queries.shape[1], float(pairs.weights.sum())
-    weight = pairs.weights.astype(np.float64)
-    target = weight * pairs.met
+    size, weight = pairs.queries.shape[1], pairs.weights.astype(np.float64)
+    target, total = weight * pairs.met, float(weight.sum())
     if not total:
-        return Calibration(np.array([1.0, *np.zeros(size), _logit(rate)]))
-    table = np.column_stack([pairs.scores, pairs.queries]).astype(np.float64)
-    middle, scale = table.mean(axis=0), table.std(axis=0) + 1e-6
-    table = np.column_stack([(table - middle) / scale, np.ones(len(table))])
-    prior = np.array([scale[0], *np.zeros(size), _logit((target.sum() + rate) / (total + 1))])
+        return Calibration.flat(rate, size)
+    share = min((target.sum() + 1) / (total + 1 / rate), MOST)
+    plain = np.column_stack([pairs.scores, pairs.queries]).astype(np.float64)
+    middle, scale = plain.mean(axis=0), plain.std(axis=0) + 1e-6
+    table = np.column_stack([(plain - middle) / scale, np.ones(len(plain))])
+    prior = np.array([scale[0], *np.zeros(size)])
     independent = pairs.hits / max(target.sum(), 1.0)
 
     def loss(weights: Weights) -> tuple[float, Weights]:
-        z, off = table @ weights, (weights - prior) / PRIOR
+        z, off = table @ weights, (weights[:-1] - prior) / PRIOR
         value = independent * (weight @ np.logaddexp(0.0, z) - z @ target) + off @ off / 2
-        gradient = independent * (table.T @ (weight * expit(z) - target)) + off / PRIOR
+        gradient = independent * (table.T @ (weight * expit(z) - target))
+        gradient[:-1] += off / PRIOR
         return float(value / total), gradient / total
 
-    found = minimize(loss, prior, jac=True, method="L-BFGS-B", options={"ftol": 1e-12}).x
-    slopes = found[:-1] / scale
-    return Calibration(np.round([*slopes, found[-1] - slopes @ middle], DECIMALS))
+    start = np.array([*prior, logit(share)])
+    bounds = [(LEAST_SLOPE * scale[0], None), *[(None, None)] * (size + 1)]
+    found = minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-12}
+    ).x
+    slopes = np.round(found[:-1] / scale, DECIMALS)
+    level = _level(plain @ slopes, weight, share)
+    return Calibration(np.array([*slopes, np.round(level, DECIMALS)]))
 
 
-def _logit(rate: float) -> float:
-    rate = min(max(rate, 1e-9), 1 - 1e-9)
-    return float(np.log(rate / (1 - rate)))
+def _level(logits: Weights, weight: Weights, share: float) -> float:
+    """What to add to the logits of pairs so that a share of them is expected to be met."""
+
+    def excess(level: float) -> float:
+        return float(weight @ expit(logits + level)) / float(weight.sum()) - share
+
+    low, high = logit(share) - logits.max() - MARGIN, logit(share) - logits.min() + MARGIN
+    return float(brentq(excess, low, high))

@@ -30,7 +30,7 @@ from services.candidate.models.selection import (
     known_candidates,
     references,
 )
-from services.candidate.models.windows import Window
+from services.candidate.models.windows import Window, Windows
 from services.candidate.sources.arrays import Floats, Matrix, Rows
 
 CALIBRATION_PAIRS = 600_000
@@ -38,6 +38,8 @@ QUICK_PAIRS = 200_000
 CALIBRATION_WINDOWS = 4
 CALIBRATION_QUERIES = 500
 """Of a window, at least; of many candidates a sample is taken of each."""
+ENOUGH = 100
+"""Pairs that met in the last window, for a quick fit to look at no other."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -88,28 +90,34 @@ class Activities:
 def fit_direction(
     known: Interactions,
     clock: Clock | None,
-    windows: Sequence[Window],
+    windows: Windows,
     activities: Activities | None,
     attributes: Attributes | None,
     task: Task,
 ) -> Direction:
     """Choose, fit and calibrate; everything oriented as queries × candidates. `clock` and
     `activities` are there if the windows are in time. `attributes`: of the queries."""
-    if not windows:
+    if not windows.choice:
         task = replace(task, forms=1, dense=False)
     activity = activities.candidates if activities else None
-    choice = choose(known, windows, activity, task)
+    choice = choose(known, windows.choice, activity, task)
     newcomers = None
     if activities and task.dense:
-        newcomers = fit_newcomers(windows, activities.newcomers, attributes)
+        newcomers = fit_newcomers(windows.choice, activities.newcomers, attributes)
     made = Made(choice, activity, newcomers, attributes)
     ranker = make_ranker(known, clock, made, task)
-    calibration, new_calibration = _calibrated(known, windows, made, activities, task)
+    levels = _levels(known, clock, activities)
+    old = new = Pairs.none(levels.shape[1])
+    if windows.calibration:
+        old, new = _held_out(known, windows.calibration, made, activities, task)
+    rows, columns = known.matrix.shape
+    rate = known.matrix.nnz / (rows * columns + 1)
+    calibration = fit_calibration(old, rate)
     return Direction(
         ranker,
         calibration,
-        new_calibration,
-        _levels(known, clock, activities),
+        fit_calibration(new, rate) if len(new.met) else calibration,
+        _within(levels, old),
         choice.recipes,
         activity is not None,
         choice.report,
@@ -132,39 +140,35 @@ def make_ranker(known: Interactions, clock: Clock | None, made: Made, task: Task
     return FactorRanker.of(factors, weights, bias, references(known, task.seed))
 
 
-def _calibrated(
+def _held_out(
     known: Interactions,
     windows: Sequence[Window],
     made: Made,
     activities: Activities | None,
     task: Task,
-) -> tuple[Calibration, Calibration]:
-    """Of the queries known before and of those without interactions, apart: on a sample of those of
-    the last windows, whether they met anything or not, and of their pairs. Where there were none of
-    the latter, theirs is that of the others; as well where each query of the list came some day, as
-    in a list made of the interactions: then nothing tells how many there are who stay away."""
-    rows, columns = known.matrix.shape
-    rate = known.matrix.nnz / (rows * columns + 1)
-    if not windows:
-        prior = fit_calibration(Pairs.none(_levels(known, None, None).shape[1]), rate)
-        return prior, prior
-    quick = task.effort == "quick"
-    latest = windows[-1:] if quick else windows[-CALIBRATION_WINDOWS:]
-    most = (QUICK_PAIRS if quick else CALIBRATION_PAIRS) // len(latest)
-    all_came = len(np.unique(known.users)) == rows
+) -> tuple[Pairs, Pairs]:
+    """Of the queries known before and of those without interactions: on a sample of those of the
+    last windows, whether they met anything or not, and of their pairs. None of the latter where
+    each query of the list came some day, as in a list made of the interactions: then nothing tells
+    how many there are who stay away."""
     old: list[Pairs] = []
     new: list[Pairs] = []
+    quick = task.effort == "quick"
+    enough = quick and windows[-1].met.nnz >= ENOUGH
+    latest = windows[-1:] if enough else windows[-CALIBRATION_WINDOWS:]
+    most = (QUICK_PAIRS if quick else CALIBRATION_PAIRS) // len(latest)
+    all_came = len(np.unique(known.users)) == known.matrix.shape[0]
     for window in latest:
         ranker = make_ranker(window.known, window.clock, made, task)
-        levels = _levels(window.known, window.clock, activities)
+        # without times all that is known counts: who has less left was held out more of
+        counted = window.known if window.clock else known
+        levels = _levels(counted, window.clock, activities)
         for queries in _queries(window, made.attributes):
             if queries.new and all_came:
                 continue
             part = new if queries.new else old
             part += _pairs(window, ranker, levels, queries, most, task.seed)
-    calibration = fit_calibration(joined_pairs(old), rate)
-    there = any(len(pairs.met) for pairs in new)
-    return calibration, fit_calibration(joined_pairs(new), rate) if there else calibration
+    return joined_pairs(old, levels.shape[1]), joined_pairs(new, levels.shape[1])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -215,6 +219,14 @@ def _levels(known: Interactions, clock: Clock | None, activities: Activities | N
     if activities is None or clock is None:
         return context(known.users, len(known.user_ids) + 1, None, None)
     return activities.queries.of_users(known, clock)[:, None]
+
+
+def _within(levels: Floats, pairs: Pairs) -> Floats:
+    """Features of queries between the least and the most that a calibration was fitted on: beyond
+    them it knows nothing, and a query without interactions lies far off."""
+    if not len(pairs.met):
+        return levels
+    return np.clip(levels, pairs.queries.min(axis=0), pairs.queries.max(axis=0))
 
 
 def _some(queries: Queries, count: int, seed: int) -> tuple[Rows, Floats]:

@@ -192,9 +192,9 @@ def fit(
         raise FitError("no interaction has a positive weight")
     clock = end_of(interactions, options.horizon or default_horizon(interactions))
     windows = make_windows(interactions, options.split, clock, options.seed)
-    if not windows or windows[0].clock is None:
+    if not windows.choice or windows.choice[0].clock is None:
         clock = None
-    backwards = [window.transposed() for window in windows]
+    backwards = windows.transposed()
     dense = options.effort == "full"
     task = Task(2 if dense and clock is None else 1, dense, options.effort, options.seed)
     vectors_task = replace(task, forms=1, dense=False)

@@ -1,5 +1,6 @@
 """Validation windows: what was known, and what was met afterwards."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,9 +58,27 @@ def end_of(interactions: Interactions, horizon: float) -> Clock | None:
     return Clock(float(times.max()) + 1.0, horizon)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Windows:
+    """The validation windows, oldest first."""
+
+    choice: Sequence[Window]
+    """By which scorers and weights are chosen: somebody known met something known in each."""
+    calibration: Sequence[Window]
+    """By which relevance is calibrated, as they come: in some nothing may have been met."""
+
+    def transposed(self) -> "Windows":
+        """Items × users."""
+        turned = {window: window.transposed() for window in (*self.choice, *self.calibration)}
+        return Windows(
+            [turned[window] for window in self.choice],
+            [turned[window] for window in self.calibration],
+        )
+
+
 def time_windows(interactions: Interactions, clock: Clock, count: int = WINDOWS) -> list[Window]:
-    """The last `count` windows of one horizon each before the clock, oldest first. Windows in which
-    nobody known met anything known, or with too little before them, are left out."""
+    """The last `count` windows of one horizon each before the clock, oldest first, but for those
+    with too little before them."""
     times = interactions.times
     if times is None:
         raise ValueError("windows in time need timestamps")
@@ -68,9 +87,7 @@ def time_windows(interactions: Interactions, clock: Clock, count: int = WINDOWS)
         begin = clock.now - back * clock.horizon
         if (times < begin).mean() < LEAST_HISTORY:
             continue
-        window = split_at(interactions, Clock(begin, clock.horizon))
-        if window.met.nnz:
-            found.append(window)
+        found.append(split_at(interactions, Clock(begin, clock.horizon)))
     return found
 
 
@@ -84,16 +101,22 @@ def split_at(interactions: Interactions, clock: Clock) -> Window:
     return _window(interactions, known, later, clock)
 
 
-def user_window(interactions: Interactions, seed: int, share: float = HELD_OUT) -> Window:
+def user_window(
+    interactions: Interactions, seed: int, share: float = HELD_OUT, *, by_chance: bool = False
+) -> Window:
     """One window that holds out a share of each user's interactions: the latest by time, or where
-    there is no time random ones. A user keeps at least one."""
-    order = np.random.default_rng(seed).permutation(len(interactions))
+    there is no time random ones. A user keeps at least one. Of a share that is no whole number the
+    rest is kept, or `by_chance` held out as often as it says: users with few interactions, too."""
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(interactions))
     if interactions.times is not None:
         order = order[np.argsort(interactions.times[order], kind="stable")]
     order = order[np.argsort(interactions.users[order], kind="stable")]
     counts = np.bincount(interactions.users, minlength=len(interactions.user_ids))
     place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     kept = np.ceil(counts * (1 - share))
+    if by_chance:
+        kept = np.maximum(np.floor(counts * (1 - share) + generator.random(len(counts))), 1)
     later = np.zeros(len(order), np.bool_)
     later[order] = place >= np.repeat(kept, counts)
     return _window(interactions, ~later, later, None)
@@ -101,15 +124,18 @@ def user_window(interactions: Interactions, seed: int, share: float = HELD_OUT) 
 
 def make_windows(
     interactions: Interactions, split: Split, clock: Clock | None, seed: int
-) -> list[Window]:
-    """The validation windows. `auto`: in time where there are timestamps and the windows hold
-    anything, else per user. None where nothing is left after a part is held out."""
+) -> Windows:
+    """`auto`: in time where there are timestamps and the windows hold anything, else per user. None
+    where nothing is left after a part is held out."""
     if split != "user" and clock is not None:
         found = time_windows(interactions, clock)
-        if found or split == "time":
-            return found
-    found = [user_window(interactions, seed)]
-    return [window for window in found if window.met.nnz]
+        busy = [window for window in found if window.met.nnz]
+        if busy or split == "time":
+            return Windows(busy, found if busy else [])
+    choice, calibration = (
+        user_window(interactions, seed, by_chance=by_chance) for by_chance in (False, True)
+    )
+    return Windows(*([window] if window.met.nnz else [] for window in (choice, calibration)))
 
 
 def _window(known_and_later: Interactions, known: Mask, later: Mask, clock: Clock | None) -> Window:
