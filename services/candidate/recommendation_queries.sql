@@ -21,6 +21,45 @@ WHERE subject = :subject AND direction = :direction AND scenario = :scenario
     AND recommendation_id <> :recommendation_id
 GROUP BY id
 
+-- name: get_recommendation
+-- What an answer was about. Without its first page it is beyond its retention; about a user who was
+-- removed, nothing is told.
+SELECT direction, subject, scenario, answer_time, page_count, returned_count
+FROM recommendations CROSS JOIN (
+    SELECT count(*) AS page_count, sum(cardinality(returned)) AS returned_count
+    FROM recommendations WHERE recommendation_id = :recommendation_id
+) AS whole
+WHERE recommendation_id = :recommendation_id AND page = 0
+    AND (direction IN (1, 4) OR EXISTS (SELECT FROM users WHERE user_id = subject))
+
+-- name: returned_ids
+-- What an answer returned, in its order, after a place in a page.
+SELECT page, place, id
+FROM recommendations CROSS JOIN unnest(returned) WITH ORDINALITY AS entry(id, place)
+WHERE recommendation_id = :recommendation_id AND page >= :page AND (page, place) > (:page, :place)
+ORDER BY page, place LIMIT :count
+
+-- name: interactions_naming
+-- The newest interactions that name an answer, each with its rank there, and how many there are.
+-- The index, of those that name one, is used as the last condition says so.
+WITH answer AS (
+    SELECT id, min(place) AS rank
+    FROM (
+        SELECT id, row_number() OVER (ORDER BY page, place) AS place
+        FROM recommendations CROSS JOIN unnest(returned) WITH ORDINALITY AS entry(id, place)
+        WHERE recommendation_id = :recommendation_id
+    ) AS returned
+    GROUP BY id
+)
+SELECT user_id, item_id, interact_time, weight, kind, coalesce(rank, 0) AS rank,
+    count(*) OVER () AS named_count, count(rank) OVER () AS ranked_count
+FROM interactions LEFT JOIN answer
+    ON id = CASE WHEN CAST(:direction AS integer) IN (1, 2) THEN user_id ELSE item_id END
+    AND CASE CAST(:direction AS integer) WHEN 1 THEN item_id = :subject
+        WHEN 3 THEN user_id = :subject ELSE true END
+WHERE recommendation_id = :recommendation_id AND recommendation_id <> ''
+ORDER BY interact_time DESC, user_id, item_id LIMIT :count
+
 -- name: delete_old_recommendations
 -- Bounded deletion of answers given long ago.
 DELETE FROM recommendations USING (

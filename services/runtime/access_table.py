@@ -39,6 +39,7 @@ METHODS: Mapping[str, frozenset[Role]] = _table(
             "RecommendUsersToUser": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR),
             "RecommendItemsToUser": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR, Role.APP),
             "RecommendItemsToSegment": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR),
+            "GetRecommendation": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR),
             "EstimateAudience": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR),
             "ReportExposure": (Role.PRODUCER, Role.RELEVANCE, Role.OPERATOR),
             "PutScenario": (Role.RELEVANCE, Role.OPERATOR),

@@ -20,6 +20,7 @@ from heliograph.candidate.v1alpha1 import (
     candidate_pb2_grpc,
     catalogue_pb2,
     publishing_pb2,
+    recommending_pb2,
     scenarios_pb2,
 )
 from heliograph.copygen.v1alpha1 import copygen_pb2, copygen_pb2_grpc
@@ -196,7 +197,8 @@ class Known:
 async def prepare(system: RunningSystem, users: Sequence[str]) -> Known:
     """Users, items and types; to each user an event sent; deliveries that wait for a report."""
     policy = policy_pb2_grpc.PolicyServiceStub(system.channel("policy"))
-    await _stock(candidate_pb2_grpc.CandidateServiceStub(system.channel("candidate")), users)
+    candidate = candidate_pb2_grpc.CandidateServiceStub(system.channel("candidate"))
+    await _stock(candidate, users)
     recipients = [_recipient(user) for user in users]
     stored = await policy.UpsertRecipients(
         iter([recipients_pb2.UpsertRecipientsRequest(recipients=recipients)])
@@ -210,7 +212,10 @@ async def prepare(system: RunningSystem, users: Sequence[str]) -> Known:
     await copygen.PutVariant(copygen_pb2.PutVariantRequest(request_id="words", variant=words))
     rank_id = await _rank(ranker_pb2_grpc.RankerServiceStub(system.channel("ranker")), users)
     sends = await _sends(policy)
-    ids = {user: sends[user] | {"user_id": user, "rank_id": rank_id} for user in users}
+    item = recommending_pb2.RecommendUsersToItemRequest(item_id=ITEM)
+    recommended = (await candidate.RecommendUsersToItem(item)).recommendation_id
+    shared = {"rank_id": rank_id, "recommendation_id": recommended}
+    ids = {user: sends[user] | shared | {"user_id": user} for user in users}
     return Known(ids, await _waiting_deliveries(policy, users[-1]))
 
 

@@ -8,6 +8,7 @@ from services.candidate.handlers.catalogue import CatalogueCalls
 from services.candidate.handlers.generating import GeneratingCalls
 from services.candidate.handlers.pool import PoolCalls
 from services.candidate.handlers.publishing import PublishingCalls
+from services.candidate.handlers.readback import ReadbackCalls
 from services.candidate.handlers.recommending import RecommendingCalls
 from services.candidate.handlers.scenarios import ScenarioCalls
 
@@ -17,6 +18,7 @@ class CandidateHandler(
     CatalogueCalls,
     AttributeTypeCalls,
     RecommendingCalls,
+    ReadbackCalls,
     ScenarioCalls,
     CampaignCalls,
     GeneratingCalls,

@@ -14,7 +14,12 @@ import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
-from heliograph.candidate.v1alpha1 import recommending_pb2, sharding_pb2, sharding_pb2_grpc
+from heliograph.candidate.v1alpha1 import (
+    readback_pb2,
+    recommending_pb2,
+    sharding_pb2,
+    sharding_pb2_grpc,
+)
 from heliograph.policy.v1alpha1 import policy_pb2_grpc
 from heliograph.type.v1alpha1 import event_pb2
 from sqlalchemy import text
@@ -192,6 +197,15 @@ async def _pages(one: Candidate, question: Message) -> list[Any]:
         pages.append(await ask(request))
         request.page_token = pages[-1].next_page_token
     return pages
+
+
+async def test_a_front_reads_back_what_anyone_answered(both: Both) -> None:
+    pages = await _pages(both.front, recommending_pb2.RecommendItemsToUserRequest(user_id=USERS[4]))
+    name = pages[0].recommendation_id
+    asked = readback_pb2.GetRecommendationRequest(recommendation_id=name, page_size=1000)
+    kept, same = [await one.stub.GetRecommendation(asked) for one in (both.front, both.whole)]
+    assert kept == same
+    assert list(kept.returned_ids) == [item.item_id for page in pages for item in page.items]
 
 
 async def test_errors_are_those_of_one_index(both: Both) -> None:
