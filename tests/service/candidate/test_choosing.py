@@ -226,7 +226,7 @@ async def test_diversity_needs_an_attribute_with_values(world: Candidate, name: 
 
 
 async def test_omissions_add_up(world: Candidate) -> None:
-    how = {"min_relevance": 0.4, "filter": "user.interaction_count > 2"}
+    how = {"min_relevance": 0.01, "filter": "user.interaction_count > 2"}
     answer = await users_to_item(world, count_omissions=True, **how)
     left_out = {one.omission: one.count for one in answer.omissions}
     assert sum(left_out.values()) + len(answer.users) == len(USERS) + 1
@@ -240,9 +240,9 @@ async def test_omissions_add_up(world: Candidate) -> None:
 
 
 async def test_an_estimate_counts_the_audience(world: Candidate) -> None:
-    everyone = await users_to_item(world, count=50, min_relevance=0.2, count_omissions=True)
+    everyone = await users_to_item(world, count=50, min_relevance=0.01, count_omissions=True)
     request = recommending_pb2.EstimateAudienceRequest(
-        item_id="i02", parameters=Parameters(min_relevance=0.2)
+        item_id="i02", parameters=Parameters(min_relevance=0.01)
     )
     estimate = await world.stub.EstimateAudience(request)
     relevance = [user.relevance for user in everyone.users]
@@ -277,7 +277,7 @@ def scenario(name: str = "grown-ups", **fields: Any) -> scenarios_pb2.Scenario:
     return scenarios_pb2.Scenario(
         name=name,
         direction=scenarios_pb2.SCENARIO_DIRECTION_USERS_TO_ITEM,
-        parameters=Parameters(filter="user.age >= ${age}", min_relevance=0.1, **fields),
+        parameters=Parameters(filter="user.age >= ${age}", min_relevance=0.01, **fields),
         placeholders=[placeholder],
     )
 
@@ -297,7 +297,7 @@ async def test_a_scenario_gives_what_a_request_does_not(world: Candidate) -> Non
         answer = await users_to_item(world, **fields)
         return [user.user_id for user in answer.users]
 
-    assert await found(scenario="grown-ups") == await found(min_relevance=0.1)
+    assert await found(scenario="grown-ups") == await found(min_relevance=0.01)
     assert await found(scenario="grown-ups", min_relevance=0.0, filter="") == await found()
     values = {"age": "31"}
     assert await found(scenario="grown-ups", scenario_values=values) == []

@@ -304,7 +304,8 @@ async def test_whom_a_served_model_knows_may_come_later(
         liked = [Interaction(u, items[i], NOW, 1.0, "", "") for u, i in pairs if u in half]
         await writer.put_interactions(liked, NOW)
         followed = (await index.refresh()).prediction
-    anew = UserIndex(database, Clock(), IndexOptions(timedelta(days=1), 0, 1), folder)
+    again = ModelFolder(tmp_path, structlog.get_logger())
+    anew = UserIndex(database, Clock(), IndexOptions(timedelta(days=1), 0, 1), again)
     whole = (await anew.fitted()).prediction
     rows = np.arange(len(items))
     assert isinstance(followed, Prediction)

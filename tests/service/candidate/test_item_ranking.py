@@ -46,7 +46,7 @@ async def test_items_are_ordered_at_entry_and_again_when_taken(candidate: Candid
         stored = (await candidate.history("war-0"))["e"].event
         assert set(stored.item_ids[:2]) == {"w1", "w2"}
         assert stored.item_ids[2] == "unknown"
-        assert 0.5 < stored.source_score < 1
+        assert 0.3 < stored.source_score < 1
         (taken,) = (await candidate.pool("war-0"))["war-0"]
         assert taken == stored
         await stock(candidate, swapped=True)
