@@ -13,7 +13,8 @@ from services.candidate.generation_store import QUERIES
 from services.candidate.limits import Admitted, Spread
 from services.candidate.messages import digest_of
 from services.candidate.publisher import Publisher
-from services.candidate.questions import Audience, Omission
+from services.candidate.questions import Audience, Omission, Page
+from services.candidate.rotation import Given, insert
 from services.runtime.database import Database, UnitOfWork
 from services.runtime.errors import (
     AlreadyExists,
@@ -36,7 +37,7 @@ class Launch:
 
     request_id: str
     campaign: campaigns_pb2.Campaign
-    """With the omissions and budgets of its audience."""
+    """With the omissions, budgets and recommendation id of its audience."""
     digest: bytes
     """Of the campaign as it was asked for."""
 
@@ -134,6 +135,9 @@ class Campaigns:
             "scores": list(audience.relevance),
         }
         await work.execute(QUERIES.insert_members, members)
+        page = Page(launch.campaign.recommendation_id, now)
+        scenario = launch.campaign.audience.scenario
+        await insert(work, [Given(page, audience.subject, scenario, now, audience.ids)])
 
     async def _finish(self, launch: Launch, now: datetime) -> campaigns_pb2.Campaign:
         campaign_id = launch.campaign.campaign_id

@@ -12,7 +12,7 @@ import numpy as np
 from services.candidate import literals
 from services.candidate.questions import Page, Rotation, Subject
 from services.candidate.sources.arrays import Floats, Rows
-from services.runtime.database import Database, load_queries
+from services.runtime.database import Database, UnitOfWork, load_queries
 from services.runtime.errors import DomainError
 
 QUERIES = load_queries(Path(__file__).with_name("recommendation_queries.sql"))
@@ -125,15 +125,20 @@ class Recommendations:
         return None
 
     async def _insert(self, batch: Sequence[Given]) -> None:
-        params = {
-            "recommendation_ids": literals.texts(given.page.recommendation_id for given in batch),
-            "pages": literals.numbers(given.page.number for given in batch),
-            "directions": literals.numbers(int(given.subject.direction) for given in batch),
-            "subjects": literals.texts(given.subject.name for given in batch),
-            "scenarios": literals.texts(given.scenario for given in batch),
-            "times": literals.times(given.moment for given in batch),
-            "returned": literals.texts(literals.texts(given.ids) for given in batch),
-        }
         async with self._database.unit_of_work(timeout=WRITE_TIMEOUT) as work:
-            await work.execute(QUERIES.insert_recommendations, params)
+            await insert(work, batch)
             await work.commit()
+
+
+async def insert(work: UnitOfWork, batch: Sequence[Given]) -> None:
+    """Store pages of answers, each once, with what else the transaction does."""
+    params = {
+        "recommendation_ids": literals.texts(given.page.recommendation_id for given in batch),
+        "pages": literals.numbers(given.page.number for given in batch),
+        "directions": literals.numbers(int(given.subject.direction) for given in batch),
+        "subjects": literals.texts(given.subject.name for given in batch),
+        "scenarios": literals.texts(given.scenario for given in batch),
+        "times": literals.times(given.moment for given in batch),
+        "returned": literals.texts(literals.texts(given.ids) for given in batch),
+    }
+    await work.execute(QUERIES.insert_recommendations, params)

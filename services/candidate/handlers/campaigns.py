@@ -10,7 +10,7 @@ from services.candidate.handlers.choices import first_page, read_choice
 from services.candidate.handlers.parts import Calls, Context
 from services.candidate.limits import Quota
 from services.candidate.messages import Refused, digest_of, read_time
-from services.candidate.questions import Audience, Direction
+from services.candidate.questions import Audience, Direction, Page
 from services.runtime import paging
 from services.runtime.errors import FieldError, InvalidArgument
 
@@ -29,8 +29,10 @@ class CampaignCalls(Calls):
             answer = await self.parts.campaigns.replayed(launch, now)
             if answer is not None:
                 return campaigns_pb2.LaunchCampaignResponse(campaign=answer)
-        audience = await self._audience(campaign, now)
+        page = first_page(now)
+        audience = await self._audience(campaign, page)
         if not request.dry_run:
+            campaign.recommendation_id = page.recommendation_id
             launched = await self.parts.campaigns.launch(launch, audience, now)
             return campaigns_pb2.LaunchCampaignResponse(campaign=launched)
         forecast = await self.parts.campaigns.forecast(campaign, audience, now)
@@ -40,16 +42,16 @@ class CampaignCalls(Calls):
         campaign.omissions.extend(write_omissions(forecast.omitted))
         return campaigns_pb2.LaunchCampaignResponse(campaign=campaign)
 
-    async def _audience(self, campaign: campaigns_pb2.Campaign, now: datetime) -> Audience:
+    async def _audience(self, campaign: campaigns_pb2.Campaign, page: Page) -> Audience:
         """The audience of a campaign whose type and expiry are right; what is to be told of it is
         written into the campaign."""
         applied = await self.parts.scenarios.applied(
             campaign.audience, Direction.USERS_TO_ITEM, campaign.item_id
         )
         await self.parts.types.get(campaign.event_type)
-        _check_expiry(campaign, now)
+        _check_expiry(campaign, page.moment)
         audience = await self.parts.audiences.users_for_item(
-            campaign.item_id, read_choice(applied), first_page(now)
+            campaign.item_id, read_choice(applied), page
         )
         campaign.omissions.extend(write_omissions(audience.omissions))
         budget = write_budget(audience.budget)
@@ -101,7 +103,15 @@ class CampaignCalls(Calls):
 
 
 def _clear_output(campaign: campaigns_pb2.Campaign) -> None:
-    for name in ("state", "audience_size", "event_count", "omissions", "budget", "horizon"):
+    for name in (
+        "state",
+        "audience_size",
+        "event_count",
+        "omissions",
+        "budget",
+        "horizon",
+        "recommendation_id",
+    ):
         campaign.ClearField(name)
     campaign.ClearField("expected_interaction_count")
 

@@ -8,7 +8,12 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.message import Message
-from heliograph.candidate.v1alpha1 import catalogue_pb2, readback_pb2, recommending_pb2
+from heliograph.candidate.v1alpha1 import (
+    campaigns_pb2,
+    catalogue_pb2,
+    readback_pb2,
+    recommending_pb2,
+)
 from heliograph.candidate.v1alpha1 import scenarios_pb2 as scenarios
 from heliograph.type.v1alpha1 import event_pb2
 from sqlalchemy import text as sql
@@ -120,6 +125,51 @@ async def test_an_answer_is_read_back_over_all_its_pages(world: Candidate, name:
     assert list(kept.returned_ids) == ids_of(first, second)
     assert not kept.next_page_token
     assert (kept.interaction_count, kept.ranked_interaction_count) == (0, 0)
+
+
+async def test_a_campaign_s_audience_is_read_back(world: Candidate) -> None:
+    request = campaigns_pb2.LaunchCampaignRequest(request_id="r")
+    request.campaign.MergeFrom(
+        campaigns_pb2.Campaign(campaign_id="c", item_id="i02", event_type="offer")
+    )
+    request.campaign.audience.count = 4
+    request.campaign.recommendation_id = "given by the caller"
+    request.dry_run = True
+    dry = (await world.stub.LaunchCampaign(request)).campaign
+    assert not dry.recommendation_id
+    request.dry_run = False
+    campaign = (await world.stub.LaunchCampaign(request)).campaign
+    assert (await world.stub.LaunchCampaign(request)).campaign == campaign
+    got = await world.stub.GetCampaign(campaigns_pb2.GetCampaignRequest(campaign_id="c"))
+    assert got.campaign.recommendation_id == campaign.recommendation_id
+    kept = await read(world, campaign.recommendation_id)
+    assert (kept.recommendation.item_id, kept.recommendation.page_count) == ("i02", 1)
+    pools = await world.pool(*USERS, "new")
+    told = {user for user, pool in pools.items() if any(one.campaign_id == "c" for one in pool)}
+    assert (len(kept.returned_ids), set(kept.returned_ids)) == (4, told)
+    made = following(campaign, kept.returned_ids[2], "i02", minutes=0)
+    await world.interactions([made])
+    kept = await read(world, campaign.recommendation_id)
+    assert [(one.interaction, one.rank) for one in kept.interactions] == [(made, 3)]
+
+
+async def test_a_campaign_turns_the_audience_of_the_next_one(world: Candidate) -> None:
+    """Rotation pushes down those whom the last campaign about the item was for."""
+    first, second = (campaigns_pb2.LaunchCampaignRequest(request_id=name) for name in "ab")
+    for request in (first, second):
+        request.campaign.MergeFrom(
+            campaigns_pb2.Campaign(
+                campaign_id=request.request_id, item_id="i02", event_type="offer"
+            )
+        )
+        request.campaign.audience.count = 3
+        request.campaign.audience.rotation_rate = 1.0
+    audiences = []
+    for place, request in enumerate((first, second)):
+        with at(NOW + timedelta(minutes=place)):
+            campaign = (await world.stub.LaunchCampaign(request)).campaign
+        audiences.append(set((await read(world, campaign.recommendation_id)).returned_ids))
+    assert len(audiences[0] | audiences[1]) == 6
 
 
 async def test_what_an_answer_brought_is_read_back(world: Candidate) -> None:
