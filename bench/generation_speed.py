@@ -7,9 +7,13 @@ time splits over the stages is read from the service's metrics, its start (loadi
 fitting the model) beside it; `propose` may overlap the other stages, so shares are of their sum.
 Further days leave out what the users had before; the figure is that of the first. The service's
 processor time and the most memory that it held depend little on what else runs on the machine.
+
+At last all pools are counted, as the service's upkeep does, twice: after every user's bound has got
+too high, as it does where events ended, and when all are right.
 """
 
 import argparse
+import asyncio
 import sys
 import time
 from collections.abc import Sequence
@@ -20,11 +24,16 @@ from typing import Any
 
 import psycopg
 from heliograph.candidate.v1alpha1 import generating_pb2
+from pydantic import SecretStr
 
 from bench.candidate_service import BenchService, candidate_service
 from bench.catalogue_data import copy_interactions, copy_items, copy_users
 from bench.report import BenchReport, Metric
-from bench.service_process import bench_database
+from bench.service_process import BenchDatabase, bench_database
+from services.candidate import event_store
+from services.candidate.settings import CandidateSettings
+from services.runtime.database import Database
+from services.runtime.roles import service_url
 
 PACKAGES = ("grpcio", "numpy", "psycopg", "scipy", "sqlalchemy")
 EVENT_TYPE = "item.suggestion"
@@ -69,6 +78,33 @@ def generated(service: BenchService, day: date) -> Run:
     return Run(seconds, service.cpu_seconds() - processor, steps, events, stages)
 
 
+def counting(place: BenchDatabase) -> dict[str, float]:
+    """Seconds that counting all pools takes, with all bounds too high and with none."""
+    found = {}
+    for name in ("all_too_high", "none"):
+        if name == "all_too_high":
+            with psycopg.connect(place.url) as connection:
+                connection.execute("UPDATE candidate.users SET pool_bound = pool_bound + 1")
+        start = time.perf_counter()
+        asyncio.run(_count(service_url(place.url, "candidate", SecretStr(place.secret_key))))
+        found[name] = time.perf_counter() - start
+    return found
+
+
+async def _count(url: str) -> None:
+    database = Database(url)
+    try:
+        after, batch = "", CandidateSettings.model_fields["cleanup_batch"].default
+        while True:
+            async with database.unit_of_work() as work:
+                after = await event_store.count_pools(work, after, batch)
+                await work.commit()
+            if not after:
+                return
+    finally:
+        await database.close()
+
+
 def report(users: int, per_user: float, days: int) -> BenchReport:
     """One run."""
     with bench_database() as database:
@@ -81,6 +117,7 @@ def report(users: int, per_user: float, days: int) -> BenchReport:
             loading, fitting = (sum(service.sums(name, "").values()) for name in (LOADING, FITTING))
             runs = [generated(service, DAY + timedelta(days=day)) for day in range(days)]
             memory = service.peak_memory()
+            counted = counting(database)
     first = runs[0]
     series: dict[str, Any] = {
         "users": users,
@@ -93,6 +130,7 @@ def report(users: int, per_user: float, days: int) -> BenchReport:
         "service_cpu_s": first.processor,
         "service_peak_bytes": memory,
         "stage_s": first.stages,
+        "count_pools_s": counted,
         "progress": first.steps[:: max(1, len(first.steps) // 100)],
         "days": [
             {"seconds": run.seconds, "service_cpu_s": run.processor, "events": run.events}
@@ -118,6 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("index_load_s", "index_fit_s", "service_cpu_s"):
         print(f"{name:15} {found.series[name]:8.1f} s")
     print(f"{'service peak':15} {found.series['service_peak_bytes'] / 2**30:8.2f} GiB")
+    for name, seconds in found.series["count_pools_s"].items():
+        print(f"pools counted, bounds too high: {name:12} {seconds:8.1f} s")
     for place, run in enumerate(found.series["days"], 1):
         rate = given.users / run["seconds"]
         print(f"day {place:2}  {rate:8.1f} users/s  processor {run['service_cpu_s']:8.1f} s")
