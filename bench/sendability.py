@@ -163,18 +163,24 @@ def while_read(
 ) -> tuple[dict[str, tuple[Seconds, Seconds]], dict[str, float]]:
     """Seconds of calls while budgets are read for the first time, read again, or streamed straight
     from policy, each with those of the same calls in peace; and how long reading took."""
-    found: dict[str, tuple[Seconds, Seconds]] = {}
-    quiet = {name: _watched(call, _rest)[0].seconds() for name, call in calls.items()}
-    watched, (reading, _, _) = _watched(
+    reading_calls, (reading, _, _) = _watched(
         calls["recommend"], lambda: await_state(candidate, known=True)
     )
-    found["recommend_while_read"] = watched.seconds(), quiet["recommend"]
+    refresh_calls: dict[str, Watched] = {}
+    refreshes: dict[str, tuple[float, float]] = {}
     for name, call in calls.items():
-        watched, (begin, end) = _watched(call, lambda: await_refresh(candidate))
-        peace = np.append(quiet[name], watched.seconds(0.0, begin))
-        found[f"{name}_while_refreshed"] = watched.seconds(begin, end), peace
-    watched, _ = _watched(calls["contexts"], lambda: streamed(policy))
-    found["contexts_while_read"] = watched.seconds(), quiet["contexts"]
+        refresh_calls[name], refreshes[name] = _watched(call, lambda: await_refresh(candidate))
+    stream_calls, _ = _watched(calls["contexts"], lambda: streamed(policy))
+    # Last: the database has settled by then, of all that was copied into it.
+    quiet = {name: _watched(call, _rest)[0].seconds() for name, call in calls.items()}
+    found = {
+        "recommend_while_read": (reading_calls.seconds(), quiet["recommend"]),
+        "contexts_while_read": (stream_calls.seconds(), quiet["contexts"]),
+    }
+    for name, watched in refresh_calls.items():
+        peace = np.append(quiet[name], watched.seconds(0.0, refreshes[name][0]))
+        found[f"{name}_while_refreshed"] = watched.seconds(*refreshes[name]), peace
+    begin, end = refreshes["recommend"]
     return found, {"reading": reading, "refresh": end - begin}
 
 
