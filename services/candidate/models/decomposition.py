@@ -26,6 +26,11 @@ MOST_EXACT = 1500
 SPARE = 32
 """Vectors that the iteration takes along beyond those wanted."""
 ITERATIONS = 4
+GRAM_ROWS = 65_536
+"""Rows that are multiplied with themselves at a time."""
+LEAST_SQUARE = 1e-10
+"""Share of the largest eigenvalue of a Gram matrix below which one counts as 0: what single
+precision leaves of a column that depends on others."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -84,10 +89,32 @@ def _iterated(scaled: Matrix, rank: int, seed: int) -> tuple[Any, Any, Any]:
     generator = np.random.default_rng(seed)
     basis = generator.standard_normal((scaled.shape[1], size), np.float32)
     for _ in range(ITERATIONS):
-        basis = np.linalg.qr(scaled @ basis)[0]
-        basis = np.linalg.qr(turned @ basis)[0]
-    left, values, right = np.linalg.svd(scaled @ basis, full_matrices=False)
-    return left[:, :rank], values[:rank], right[:rank] @ basis.T
+        basis = _orthonormal(scaled @ basis)
+        basis = _orthonormal(turned @ basis)
+    image = np.asarray(scaled @ basis)
+    values, turn = _singular(image)
+    values, turn = values[:rank], turn[:, :rank]
+    return image @ (turn / values), values, (basis @ turn).T
+
+
+def _orthonormal(block: Floats) -> Floats:
+    """Orthonormal columns that span what those of a block span; fewer where these depend on each
+    other."""
+    values, turn = _singular(block)
+    found: Floats = block @ (turn / values)
+    return found
+
+
+def _singular(block: Floats) -> tuple[Floats, Floats]:
+    """Singular values above 0 and right singular vectors of a block with many more rows than
+    columns, from its Gram matrix: a tenth of the time of a QR decomposition."""
+    gram = np.zeros((block.shape[1], block.shape[1]))
+    for start in range(0, len(block), GRAM_ROWS):
+        part = block[start : start + GRAM_ROWS].astype(np.float64)
+        gram += part.T @ part
+    squares, vectors = eigh(gram)
+    above = np.flatnonzero(squares > LEAST_SQUARE * squares[-1])[::-1]
+    return np.sqrt(squares[above]).astype(np.float32), vectors[:, above].astype(np.float32)
 
 
 def _exact(scaled: Matrix, rank: int) -> tuple[Any, Any, Any]:

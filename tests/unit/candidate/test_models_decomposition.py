@@ -26,6 +26,17 @@ def test_the_iteration_finds_the_first_vectors() -> None:
         np.testing.assert_allclose(np.abs((ours * theirs).sum(axis=1)), 1, atol=1e-3)
 
 
+def test_a_matrix_of_few_directions_has_no_others() -> None:
+    generator = np.random.default_rng(0)
+    left, right = (np.linalg.qr(generator.standard_normal((size, 5)))[0] for size in (300, 400))
+    values = np.array([1.0, 1.0, 0.3, 0.01, 0.003])
+    table = csr_array(((left * values) @ right.T).astype(np.float32))
+    users, found, items = _iterated(table, 20, 0)
+    np.testing.assert_allclose(found, values, rtol=1e-3)
+    for vectors in (users.T, items):
+        np.testing.assert_allclose(vectors @ vectors.T, np.eye(5), atol=1e-3)
+
+
 def test_a_graph_of_many_equal_parts_is_fitted() -> None:
     known = pairs(MOST_EXACT + 100)
     basis = Basis.fit(known, 64, 0)
