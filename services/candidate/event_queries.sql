@@ -110,16 +110,29 @@ GROUP BY user_id
 -- long again.
 UPDATE users SET pool_bound = pool_bound + :growth WHERE ctid = ANY(CAST(:places AS tid[]))
 
--- name: users_with_pools
--- Some users in whose pools events may wait, after an id, locked as `lock_users` does.
-SELECT user_id, pool_bound FROM users WHERE pool_bound > 0 AND user_id > :after
-ORDER BY user_id LIMIT :count FOR NO KEY UPDATE
+-- name: lock_pools
+-- Lock some users in whose pools events may wait, after an id, as `lock_users` does; the last one.
+SELECT max(user_id) AS last FROM (
+    SELECT user_id FROM users WHERE pool_bound > 0 AND user_id > :after
+    ORDER BY user_id LIMIT :count FOR NO KEY UPDATE
+) AS locked
 
--- name: store_pool_bounds
--- How many events wait in the pools of locked users.
-UPDATE users SET pool_bound = counted.waiting
-FROM unnest(CAST(:user_ids AS text[]), CAST(:counts AS integer[])) AS counted(user_id, waiting)
-WHERE users.user_id = counted.user_id
+-- name: lower_pool_bounds
+-- Make exact the bounds of users after one id up to another, who are locked. Whose first event came
+-- after they were is not: where a row has changed since it was read, which its place tells, the
+-- count may be too low and the bound stays.
+WITH bounded AS MATERIALIZED (
+    SELECT user_id, pool_bound, ctid AS place FROM users
+    WHERE pool_bound > 0 AND user_id > :after AND user_id <= :last
+), counted AS MATERIALIZED (
+    SELECT user_id, count(*) AS waiting FROM events
+    WHERE user_id = ANY(ARRAY(SELECT user_id FROM bounded)) AND end_kind IS NULL AND route = 3
+    GROUP BY user_id
+)
+UPDATE users SET pool_bound = coalesce(waiting, 0)
+FROM bounded LEFT JOIN counted USING (user_id)
+WHERE users.user_id = bounded.user_id AND users.ctid = bounded.place
+    AND coalesce(waiting, 0) < bounded.pool_bound
 
 -- name: evict_events
 -- Bring the pools of these users down to their size: what has expired first (recorded as expired),

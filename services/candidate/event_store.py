@@ -248,17 +248,11 @@ async def bound_pools(
 async def count_pools(work: UnitOfWork, after: str, count: int) -> str:
     """Make the stored bounds of `count` users' pools exact, in the order of ids after one; returns
     the last of these users, and an empty id when there are none."""
-    users = await work.rows(QUERIES.users_with_pools, {"after": after, "count": count})
-    if not users:
+    (locked,) = await work.rows(QUERIES.lock_pools, {"after": after, "count": count})
+    if locked.last is None:
         return ""
-    rows = await work.rows(QUERIES.count_pools, {"user_ids": [user.user_id for user in users]})
-    waiting = {row.user_id: row.waiting for row in rows}
-    fewer = [user.user_id for user in users if waiting.get(user.user_id, 0) < user.pool_bound]
-    if fewer:
-        counts = literals.numbers(waiting.get(user, 0) for user in fewer)
-        params = {"user_ids": literals.texts(fewer), "counts": counts}
-        await work.execute(QUERIES.store_pool_bounds, params)
-    return str(users[-1].user_id)
+    await work.execute(QUERIES.lower_pool_bounds, {"after": after, "last": locked.last})
+    return str(locked.last)
 
 
 def announcement(user_ids: Set[str], now: datetime) -> list[Statement]:

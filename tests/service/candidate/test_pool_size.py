@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from itertools import count
 
@@ -79,6 +80,45 @@ async def test_the_order_of_eviction(
     stored = {name: end for (_, name), end in (await engines.stored([user])).items()}
     assert {name for name, end in stored.items() if end is None} == {d.event_id for d in waiting}
     assert {name: end for name, end in stored.items() if end is not None} == ends
+
+
+async def bounds(engines: Engines) -> list[tuple[int, int]]:
+    """Of each user, the stored bound and how many events wait."""
+    query = text(
+        "SELECT pool_bound, (SELECT count(*) FROM events WHERE events.user_id = users.user_id"
+        " AND end_kind IS NULL AND route = 3) AS waiting FROM users ORDER BY user_id"
+    )
+    async with engines.database.read() as work:
+        return [(row.pool_bound, row.waiting) for row in await work.rows(query)]
+
+
+async def test_bounds_are_made_exact_and_never_too_low(engines: Engines) -> None:
+    """Counted a few users at a time, while events come and go and some users get their first."""
+    upkeep = Upkeep(engines.database, CandidateSettings(cleanup_batch=7))
+
+    async def publish(part: int) -> None:
+        for number in range(12):
+            names = USERS[part::3] if number else USERS[:20]
+            kind = ("news", "like")[number % 2]
+            batch = [draft(user, f"{part}-{number}", kind=kind) for user in names]
+            await engines.publisher.publish(batch, NOW)
+
+    async def count() -> None:
+        for _ in range(10):
+            await upkeep.run(NOW)
+            assert all(bound >= waiting for bound, waiting in await bounds(engines))
+
+    async def expire() -> None:
+        for hours in range(10):
+            await engines.pool.expire(5, NOW + timedelta(hours=hours))
+
+    await asyncio.gather(*(publish(part) for part in range(3)), count(), count(), expire())
+    await engines.pool.expire(10_000, NOW + timedelta(days=4))
+    found = await bounds(engines)
+    assert any(bound > waiting for bound, waiting in found)
+    await upkeep.run(NOW)
+    found = await bounds(engines)
+    assert all(bound == waiting for bound, waiting in found)
 
 
 async def test_tables_stop_growing_when_events_come_and_go(
