@@ -42,7 +42,7 @@ class Basis:
     degrees: Floats
 
     @classmethod
-    def fit(cls, known: Interactions, rank: int, seed: int, smoothing: float = 1.0) -> Self:
+    def fit(cls, known: Interactions, rank: int, seed: int, smoothing: float) -> Self:
         """The first right singular vectors of D_q^−½ M D_c^−½. Made once for both directions.
         `smoothing`: what is added to the degrees of each side, in units of their mean."""
         key = seed, smoothing

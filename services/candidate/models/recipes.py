@@ -1,6 +1,6 @@
 """What can be fitted, and what the fit tries."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +37,17 @@ class Recipe:
 
 
 def fit_scorers(known: Interactions, recipes: Sequence[Recipe], seed: int) -> list[Scorer]:
-    """Fit each recipe; the low-pass filters share one decomposition."""
-    ranks = [int(recipe.values[0]) for recipe in recipes if recipe.kind == "lowpass"]
-    basis = Basis.fit(known, max(ranks), seed) if ranks else None
-    return [_fitted(known, recipe, basis, seed) for recipe in recipes]
+    """Fit each recipe; low-pass filters with the same smoothing share one decomposition."""
+    ranks: dict[float, int] = {}
+    for recipe in recipes:
+        if recipe.kind == "lowpass":
+            rank, smoothing = int(recipe.values[0]), recipe.values[4]
+            ranks[smoothing] = max(rank, ranks.get(smoothing, 0))
+    bases = {each: Basis.fit(known, rank, seed, each) for each, rank in ranks.items()}
+    return [_fitted(known, recipe, bases, seed) for recipe in recipes]
 
 
-def _fitted(known: Interactions, recipe: Recipe, basis: Basis | None, seed: int) -> Scorer:
+def _fitted(known: Interactions, recipe: Recipe, bases: Mapping[float, Basis], seed: int) -> Scorer:
     matrix, values = known.matrix, recipe.values
     if recipe.kind == "ease":
         return Ease.fit(matrix, values[0])
@@ -54,7 +58,8 @@ def _fitted(known: Interactions, recipe: Recipe, basis: Basis | None, seed: int)
         return ImplicitFactors.fit(matrix, int(values[0]), values[1], values[2], seed)
     if recipe.kind == "returns":
         return ReturnFilter.fit(known, values[0], (values[1], values[2]))
-    if recipe.kind == "lowpass" and basis is not None:
+    if recipe.kind == "lowpass":
+        basis = bases[values[4]]
         return Factors.low_pass(basis, int(values[0]), (values[1], values[2]), values[3])
     if recipe.kind == "softmax":
         return Factors(*softmax_vectors(matrix, int(values[0]), seed))
@@ -97,7 +102,7 @@ def recipes_for(shape: tuple[int, int], *, dense: bool, timed: bool) -> list[Rec
     small = shape[1] <= MOST_DENSE
     found = []
     for rank in SMALL_RANKS if small else LARGE_RANKS:
-        found += [Recipe("lowpass", (rank, 0.5, 0.5, sharp)) for sharp in (0.0, 1.0)]
+        found += [Recipe("lowpass", (rank, 0.5, 0.5, sharp, 1.0)) for sharp in (0.0, 1.0)]
     if not timed and shape[0] * shape[1] <= MOST_LEARNED:
         found.append(Recipe("softmax", (LEARNED_RANK,)))
     if dense:
@@ -125,13 +130,15 @@ def neighbours(recipe: Recipe, step: float) -> list[Recipe]:
     return found
 
 
-def quick_recipe(shape: tuple[int, int]) -> Recipe:
+def quick_recipe(shape: tuple[int, int], *, timed: bool) -> Recipe:
     """What the quick fit takes for a matrix of this shape: all of the first singular vectors where
     they are few against the matrix, else more of the stronger ones, since a filter of full rank
-    gives back what was put in."""
+    gives back what was put in. `timed`: beside activity, with which it does better without
+    smoothed degrees."""
+    smoothing = 0.0 if timed else 1.0
     if min(shape) >= QUICK_SHARE * QUICK_RANK:
-        return Recipe("lowpass", (QUICK_RANK, 0.5, 0.5, 0.0))
-    return Recipe("lowpass", (QUICK_SMALL_RANK, 0.5, 0.5, 1.0))
+        return Recipe("lowpass", (QUICK_RANK, 0.5, 0.5, 0.0, smoothing))
+    return Recipe("lowpass", (QUICK_SMALL_RANK, 0.5, 0.5, 1.0, smoothing))
 
 
 LINEAR_POWERS = (

@@ -88,14 +88,14 @@ def choose(
     None without windows in time. Without a window the quick recipe with weights from a prior."""
     if not windows:
         features = context(known.items, len(known.item_ids), None, None)
-        recipe = quick_recipe(known.matrix.shape)
+        recipe = quick_recipe(known.matrix.shape, timed=False)
         return Choice([recipe], Combination.prior(features, task.forms), {})
     if activity is None:
         return _timeless(windows[-1], task)
     generator = np.random.default_rng(task.seed)
     quick = task.effort == "quick"
     windows = windows[-(QUICK_WINDOWS if quick else _affordable(windows)) :]
-    recipes, report = [quick_recipe(known.matrix.shape)], dict[Recipe, float]()
+    recipes, report = [quick_recipe(known.matrix.shape, timed=True)], dict[Recipe, float]()
     if not quick:
         recent = windows[-CHOICE_WINDOWS:]
         report = _screened(
@@ -126,7 +126,7 @@ def _timeless(window: Window, task: Task) -> Choice:
     """Where there is no time: refined powers, and the combination by coordinate ascent."""
     quick = task.effort == "quick"
     report: dict[Recipe, float] = {}
-    recipes = [quick_recipe(window.known.matrix.shape)]
+    recipes = [quick_recipe(window.known.matrix.shape, timed=False)]
     if not quick:
         recipes = recipes_for(window.met.shape, dense=task.dense, timed=False)
         report = _screened([window], recipes, SCREENED, task)

@@ -153,16 +153,16 @@ def test_low_pass_projects_on_the_first_singular_vectors() -> None:
     users, items = users + users.mean(), items + items.mean()
     _, _, right = np.linalg.svd(table * users[:, None] ** -0.5 * items**-0.5)
     expected = (table * items**-0.5) @ right[:5].T @ right[:5] * items**0.5
-    found = Factors.low_pass(Basis.fit(known, 5, 0), 5, (0.5, 0.5)).scores(known.matrix)
+    found = Factors.low_pass(Basis.fit(known, 5, 0, 1.0), 5, (0.5, 0.5)).scores(known.matrix)
     np.testing.assert_allclose(found, expected, atol=1e-3)
-    backwards = Basis.fit(known.transposed, 5, 0)
+    backwards = Basis.fit(known.transposed, 5, 0, 1.0)
     assert backwards.vectors.shape == (table.shape[0], 5)
 
 
 def test_low_pass_memory_is_linear_in_candidates() -> None:
     for items in (40, 80):
         known = made(items=items)
-        arrays = Factors.low_pass(Basis.fit(known, 8, 0), 8, (0.5, 0.5)).arrays()
+        arrays = Factors.low_pass(Basis.fit(known, 8, 0, 1.0), 8, (0.5, 0.5)).arrays()
         assert all(array.shape == (items, 8) for array in arrays.values())
 
 
@@ -314,7 +314,7 @@ def test_calibration_without_pairs_is_its_prior() -> None:
 
 def test_an_index_of_vectors_says_the_same_as_the_filters() -> None:
     known = made()
-    basis = Basis.fit(known.transposed, 12, 0)
+    basis = Basis.fit(known.transposed, 12, 0, 1.0)
     scorers = [
         Factors.low_pass(basis, 6, (0.5, 0.5), 1.0),
         Factors.low_pass(basis, 12, (0.3, 0.6), 0.0),

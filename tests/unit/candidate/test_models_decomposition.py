@@ -39,7 +39,7 @@ def test_a_matrix_of_few_directions_has_no_others() -> None:
 
 def test_a_graph_of_many_equal_parts_is_fitted() -> None:
     known = pairs(MOST_EXACT + 100)
-    basis = Basis.fit(known, 64, 0)
+    basis = Basis.fit(known, 64, 0, 1.0)
     np.testing.assert_allclose(basis.values, 0.5, rtol=1e-3)
     model = fit(known, FitOptions(effort="quick"))
     found = model.recommend("items", ["00007"], 5, exclude_seen=False)
@@ -53,6 +53,6 @@ def test_small_parts_do_not_take_the_first_vectors() -> None:
     small = [f"small {place}" for place in range(40)]
     known = Interactions.of(names[0] + small, names[1] + small)
     large = np.array([name.startswith("large") for name in known.item_ids])
-    weight = (Basis.fit(known, 10, 0).vectors[large] ** 2).sum(axis=0)
+    weight = (Basis.fit(known, 10, 0, 1.0).vectors[large] ** 2).sum(axis=0)
     np.testing.assert_allclose(weight, 1, atol=1e-3)
-    assert (Basis.fit(known, 10, 0, smoothing=0.0).vectors[large] ** 2).sum() < 2
+    assert (Basis.fit(known, 10, 0, 0.0).vectors[large] ** 2).sum() < 2
