@@ -1,5 +1,6 @@
 """Campaigns: the audience of an item, turned into events."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -203,7 +204,7 @@ class Campaigns:
         users = [row.user_id for row in members]
         found: Admitted = await limits.admitted(work, users, _spread(campaign), team, now)
         chosen = [members[place] for place in found.places]
-        drafts = [_draft(campaign, row.user_id, row.score) for row in chosen]
+        drafts = _drafts(campaign, [(row.user_id, row.score) for row in chosen])
         published = await self._publisher.publish_in(work, drafts, now)
         await limits.use(work, team, len(published.added), now)
         return {
@@ -299,12 +300,12 @@ def _stored(campaign_id: str, rows: list[Row[tuple[object, ...]]]) -> campaigns_
     return campaign
 
 
-def _draft(campaign: campaigns_pb2.Campaign, user_id: str, score: float) -> Draft:
+def _drafts(campaign: campaigns_pb2.Campaign, members: Sequence[tuple[str, float]]) -> list[Draft]:
+    """The events of members, each with a score."""
     expires = campaign.HasField("expire_time")
-    event_id = event_id_of("campaign", campaign.campaign_id)
-    return Draft(
-        user_id=user_id,
-        event_id=event_id,
+    shared = Draft(
+        user_id="",
+        event_id=event_id_of("campaign", campaign.campaign_id),
         event_type=campaign.event_type,
         digest=digest_of(campaign.SerializeToString(deterministic=True)),
         item_ids=(campaign.item_id,),
@@ -312,5 +313,5 @@ def _draft(campaign: campaigns_pb2.Campaign, user_id: str, score: float) -> Draf
         expire_time=campaign.expire_time.ToDatetime(UTC) if expires else None,
         source=SOURCE,
         campaign_id=campaign.campaign_id,
-        source_score=score,
     )
+    return [shared._replace(user_id=user, source_score=score) for user, score in members]

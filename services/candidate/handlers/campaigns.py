@@ -111,9 +111,9 @@ def _clear_output(campaign: campaigns_pb2.Campaign) -> None:
         "budget",
         "horizon",
         "recommendation_id",
+        "expected_interaction_count",
     ):
         campaign.ClearField(name)
-    campaign.ClearField("expected_interaction_count")
 
 
 def _check_expiry(campaign: campaigns_pb2.Campaign, now: datetime) -> None:

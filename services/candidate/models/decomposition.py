@@ -107,7 +107,7 @@ def _orthonormal(block: Floats) -> Floats:
 
 def _singular(block: Floats) -> tuple[Floats, Floats]:
     """Singular values above 0 and right singular vectors of a block with many more rows than
-    columns, from its Gram matrix: a tenth of the time of a QR decomposition."""
+    columns, from its Gram matrix, in a third to an eighth of the time of a QR decomposition."""
     gram = np.zeros((block.shape[1], block.shape[1]))
     for start in range(0, len(block), GRAM_ROWS):
         part = block[start : start + GRAM_ROWS].astype(np.float64)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from services.candidate import event_store
 from services.candidate.events import Draft, End
 from services.candidate.settings import CandidateSettings
 from services.candidate.upkeep import Upkeep
@@ -119,6 +120,35 @@ async def test_bounds_are_made_exact_and_never_too_low(engines: Engines) -> None
     await upkeep.run(NOW)
     found = await bounds(engines)
     assert all(bound == waiting for bound, waiting in found)
+
+
+@pytest.mark.parametrize("locked", [True, False])
+async def test_an_event_on_its_way_is_not_missed(engines: Engines, locked: bool) -> None:
+    """A count waits for it and is exact; of a user whom it didn't lock it leaves the bound."""
+    user = USERS[0]
+    await engines.publisher.publish([draft(user, "old")], NOW)
+    await engines.pool.expire(10, NOW + timedelta(days=4))
+    assert (await bounds(engines))[0] == (1, 0)
+
+    async def count() -> None:
+        async with engines.database.unit_of_work() as work:
+            if locked:
+                await event_store.count_pools(work, "", 100)
+            else:
+                whole = {"after": "", "last": user}
+                await work.execute(event_store.QUERIES.lower_pool_bounds, whole)
+            await work.commit()
+
+    async with engines.database.unit_of_work() as work:
+        await engines.publisher.publish_in(work, [draft(user, "new")], NOW)
+        counting = asyncio.create_task(count())
+        waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        async with engines.database.read() as other:
+            while not (await other.rows(waits))[0][0]:
+                assert not counting.done()
+        await work.commit()
+    await counting
+    assert (await bounds(engines))[0] == ((1, 1) if locked else (2, 1))
 
 
 async def test_tables_stop_growing_when_events_come_and_go(

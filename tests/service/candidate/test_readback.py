@@ -31,6 +31,7 @@ from tests.service.candidate.calls import (
     interaction,
     reason_of,
 )
+from tests.service.candidate.test_campaigns import launch
 
 Parameters = recommending_pb2.RecommendationParameters
 UsersToItem = recommending_pb2.RecommendUsersToItemRequest
@@ -128,10 +129,7 @@ async def test_an_answer_is_read_back_over_all_its_pages(world: Candidate, name:
 
 
 async def test_a_campaign_s_audience_is_read_back(world: Candidate) -> None:
-    request = campaigns_pb2.LaunchCampaignRequest(request_id="r")
-    request.campaign.MergeFrom(
-        campaigns_pb2.Campaign(campaign_id="c", item_id="i02", event_type="offer")
-    )
+    request = launch("r", campaign_id="c")
     request.campaign.audience.count = 4
     request.campaign.recommendation_id = "given by the caller"
     request.dry_run = True
@@ -155,17 +153,11 @@ async def test_a_campaign_s_audience_is_read_back(world: Candidate) -> None:
 
 async def test_a_campaign_turns_the_audience_of_the_next_one(world: Candidate) -> None:
     """Rotation pushes down those whom the last campaign about the item was for."""
-    first, second = (campaigns_pb2.LaunchCampaignRequest(request_id=name) for name in "ab")
-    for request in (first, second):
-        request.campaign.MergeFrom(
-            campaigns_pb2.Campaign(
-                campaign_id=request.request_id, item_id="i02", event_type="offer"
-            )
-        )
+    audiences = []
+    for place, name in enumerate("ab"):
+        request = launch(name, campaign_id=name)
         request.campaign.audience.count = 3
         request.campaign.audience.rotation_rate = 1.0
-    audiences = []
-    for place, request in enumerate((first, second)):
         with at(NOW + timedelta(minutes=place)):
             campaign = (await world.stub.LaunchCampaign(request)).campaign
         audiences.append(set((await read(world, campaign.recommendation_id)).returned_ids))
