@@ -48,9 +48,10 @@ class Upkeep:
         async with self._database.unit_of_work() as work:
             await work.execute(EVENTS.delete_old_erasures, {"before": now - self._retention})
             await work.commit()
-        await self._count_pools()
+        await self.count_pools()
 
-    async def _count_pools(self) -> None:
+    async def count_pools(self) -> None:
+        """Make all bounds of pools exact, with rests for half of the time."""
         after = ""
         while True:
             start = monotonic()
@@ -59,7 +60,7 @@ class Upkeep:
                 await work.commit()
             if not after:
                 return
-            await asyncio.sleep(monotonic() - start)  # half of the time is for others
+            await asyncio.sleep(monotonic() - start)
 
     async def _delete(self, query: TextClause, before: datetime) -> None:
         while True:

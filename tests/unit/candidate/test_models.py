@@ -29,7 +29,7 @@ from services.candidate.models.decomposition import Basis
 from services.candidate.models.implicit_factors import ImplicitFactors
 from services.candidate.models.neighbourhood import Neighbourhood
 from services.candidate.models.rankers import FactorRanker, FilterRanker
-from services.candidate.models.recipes import load_scorer, recipes_for
+from services.candidate.models.recipes import fit_scorers, load_scorer, recipes_for
 from services.candidate.models.scorers import Ease, Factors, LinearFilter
 from services.candidate.models.selection import Effort
 from services.candidate.models.windows import user_window
@@ -354,6 +354,19 @@ def test_the_quick_fit_finds_the_own_group_and_is_an_index(timed: bool) -> None:
         np.testing.assert_array_equal(relevance[:, :5], found.relevance)
     found = model.recommend("users", ["it'em 5"], 5, exclude_seen=True)
     assert sum(int(model.user_ids[row][2:-2]) % 2 == 1 for row in found.rows[0]) >= 4
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_the_quick_fit_smooths_degrees_only_without_times(timed: bool) -> None:
+    """Beside activity they stay as they are: smoothed, items and the replay's opens fall behind."""
+    known = made(timed=timed)
+    model = fit(known, FitOptions(effort="quick"))
+    (recipe,) = model.directions["items"].recipes
+    rank, a, c, sharpness, _ = recipe.values
+    basis = Basis.fit(known, int(rank), 0, smoothing=0.0 if timed else 1.0)
+    expected = Factors.low_pass(basis, int(rank), (a, c), sharpness)
+    (found,) = fit_scorers(known, [recipe], 0)
+    np.testing.assert_array_equal(found.scores(known.matrix), expected.scores(known.matrix))
 
 
 @pytest.mark.parametrize("effort", ["quick", "full"])
