@@ -29,7 +29,7 @@ from services.ranker.training.evaluation import draws, evaluate_head
 from services.ranker.training.fit import Trained, batch, predict
 from services.ranker.training.log import MASKED
 from services.ranker.training.logistic import sigmoid
-from services.ranker.training.model import RankingModel
+from services.ranker.training.multitask import MultiTaskModel
 from services.ranker.triton_model.buckets import OUTPUTS
 from services.ranker.triton_model.sessions import CPU
 
@@ -70,7 +70,7 @@ def export(trained: Trained, logs: Sequence[Path], folder: Path) -> Manifest:
     return manifest
 
 
-def write_onnx(model: RankingModel, sample: tuple[torch.Tensor, ...], path: Path) -> None:
+def write_onnx(model: MultiTaskModel, sample: tuple[torch.Tensor, ...], path: Path) -> None:
     """Export with free numbers of users, events, items and steps, and nothing about the machine."""
     model.eval()
     axes = {
@@ -97,7 +97,7 @@ def write_onnx(model: RankingModel, sample: tuple[torch.Tensor, ...], path: Path
     onnx.save(exported, path)
 
 
-def check_parity(model: RankingModel, sample: tuple[torch.Tensor, ...], path: Path) -> None:
+def check_parity(model: MultiTaskModel, sample: tuple[torch.Tensor, ...], path: Path) -> None:
     """Compare logits on a sample. Raises ParityError beyond PARITY."""
     session = ort.InferenceSession(path.read_bytes(), providers=[CPU])
     feeds = {each.name: array.numpy() for each, array in zip(INPUTS, sample, strict=True)}
@@ -109,7 +109,7 @@ def check_parity(model: RankingModel, sample: tuple[torch.Tensor, ...], path: Pa
         raise ParityError(f"logits differ by {difference:.2e}, more than {PARITY:.0e}")
 
 
-def weights_sha256(model: RankingModel) -> str:
+def weights_sha256(model: MultiTaskModel) -> str:
     """Hash of all weights by name."""
     digest = sha256()
     for name, weights in sorted(model.state_dict().items()):

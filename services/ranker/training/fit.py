@@ -1,7 +1,7 @@
 """Fits the model to a log: masked multi-task loss, early stopping, calibration."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,8 @@ from services.ranker.training.calibrate import fit_calibration
 from services.ranker.training.checkpoint import Checkpoint
 from services.ranker.training.downsampling import corrections, learned
 from services.ranker.training.log import MASKED, Examples, LogError
-from services.ranker.training.model import INPUT_NAMES, ModelConfig, RankingModel
+from services.ranker.training.model import ModelConfig, RankingModel
+from services.ranker.training.multitask import INPUT_NAMES, MultiTaskModel
 from services.ranker.training.split import Split, split
 
 LEAST_POSITIVES = 100
@@ -50,7 +51,7 @@ class TrainingConfig:
 class Trained:
     """A trained model and what it was trained on."""
 
-    model: RankingModel
+    model: MultiTaskModel
     examples: Examples
     contents: Contents
     split: Split
@@ -66,6 +67,7 @@ def train(
     config: TrainingConfig | None = None,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
+    build: Callable[[ModelConfig], MultiTaskModel] = RankingModel,
 ) -> Trained:
     """Train on a log. The same log, configuration and machine give the same weights, also when a
     run that was killed goes on from its checkpoint.
@@ -81,7 +83,7 @@ def train(
     heads = trainable(examples, used)
     if not heads:
         raise LogError(f"no head has {LEAST_POSITIVES} positives to train on")
-    model = RankingModel(config.model)
+    model = build(config.model)
     _prepare(model, examples, parts.train, heads, corrections(config.negatives_kept))
     used &= model.trained.numpy()
     descent = Descent(model, examples, contents, _labelled(parts, examples, used), used, config)
@@ -115,7 +117,7 @@ def _labelled(parts: Split, examples: Examples, used: NDArray[np.bool_]) -> Spli
 
 
 def predict(
-    model: RankingModel, examples: Examples, contents: Contents, part: NDArray[np.int64]
+    model: MultiTaskModel, examples: Examples, contents: Contents, part: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Logits [n, heads] of these rows, as the model calibrates them."""
     model.eval()
@@ -136,7 +138,7 @@ def batch(
 
 
 def _prepare(
-    model: RankingModel,
+    model: MultiTaskModel,
     examples: Examples,
     part: NDArray[np.int64],
     heads: tuple[Head, ...],
@@ -168,7 +170,7 @@ class Descent:
 
     def __init__(
         self,
-        model: RankingModel,
+        model: MultiTaskModel,
         examples: Examples,
         contents: Contents,
         parts: Split,
@@ -298,7 +300,7 @@ def masked_loss(
 
 
 def _tuning_loss(
-    model: RankingModel, examples: Examples, contents: Contents, part: NDArray[np.int64]
+    model: MultiTaskModel, examples: Examples, contents: Contents, part: NDArray[np.int64]
 ) -> float:
     """Mean over trained heads of the weighted log loss, once calibrated: what the rest of the
     training can't improve by calibration alone."""

@@ -36,12 +36,12 @@ from services.ranker.features.vocabulary import (
     Counter,
     StepKind,
 )
-from services.ranker.inputs import INPUTS
+from services.ranker.training.multitask import MultiTaskModel
 
-INPUT_NAMES = tuple(each.name for each in INPUTS)
-"""Names of the inputs, in the order in which `forward` takes them."""
 HIDDEN = -1e4
 """Added to the attention of padding: survives half precision, and no row is all hidden."""
+LENGTHS = 8
+"""Parts into which training cuts sequences by length."""
 SHARED_NUMBERS = len(TYPE_COUNTS) + 2 + len(SEQUENCES)
 
 
@@ -122,23 +122,44 @@ class SequenceEncoder(nn.Module):
             name: torch.cat([inputs[f"{sequence}_{name}"] for sequence in SEQUENCES])
             for name in ("kinds", "channels", "types", "ages", "delays", "items")
         }  # each [3U, L]
-        steps = (
-            self.kind(stacked["kinds"].long())
-            + self.channel(stacked["channels"].long())
-            + self.event_type(stacked["types"].long())
-            + content[stacked["items"].long()]
-            + self.times(self._times(stacked["ages"], stacked["delays"]))
-        )  # [3U, L, S]
         users = inputs["segment"].shape[0]
         summary = self.summary.repeat_interleave(users, dim=0)[:, None]  # [3U, 1, S]
+        if torch.onnx.is_in_onnx_export():  # a graph's shapes don't depend on values
+            heard = self._heard(stacked, summary, content)
+        else:
+            heard = self._by_length(stacked, summary, content)
+        summaries: Tensor = self.widen(self.norm(heard))  # [3U, W]
+        return summaries.reshape(len(SEQUENCES), users, -1).transpose(0, 1)
+
+    def _by_length(self, steps: Mapping[str, Tensor], summary: Tensor, content: Tensor) -> Tensor:
+        """The same as `_heard`, some sequences of like length at a time: most are short, and the
+        padding would take most of the time."""
+        lengths = (steps["kinds"] > 0).sum(1)  # [3U]
+        order = torch.argsort(lengths, stable=True)
+        heard = []
+        for rows in order.chunk(LENGTHS):
+            longest = max(int(lengths[rows[-1]]), 1)
+            trimmed = {name: array[rows, :longest] for name, array in steps.items()}
+            heard.append(self._heard(trimmed, summary[rows], content))
+        return torch.cat(heard)[torch.argsort(order)]
+
+    def _heard(self, arrays: Mapping[str, Tensor], summary: Tensor, content: Tensor) -> Tensor:
+        """What the summary's token has heard of the steps [3U, S]; arrays [3U, L], summary
+        [3U, 1, S], content [I, S]."""
+        steps = (
+            self.kind(arrays["kinds"].long())
+            + self.channel(arrays["channels"].long())
+            + self.event_type(arrays["types"].long())
+            + content[arrays["items"].long()]
+            + self.times(self._times(arrays["ages"], arrays["delays"]))
+        )  # [3U, L, S]
         tokens = torch.cat([summary, steps], dim=1)  # [3U, 1 + L, S]; the first is always valid
-        padding = (stacked["kinds"] == 0).to(tokens.dtype) * HIDDEN  # [3U, L]
+        padding = (arrays["kinds"] == 0).to(tokens.dtype) * HIDDEN  # [3U, L]
         bias = torch.cat([torch.zeros_like(padding[:, :1]), padding], dim=1)[:, None, None]
         for block in self.blocks[:-1]:
             tokens = block(tokens, bias)
-        heard = self.blocks[-1](tokens, bias, first=1)[:, 0]  # [3U, S]: only it is read
-        summaries: Tensor = self.widen(self.norm(heard))  # [3U, W]
-        return summaries.reshape(len(SEQUENCES), users, -1).transpose(0, 1)
+        heard: Tensor = self.blocks[-1](tokens, bias, first=1)[:, 0]  # only it is read
+        return heard
 
     @staticmethod
     def _times(ages: Tensor, delays: Tensor) -> Tensor:
@@ -149,18 +170,12 @@ class SequenceEncoder(nn.Module):
         return torch.log1p(torch.stack([hours, gaps, delays.float() / 3600], dim=-1))
 
 
-class RankingModel(nn.Module):
-    """The whole model. Untrained heads answer their constant."""
-
-    trained: Tensor
-    constants: Tensor
-    scale: Tensor
-    shift: Tensor
+class RankingModel(MultiTaskModel):
+    """The whole model."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
-        width, count = config.width, len(HEADS)
+        width = config.width
         self.sequences = SequenceEncoder(config)
         self.segment = nn.Embedding(SEGMENT_BUCKETS, width)
         self.locale = nn.Embedding(LOCALE_BUCKETS, width)
@@ -186,17 +201,6 @@ class RankingModel(nn.Module):
             )
             for _ in HEADS
         )
-        self.register_buffer("scale", torch.ones(count))  # calibration of the logits
-        self.register_buffer("shift", torch.zeros(count))
-        self.register_buffer("trained", torch.ones(count, dtype=torch.bool))
-        self.register_buffer("constants", torch.zeros(count))
-
-    def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores in [0, 1] and calibrated logits, each [N, H]."""
-        inputs = dict(zip(INPUT_NAMES, arrays, strict=True))
-        logits = self.raw_logits(inputs) * self.scale + self.shift
-        scores = torch.where(self.trained, torch.sigmoid(logits), self.constants)
-        return scores, logits
 
     def raw_logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Logits [N, H] before calibration."""

@@ -20,7 +20,8 @@ from services.ranker.features import (
 )
 from services.ranker.features.schema import SEQUENCES
 from services.ranker.features.vocabulary import Channel
-from services.ranker.training.model import INPUT_NAMES, ModelConfig, RankingModel
+from services.ranker.training.model import ModelConfig, RankingModel
+from services.ranker.training.multitask import INPUT_NAMES
 from tests.unit.ranker.made_log import START, made_items
 
 NOW = START + 30 * 86400
