@@ -1,0 +1,319 @@
+"""`python -m bench.ranker_quality --json OUT`: the ranking model beside rivals, on the known world.
+
+All learn from one log of the base world, where every decision is kept: the ranking model, LightGBM
+on flattened features, a DLRM-like and a SASRec-like net, each with four settings, chosen by the
+loss on the log's tuning users; for LightGBM head by head. They are judged on logs that nobody
+learned from: another seed of the base world, which is the headline, and altered worlds.
+
+The world knows the true probability p of each label, so a prediction q is judged by its expected
+log loss beyond the Bayes entropy, the Kullback-Leibler divergence of p and q, which doesn't depend
+on the labels that happened to be drawn. `gap_closed` of a head is the share of the best rival's
+divergence that the ranking model is without; the best rival is the one with the least on the same
+rows. Intervals redraw users. Ablations are judged alike, against the whole model.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from bench.ranker_boosting import boosted, table
+from bench.ranker_rivals import DlrmLike, SasrecLike
+from bench.report import BenchReport, Metric
+from services.ranker.features.items import Contents
+from services.ranker.features.schema import SEQUENCES, USER_FEATURES
+from services.ranker.features.vocabulary import HEADS, Head
+from services.ranker.training.evaluation import evaluate
+from services.ranker.training.fit import TrainingConfig, predict, train
+from services.ranker.training.log import MASKED, Examples, LogContents, read_log
+from services.ranker.training.logistic import log_losses, sigmoid
+from services.ranker.training.model import RankingModel
+from services.ranker.training.split import split
+
+PACKAGES = ("lightgbm", "numpy", "torch")
+ENGAGEMENT = (Head.PUSH_OPEN, Head.EMAIL_CLICK, Head.INAPP_CLICK)
+GOAL = 0.25
+"""Of the best rival's gap, on engagement heads; none of the others may be worse."""
+TRAINED_ON = ("base", 1)
+JUDGED_ON = (("base", 2), ("tired", 2), ("flat", 2), ("nocturnal", 2))
+"""Worlds and seeds; the first is the headline."""
+NETS = {"heliograph": RankingModel, "dlrm": DlrmLike, "sasrec": SasrecLike}
+NET_SETTINGS: Sequence[Mapping[str, float]] = (
+    {"learning_rate": 1e-3, "dropout": 0.1},
+    {"learning_rate": 1e-3, "dropout": 0.3},
+    {"learning_rate": 2e-3, "dropout": 0.1},
+    {"learning_rate": 2e-3, "dropout": 0.3},
+)
+TREE_SETTINGS: Sequence[Mapping[str, float]] = tuple(
+    {"num_leaves": leaves, "min_data_in_leaf": rows} for leaves in (7, 31) for rows in (20, 100)
+)
+
+
+def _only(head: Head) -> str:
+    return f"only_{head.name.lower()}"
+
+
+ABLATIONS = (
+    "without_sequences",
+    "without_mixer",
+    *(_only(head) for head in (*ENGAGEMENT, Head.SESSION_1D)),
+)
+REDRAWS = 1000
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training."""
+
+    name: str
+    setting: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Done:
+    """What came of it."""
+
+    losses: Scores
+    """Tuning loss by head, NaN where the head wasn't trained."""
+    scores: Sequence[Scores]
+    """On each judged log [n, heads]."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Judged:
+    """A log that models are judged on."""
+
+    examples: Examples
+    truth: Scores
+    """[n, heads]; NaN where there is none."""
+    users: NDArray[np.int64]
+    """Number of each row's user."""
+
+
+def make_logs(folder: Path, users: int, judged_users: int, days: int) -> None:
+    """The log to learn from, and those to be judged on, with their truth."""
+    worlds = {"train": (*TRAINED_ON, users)}
+    worlds |= {f"judged{place}": (*each, judged_users) for place, each in enumerate(JUDGED_ON)}
+    for name, (world, seed, count) in worlds.items():
+        command = [sys.executable, "-m", "simulation.known_world", "--everything"]
+        command += ["--users", str(count), "--days", str(days)]
+        command += ["--seed", str(seed), "--world", world]
+        command += ["--out", str(folder / f"{name}.parquet")]
+        command += ["--truth", str(folder / f"{name}.truth.parquet")]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path) -> tuple[Examples, LogContents]:
+    return read_log([path])
+
+
+def judged(folder: Path, place: int) -> Judged:
+    """Rows with their truth, in the log's order."""
+    examples, _ = read_log([folder / f"judged{place}.parquet"])
+    columns = pq.read_table(folder / f"judged{place}.truth.parquet")
+    at = {name: row for row, name in enumerate(columns["decision_id"].to_pylist())}
+    rows = [at[name] for name in examples.decision_id]
+    heads = [columns[head.name.lower()].to_numpy() for head in HEADS]
+    _, users = np.unique(np.array(examples.user_id), return_inverse=True)
+    return Judged(examples, np.stack(heads, axis=1)[rows].astype(np.float64), users)
+
+
+def run(job: Job, folder: Path, epochs: int) -> Done:
+    """Train, and score all judged logs."""
+    torch.set_num_threads(1)
+    examples, contents = _read(folder / "train.parquet")
+    if job.name == "lightgbm":
+        asked = []
+        for place in range(len(JUDGED_ON)):
+            rows, items = read_log([folder / f"judged{place}.parquet"])
+            asked.append(table(rows, items, np.arange(len(rows))))
+        found = boosted(examples, contents, split(examples), asked, TREE_SETTINGS[job.setting])
+        return Done(found.losses, found.scores)
+    setting = NET_SETTINGS[job.setting]
+    config = TrainingConfig(epochs=epochs, learning_rate=setting["learning_rate"])
+    model = replace(config.model, dropout=setting["dropout"])
+    if job.name == "without_mixer":
+        model = replace(model, mixer_layers=0)
+    trained = train(
+        _changed(examples, job.name),
+        contents,
+        replace(config, model=model),
+        build=NETS.get(job.name, RankingModel),
+    )
+    net, constants = trained.model, trained.model.constants.numpy()
+    ready = trained.model.trained.numpy()
+
+    def scores(rows: Examples, items: Contents, part: NDArray[np.int64]) -> Scores:
+        return np.where(ready, sigmoid(predict(net, rows, items, part)), constants)
+
+    part = trained.split.tuning
+    tuning = scores(trained.examples, contents, part)
+    labels = trained.examples.labels[part]
+    known = labels != MASKED
+    losses = log_losses(labels.astype(np.float64), tuning)
+    with np.errstate(invalid="ignore"):
+        by_head = np.where(known, losses, 0).sum(0) / known.sum(0)
+    given = []
+    for place in range(len(JUDGED_ON)):
+        rows, items = read_log([folder / f"judged{place}.parquet"])
+        rows = _changed(rows, job.name)
+        given.append(scores(rows, items, np.arange(len(rows))))
+    return Done(np.where(ready, by_head, np.nan), given)
+
+
+def _changed(examples: Examples, name: str) -> Examples:
+    """The rows as an ablation has them."""
+    if name == "without_sequences":
+        ours = [spec.name for spec in USER_FEATURES if spec.name.startswith(SEQUENCES)]
+        empty = {each: np.zeros_like(examples.users[each]) for each in ours}
+        return replace(examples, users=examples.users | empty)
+    for column, head in enumerate(HEADS):
+        if name == _only(head):
+            labels = np.full_like(examples.labels, MASKED)
+            labels[:, column] = examples.labels[:, column]
+            return replace(examples, labels=labels)
+    return examples
+
+
+def best(done: Mapping[Job, Done], name: str) -> Done:
+    """With the setting of the least tuning loss: for LightGBM of each head by itself."""
+    tried = [found for job, found in sorted(done.items(), key=lambda pair: pair[0].setting)
+             if job.name == name]  # fmt: skip
+    losses = np.stack([found.losses for found in tried])
+    if name != "lightgbm":
+        return tried[int(np.argmin(np.nanmean(losses, axis=1)))]
+    picked = np.argmin(np.where(np.isfinite(losses), losses, np.inf), axis=0)
+    columns = range(len(HEADS))
+    scores = [
+        np.stack([tried[picked[c]].scores[place][:, c] for c in columns], axis=1)
+        for place in range(len(JUDGED_ON))
+    ]
+    return Done(losses[picked, columns], scores)
+
+
+def divergence(on: Judged, scores: Scores, column: int) -> tuple[Scores, Scores]:
+    """Of the users, sums of the divergence of truth and scores over their rows, and rows."""
+    known = np.isfinite(on.truth[:, column])
+    p, q = on.truth[known, column], scores[known, column]
+    count = int(on.users.max()) + 1
+    users = on.users[known]
+    lost = log_losses(p, q) - log_losses(p, p)
+    return np.bincount(users, lost, count).astype(np.float64), np.bincount(
+        users, minlength=count
+    ).astype(np.float64)
+
+
+def share(mine: Scores, theirs: Scores, goal: float, redrawn: NDArray[np.int64]) -> Metric:
+    """1 − mine / theirs, of sums by user, with its interval over redrawn users."""
+    value = 1 - mine.sum() / theirs.sum()
+    samples = 1 - mine[redrawn].sum(1) / theirs[redrawn].sum(1)
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return Metric(float(value), "share", goal, "higher", (float(low), float(high)))
+
+
+def report(folder: Path, epochs: int, workers: int) -> BenchReport:
+    """Train everything, and compare."""
+    names = (*NETS, "lightgbm")
+    jobs = [Job(name, setting) for name in names for setting in range(4)]
+    with ProcessPoolExecutor(workers) as pool:
+        waiting = {job: pool.submit(run, job, folder, epochs) for job in jobs}
+        done = {job: _told(job, each.result()) for job, each in waiting.items()}
+        ours = {job: found for job, found in done.items() if job.name == "heliograph"}
+        chosen = min(ours, key=lambda job: float(np.nanmean(ours[job].losses)))
+        less = [Job(name, chosen.setting) for name in ABLATIONS]
+        waiting = {job: pool.submit(run, job, folder, epochs) for job in less}
+        ablated = {job.name: _told(job, each.result()) for job, each in waiting.items()}
+    models = {name: best(done, name) for name in names} | ablated
+    metrics: dict[str, Metric] = {}
+    series: dict[str, Any] = {
+        "setting": chosen.setting,
+        "tuning_losses": {
+            f"{job.name} {job.setting}": found.losses.tolist() for job, found in done.items()
+        },
+    }
+    for place, (world, seed) in enumerate(JUDGED_ON):
+        on = judged(folder, place)
+        found = _compared(on, {name: model.scores[place] for name, model in models.items()})
+        series[world] = {"seed": seed, "rows": len(on.examples), **found.series}
+        metrics |= {f"{world}_{name}": metric for name, metric in found.metrics.items()}
+    return BenchReport("ranker_quality", metrics, series, PACKAGES)
+
+
+def _told(job: Job, found: Done) -> Done:
+    print(f"{job.name} {job.setting}: {np.nanmean(found.losses):.5f}", file=sys.stderr, flush=True)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """On one judged log."""
+
+    metrics: Mapping[str, Metric]
+    series: Mapping[str, Any]
+
+
+def _compared(on: Judged, scores: Mapping[str, Scores]) -> Compared:
+    count = int(on.users.max()) + 1
+    redrawn = np.random.default_rng(0).integers(0, count, (REDRAWS, count))
+    metrics: dict[str, Metric] = {}
+    told: dict[str, dict[str, float]] = {}
+    rivals = [name for name in scores if name not in ("heliograph", *ABLATIONS)]
+    for column, head in enumerate(HEADS):
+        sums = {name: divergence(on, each, column) for name, each in scores.items()}
+        told[head.name] = {
+            name: float(lost.sum() / rows.sum())
+            for name, (lost, rows) in sums.items()
+            if not name.startswith("only_") or name == _only(head)
+        }
+        rival = min(rivals, key=told[head.name].__getitem__)
+        goal = GOAL if head in ENGAGEMENT else 0.0
+        name = f"{head.name.lower()}_gap_closed_over_{rival}"
+        metrics[name] = share(sums["heliograph"][0], sums[rival][0], goal, redrawn)
+    rows = on.examples
+    figures = evaluate("heliograph", HEADS, rows, scores["heliograph"], 0)
+    verdicts = [
+        (head.name, group.name, group.as_json()["calibrated"])
+        for head, groups in figures.heads.items()
+        for group in groups
+    ]
+    judged_groups = [good for _, _, good in verdicts if good is not None]
+    metrics["calibrated_groups"] = Metric(float(np.mean(judged_groups)), "share", 1.0, "higher")
+    wrong = [f"{head} {group}" for head, group, good in verdicts if good is False]
+    return Compared(metrics, {"divergence": told, "not_calibrated": wrong})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m bench.ranker_quality", description=__doc__)
+    parser.add_argument("--json", type=Path, required=True, help="write the figures there")
+    parser.add_argument("--users", type=int, default=2000, help="of the log to learn from")
+    parser.add_argument("--judged-users", type=int, default=1000, help="of each other log")
+    parser.add_argument("--days", type=int, default=21)
+    parser.add_argument("--epochs", type=int, default=8, help="at most")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as made:
+        make_logs(Path(made), given.users, given.judged_users, given.days)
+        found = report(Path(made), given.epochs, len(os.sched_getaffinity(0)))
+    found.print()
+    for name, heads in found.series["base"]["divergence"].items():
+        print(name, {model: round(value, 5) for model, value in heads.items()})
+    found.write(given.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
