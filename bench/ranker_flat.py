@@ -18,15 +18,22 @@ from services.ranker.features.schema import (
     TYPE_COUNTS,
     WINDOWS_HOURS,
 )
-from services.ranker.features.vocabulary import Counter, StepKind
+from services.ranker.features.vocabulary import (
+    LOCALE_BUCKETS,
+    SEGMENT_BUCKETS,
+    SOURCE_BUCKETS,
+    TYPE_BUCKETS,
+    Counter,
+    StepKind,
+)
 
 CATEGORIES: Mapping[str, int] = {
-    "segment": 16,
-    "locale": 32,
+    "segment": SEGMENT_BUCKETS,
+    "locale": LOCALE_BUCKETS,
     "hour": 24,
     "day": 7,
-    "event_type": 32,
-    "event_source": 16,
+    "event_type": TYPE_BUCKETS,
+    "event_source": SOURCE_BUCKETS,
 }
 """Numbered features, and how many rows their tables need."""
 LATEST = 8
@@ -105,9 +112,6 @@ def flat(inputs: Mapping[str, Tensor]) -> Tensor:
     """All of it [N, F]: categories first, then numbers, then contents."""
     numbered = torch.stack(list(categories(inputs).values()), dim=1).float()
     return torch.cat([numbered, numbers(inputs), *contents(inputs)], dim=1)
-
-
-FLAT = len(CATEGORIES) + NUMBERS + (1 + len(BAGS)) * CONTENT_DIMENSIONS
 
 
 def _of_sequence(kinds: Tensor, ages: Tensor) -> list[Tensor]:

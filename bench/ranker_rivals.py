@@ -79,13 +79,7 @@ class DlrmLike(MultiTaskModel):
         self.bottom = Numbers(width, config.dropout)
         vectors = len(CATEGORIES) + 2 + len(BAGS)
         self.pairs = torch.triu_indices(vectors, vectors, 1)
-        self.top = nn.Sequential(
-            nn.Linear(width + self.pairs.shape[1], HIDDEN_WIDTH),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(HIDDEN_WIDTH, SHARED_WIDTH),
-            nn.GELU(),
-        )
+        self.top = _top(width + self.pairs.shape[1], config.dropout)
         self.towers = Towers(SHARED_WIDTH, config.tower_width)
 
     def raw_logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -126,13 +120,7 @@ class SasrecLike(MultiTaskModel):
             {name: nn.Embedding(rows, width) for name, rows in CATEGORIES.items()}
         )
         self.numbers = Numbers(width, config.dropout)
-        self.top = nn.Sequential(
-            nn.Linear(4 * width, HIDDEN_WIDTH),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(HIDDEN_WIDTH, SHARED_WIDTH),
-            nn.GELU(),
-        )
+        self.top = _top(4 * width, config.dropout)
         self.towers = Towers(SHARED_WIDTH, config.tower_width)
 
     def raw_logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -164,3 +152,13 @@ class SasrecLike(MultiTaskModel):
             tokens = block(tokens, bias)
         found: Tensor = self.norm(tokens[:, 0])
         return found
+
+
+def _top(width: int, dropout: float) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(width, HIDDEN_WIDTH),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(HIDDEN_WIDTH, SHARED_WIDTH),
+        nn.GELU(),
+    )
