@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from services.ranker.features.items import CONTENT_DIMENSIONS
 from services.ranker.features.schema import (
     EVENT_NUMBERS,
     PROFILE_NUMBERS,
