@@ -18,12 +18,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from deploy.triton.render import BUCKETS, bucket, model_inputs_of
+from services.ranker.golden import PARITY
 from services.ranker.manifest import HALF_MODEL_FILE, MODEL_FILE
 from services.ranker.triton_model.buckets import Arrays, Bucket, Input
 from services.ranker.triton_model.sessions import CPU, CUDA, BucketSession, Device
 
-PARITY = {False: 1e-4, True: 5e-3}
-"""Largest difference of logits from the CPU in single precision, by whether it runs in half."""
 TIMED_RUNS = 200
 FEWER_LAUNCHES = 0.9
 """A captured run must take less than this share of one without a graph, in the smallest bucket at
@@ -103,7 +102,7 @@ def problems(tried: Sequence[Tried], *, half: bool, on_gpu: bool) -> list[str]:
     for each in tried:
         if not each.repeats:
             found.append(f"{each.bucket} answers otherwise when others run between")
-        if not each.difference <= PARITY[half]:
+        if not each.difference <= PARITY[HALF_MODEL_FILE if half else MODEL_FILE]:
             found.append(f"{each.bucket}: logits differ by {each.difference:.1e}")
     fastest = min((each.with_ms / each.without_ms for each in tried), default=1.0)
     if on_gpu and not fastest < FEWER_LAUNCHES:

@@ -1,11 +1,12 @@
 """What a model must be and do before it may serve, whichever backend runs it."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ranker.backend import ModelRefused
+from services.ranker.backend import Backend, ModelRefused
 from services.ranker.features import (
     HEADS,
     EventFacts,
@@ -18,7 +19,35 @@ from services.ranker.features import (
     schema_hash,
     user_features,
 )
-from services.ranker.manifest import MODEL_FILE, Manifest, file_sha256
+from services.ranker.golden import PARITY, largest_difference, read_golden
+from services.ranker.manifest import MODEL_FILE, Manifest, ManifestError, file_sha256
+from services.runtime.errors import Unavailable
+
+
+async def accept(backend: Backend, manifest: Manifest, folder: Path) -> None:
+    """Load a version and have it answer the trial and its golden set; nothing of a refused one
+    stays loaded.
+
+    Raises ModelRefused, and Unavailable as `Backend.load`.
+    """
+    await asyncio.to_thread(check_folder, manifest, folder)
+    try:
+        golden = await asyncio.to_thread(read_golden, manifest, folder)
+    except ManifestError as error:
+        raise ModelRefused(str(error)) from error
+    model_file = await backend.load(manifest, folder)
+    try:
+        check_scores(manifest.version, await backend.score(manifest.version, trial()))
+        if golden is not None:
+            inputs, expected = golden
+            answered = await backend.logits(manifest.version, inputs)
+            check_parity(manifest, model_file, answered, expected)
+    except (ModelRefused, Unavailable):
+        await backend.unload(manifest.version)
+        raise
+    except Exception as error:  # each backend has exceptions of its own
+        await backend.unload(manifest.version)
+        raise ModelRefused(f"{manifest.version} can't score: {error}") from error
 
 
 def check_folder(manifest: Manifest, folder: Path) -> None:
@@ -49,7 +78,23 @@ def trial() -> Features:
     return model_inputs(users, events, np.zeros(2, np.int32), items)
 
 
-def check_trial(version: str, scores: NDArray[np.float32]) -> None:
-    """The scores of `trial` are probabilities. Raises ModelRefused."""
-    if scores.shape != (2, len(HEADS)) or not ((scores >= 0) & (scores <= 1)).all():
+def check_scores(version: str, scores: NDArray[np.float32]) -> None:
+    """Scores [N, heads] are probabilities. Raises ModelRefused."""
+    if scores.shape[1:] != (len(HEADS),) or not ((scores >= 0) & (scores <= 1)).all():
         raise ModelRefused(f"{version} answers something else than probabilities")
+
+
+def check_parity(
+    manifest: Manifest,
+    model_file: str,
+    answered: NDArray[np.float32],
+    expected: NDArray[np.float32],
+) -> None:
+    """The logits [N, heads] of the golden set are those of the trained model, as near as the
+    precision of the file that answered allows. Raises ModelRefused."""
+    difference = largest_difference(manifest, answered, expected)
+    if not difference <= PARITY[model_file]:
+        raise ModelRefused(
+            f"{manifest.version} answers its golden set otherwise than the trained model: logits "
+            f"differ by {difference:.2e}, at most {PARITY[model_file]:.0e} may be"
+        )

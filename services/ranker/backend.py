@@ -22,8 +22,8 @@ class ModelRefused(Exception):
 class Backend(Protocol):
     """Runs models by version. Never blocks the event loop."""
 
-    async def load(self, manifest: Manifest, folder: Path) -> None:
-        """Make a version ready; nothing happens when it is.
+    async def load(self, manifest: Manifest, folder: Path) -> str:
+        """Make a version ready; one that is stays as it is. Gives the name of the file that runs.
 
         Raises ModelRefused, and Unavailable where models run elsewhere and can't be reached.
         """
@@ -31,9 +31,15 @@ class Backend(Protocol):
     async def score(self, version: str, inputs: Features) -> NDArray[np.float32]:
         """Scores [N, heads] of a loaded version for `features.model_inputs`.
 
-        Raises KeyError for a version that was never loaded, BadInputs for what `check_inputs`
-        refuses, and Unavailable as `load`.
+        Raises KeyError for a version that isn't loaded, BadInputs for what `check_inputs` refuses,
+        and Unavailable as `load`.
         """
+
+    async def logits(self, version: str, inputs: Features) -> NDArray[np.float32]:
+        """What the scores [N, heads] of trained heads are made from. Raises as `score`."""
+
+    async def unload(self, version: str) -> None:
+        """Free what a version holds; nothing happens when it isn't loaded."""
 
     async def close(self) -> None:
         """Free what the models hold, once no run goes on."""

@@ -8,7 +8,6 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from services.ranker.acceptance import check_folder, check_trial, trial
 from services.ranker.backend import ModelRefused
 from services.ranker.features.schema import Features
 from services.ranker.inputs import check_inputs
@@ -24,42 +23,44 @@ class InProcessBackend:
         self._threads = ThreadPoolExecutor(parallel_runs, thread_name_prefix="onnxruntime")
         self._sessions: dict[str, ort.InferenceSession] = {}
 
-    async def load(self, manifest: Manifest, folder: Path) -> None:
-        """Check hashes and heads, open the model and try it. Raises ModelRefused."""
+    async def load(self, manifest: Manifest, folder: Path) -> str:
+        """Open the model. Raises ModelRefused."""
         if manifest.version not in self._sessions:
-            loop = asyncio.get_running_loop()
-            session = await loop.run_in_executor(self._threads, self._open, manifest, folder)
-            self._sessions[manifest.version] = session
+            self._sessions[manifest.version] = await asyncio.to_thread(self._open, folder)
+        return MODEL_FILE
 
     async def score(self, version: str, inputs: Features) -> NDArray[np.float32]:
         """Scores [N, heads]. Raises KeyError and BadInputs."""
-        session = self._sessions[version]
-        check_inputs(inputs)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _run, session, inputs)
+        return await self._answer(version, inputs, "scores")
+
+    async def logits(self, version: str, inputs: Features) -> NDArray[np.float32]:
+        """Logits [N, heads]. Raises as `score`."""
+        return await self._answer(version, inputs, "logits")
+
+    async def unload(self, version: str) -> None:
+        """Forget the session; runs under way end with it."""
+        self._sessions.pop(version, None)
 
     async def close(self) -> None:
         """Wait for the runs under way and forget the sessions."""
         await asyncio.to_thread(self._threads.shutdown)
         self._sessions.clear()
 
-    def _open(self, manifest: Manifest, folder: Path) -> ort.InferenceSession:
-        check_folder(manifest, folder)
-        version = manifest.version
+    async def _answer(self, version: str, inputs: Features, output: str) -> NDArray[np.float32]:
+        session = self._sessions[version]
+        check_inputs(inputs)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _run, session, inputs, output)
+
+    def _open(self, folder: Path) -> ort.InferenceSession:
         try:
             model = (folder / MODEL_FILE).read_bytes()
-            session = ort.InferenceSession(model, self._options, providers=[CPU])
+            return ort.InferenceSession(model, self._options, providers=[CPU])
         except Exception as error:  # ONNX Runtime has an exception class for each cause
-            raise ModelRefused(f"{version}: {MODEL_FILE} can't be opened") from error
-        try:
-            scores = _run(session, trial())
-        except Exception as error:
-            raise ModelRefused(f"{version} can't score a user without history") from error
-        check_trial(version, scores)
-        return session
+            raise ModelRefused(f"{folder.name}: {MODEL_FILE} can't be opened") from error
 
 
-def _run(session: ort.InferenceSession, inputs: Features) -> NDArray[np.float32]:
+def _run(session: ort.InferenceSession, inputs: Features, output: str) -> NDArray[np.float32]:
     wanted = {each.name: inputs[each.name] for each in session.get_inputs()}
-    scores: NDArray[np.float32] = session.run(["scores"], wanted)[0]
-    return scores
+    answer: NDArray[np.float32] = session.run([output], wanted)[0]
+    return answer

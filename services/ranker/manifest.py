@@ -14,6 +14,8 @@ HALF_MODEL_FILE = "model.fp16.onnx"
 """The same model in half precision, where a folder has one."""
 MANIFEST_FILE = "model.json"
 CARD_FILE = "card.md"
+GOLDEN_FILE = "golden.npz"
+"""Inputs and the answers they must get; see golden."""
 
 
 class ManifestError(Exception):
@@ -41,6 +43,8 @@ class Manifest:
     """What it was trained on: rows, users, times, labels and positives per head."""
     metrics: dict[str, dict[str, list[float | None]]]
     """By head and metric: value, low and high end of the 95 % interval; null: not defined."""
+    golden_sha256: str = ""
+    """Of golden.npz, in hexadecimal; empty: it has none."""
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

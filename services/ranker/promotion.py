@@ -5,6 +5,7 @@ from datetime import datetime
 
 from structlog.typing import FilteringBoundLogger
 
+from services.ranker.acceptance import accept
 from services.ranker.backend import Backend, ModelRefused
 from services.ranker.features.vocabulary import Head
 from services.ranker.manifest import ManifestError
@@ -126,7 +127,7 @@ class Models:
     async def _load(self, name: str) -> Served:
         try:
             entry = self._registry.entry(name)
-            await self._backend.load(entry.manifest, entry.folder)
+            await accept(self._backend, entry.manifest, entry.folder)
         except KeyError:
             raise NotFound(
                 f"no model version {name!r} in the registry", reason="UNKNOWN_MODEL"

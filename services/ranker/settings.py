@@ -18,7 +18,7 @@ class RankerSettings(ServiceSettings):
     )
 
     model_dir: Path = Path(__file__).parent / "models"
-    """The model registry: one folder for each version, with model.onnx, model.json and card.md."""
+    """The model registry: one folder for each version, as training writes it."""
     backend: Literal["inprocess", "triton"] = "inprocess"
     """Where models run: in this process on its CPU, or in a Triton server."""
     triton_address: str = "127.0.0.1:8001"

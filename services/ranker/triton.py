@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,6 @@ from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from services.ranker.acceptance import check_folder, check_trial, trial
 from services.ranker.backend import ModelRefused
 from services.ranker.features import HEADS, Features
 from services.ranker.inputs import check_inputs
@@ -54,52 +54,63 @@ class TritonBackend:
         self._patience_s = patience.total_seconds()
         self._client = InferenceServerClient(address, channel_args=_OPTIONS)
         self._loaded: dict[str, Manifest] = {}
-        self._inputs: dict[str, tuple[str, ...]] = {}
+        self._configs: dict[str, Any] = {}
+        """Triton's configuration of each version."""
         self._budget = RetryBudget(RETRIES_IN_A_BURST)
         self._retries = metrics.counter(
             "ranker", "triton_retries", "", "Calls to Triton tried again."
         )
 
-    async def load(self, manifest: Manifest, folder: Path) -> None:
-        """Check hashes and heads, have Triton load the version, and try it.
+    async def load(self, manifest: Manifest, folder: Path) -> str:
+        """Have Triton load the version from its own repository.
 
         Raises ModelRefused, and Unavailable (TRITON_UNAVAILABLE).
         """
         version = manifest.version
-        if version in self._loaded:
-            return
-        await asyncio.to_thread(check_folder, manifest, folder)
-        try:
-            await self._patiently(lambda left_s: self._make_ready(manifest, left_s))
-            scores = await self._patiently(lambda left_s: self._infer(version, trial(), left_s))
-        except InferenceServerException as error:
-            raise ModelRefused(f"Triton can't score with {version}: {error.message()}") from error
-        check_trial(version, scores)
-        self._loaded[version] = manifest
+        if version not in self._loaded:
+            try:
+                await self._patiently(lambda left_s: self._make_ready(manifest, left_s))
+            except InferenceServerException as error:
+                raise ModelRefused(f"Triton can't load {version}: {error.message()}") from error
+            self._loaded[version] = manifest
+        return self._configs[version].parameters["model_file"].string_value
 
     async def score(self, version: str, inputs: Features) -> NDArray[np.float32]:
         """Scores [N, heads]. Raises KeyError, BadInputs, and Unavailable (TRITON_UNAVAILABLE, or
         TRITON_LOST_MODEL when Triton came back without the model)."""
+        return await self._answer(version, inputs, "scores")
+
+    async def logits(self, version: str, inputs: Features) -> NDArray[np.float32]:
+        """Logits [N, heads]. Raises as `score`."""
+        return await self._answer(version, inputs, "logits")
+
+    async def unload(self, version: str) -> None:
+        """Have Triton free the version; where another replica uses it, that has it loaded again."""
+        if self._loaded.pop(version, None) is not None:
+            with suppress(InferenceServerException):  # gone with the server, or to go with it
+                await self._client.unload_model(version, client_timeout=self._patience_s)
+
+    async def close(self) -> None:
+        """Close the connection; models stay loaded in Triton, for other replicas."""
+        await self._client.close()
+
+    async def _answer(self, version: str, inputs: Features, output: str) -> NDArray[np.float32]:
         manifest = self._loaded[version]
         check_inputs(inputs)
 
         async def attempt(left_s: float) -> NDArray[np.float32]:
             try:
-                return await self._infer(version, inputs, left_s)
+                return await self._infer(version, inputs, output, left_s)
             except InferenceServerException as error:
                 if error.status() != _UNKNOWN:
                     raise
             try:
-                await self._make_ready(manifest, left_s)  # Triton was started anew
-            except ModelRefused as error:
+                await self._make_ready(manifest, left_s)  # Triton was started anew, or another
+            except ModelRefused as error:  # replica unloaded it
                 raise Unavailable(str(error), reason="TRITON_LOST_MODEL") from error
-            return await self._infer(version, inputs, left_s)
+            return await self._infer(version, inputs, output, left_s)
 
         return await self._patiently(attempt)
-
-    async def close(self) -> None:
-        """Close the connection; models stay loaded in Triton, for other replicas."""
-        await self._client.close()
 
     async def _make_ready(self, manifest: Manifest, left_s: float) -> None:
         """Load the version unless it is, and see that it is the same model.
@@ -118,17 +129,19 @@ class TritonBackend:
         config = (await self._client.get_model_config(version, client_timeout=left_s)).config
         if config.parameters["sha256"].string_value != manifest.sha256:
             raise ModelRefused(f"Triton has another model under the name {version}")
-        self._inputs[version] = tuple(each.name for each in config.input)
+        self._configs[version] = config
 
-    async def _infer(self, version: str, inputs: Features, left_s: float) -> NDArray[np.float32]:
-        tensors = [_tensor(name, inputs[name]) for name in self._inputs[version]]
+    async def _infer(
+        self, version: str, inputs: Features, output: str, left_s: float
+    ) -> NDArray[np.float32]:
+        tensors = [_tensor(each.name, inputs[each.name]) for each in self._configs[version].input]
         answer = await self._client.infer(
-            version, tensors, outputs=[InferRequestedOutput("scores")], client_timeout=left_s
+            version, tensors, outputs=[InferRequestedOutput(output)], client_timeout=left_s
         )
-        scores: NDArray[np.float32] | None = answer.as_numpy("scores")
-        if scores is None or scores.shape != (len(inputs["user_row"]), len(HEADS)):
-            raise Unavailable("Triton gave no scores", reason="TRITON_UNAVAILABLE")
-        return scores
+        found: NDArray[np.float32] | None = answer.as_numpy(output)
+        if found is None or found.shape != (len(inputs["user_row"]), len(HEADS)):
+            raise Unavailable(f"Triton gave no {output}", reason="TRITON_UNAVAILABLE")
+        return found
 
     async def _patiently(self, attempt: Callable[[float], Awaitable[Answer]]) -> Answer:
         """Call `attempt(seconds left)` again while Triton is down and the budget lasts."""

@@ -1,4 +1,4 @@
-"""Writes a trained model as a folder of the registry: model.onnx, model.json, card.md."""
+"""Writes a trained model as a folder of the registry, with its card and golden set."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,8 +13,20 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from services.ranker.features.schema import schema_hash
-from services.ranker.features.vocabulary import HEADS
+from services.ranker.features import (
+    HEADS,
+    Features,
+    FeatureState,
+    ItemTable,
+    UserSignals,
+    concatenate,
+    model_inputs,
+    rows,
+    schema_hash,
+    user_features,
+)
+from services.ranker.features.schema import SEQUENCES
+from services.ranker.golden import PARITY, write_golden
 from services.ranker.inputs import INPUTS
 from services.ranker.manifest import (
     CARD_FILE,
@@ -29,14 +41,14 @@ from services.ranker.training.evaluation import draws, evaluate_head
 from services.ranker.training.fit import Trained, batch, predict
 from services.ranker.training.log import MASKED
 from services.ranker.training.logistic import sigmoid
-from services.ranker.training.multitask import MultiTaskModel
+from services.ranker.training.multitask import INPUT_NAMES, MultiTaskModel
 from services.ranker.triton_model.buckets import OUTPUTS
 from services.ranker.triton_model.sessions import CPU
 
 OPSET = 18
-PARITY = 1e-4
-"""Largest difference of logits between torch and ONNX Runtime."""
 PARITY_ROWS = 256
+GOLDEN_USERS = 8
+GOLDEN_EVENTS = 45
 
 
 class ParityError(Exception):
@@ -64,6 +76,7 @@ def export(trained: Trained, logs: Sequence[Path], folder: Path) -> Manifest:
         trained_heads=trained.heads,
         log={"files": file_hashes(logs)} | _log_facts(trained),
         metrics=_metrics(trained, trained.config.seed),
+        golden_sha256=_write_golden(trained, folder),
     )
     write_manifest(folder, manifest)
     (folder / CARD_FILE).write_text(card(manifest))
@@ -104,9 +117,36 @@ def check_parity(model: MultiTaskModel, sample: tuple[torch.Tensor, ...], path: 
     answered = session.run(["logits"], feeds)[0]
     with torch.no_grad():
         expected = model(*sample)[1].numpy()
-    difference = float(np.abs(answered - expected).max())
-    if not difference <= PARITY:
-        raise ParityError(f"logits differ by {difference:.2e}, more than {PARITY:.0e}")
+    difference, most = float(np.abs(answered - expected).max()), PARITY[MODEL_FILE]
+    if not difference <= most:
+        raise ParityError(f"logits differ by {difference:.2e}, more than {most:.0e}")
+
+
+def golden_inputs(trained: Trained) -> Features:
+    """Validation rows: users from the shortest history to the longest, and one without any; of
+    events each has several."""
+    examples, part = trained.examples, trained.split.validation
+    steps = sum((examples.users[f"{name}_kinds"][part] > 0).sum(1) for name in SEQUENCES)
+    by_history = part[np.argsort(steps, kind="stable")]
+    nobody = user_features([FeatureState()], [UserSignals()], 0, ItemTable())
+    users = concatenate([rows(examples.users, _spread(by_history, GOLDEN_USERS)), nobody])
+    events = rows(examples.events, _spread(part, GOLDEN_EVENTS))
+    return model_inputs(
+        users, events, np.arange(GOLDEN_EVENTS) % (GOLDEN_USERS + 1), trained.contents
+    )
+
+
+def _spread(part: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """So many of them, from the first to the last."""
+    return part[np.linspace(0, len(part) - 1, count).astype(np.int64)]
+
+
+def _write_golden(trained: Trained, folder: Path) -> str:
+    inputs = golden_inputs(trained)
+    with torch.no_grad():
+        arrays = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in INPUT_NAMES]
+        _, logits = trained.model(*arrays)
+    return write_golden(folder, inputs, logits.numpy())
 
 
 def weights_sha256(model: MultiTaskModel) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from services.ranker.acceptance import accept
 from services.ranker.backend import MOST_USERS, ModelRefused
 from services.ranker.features.items import Contents
 from services.ranker.features.vocabulary import HEADS
@@ -61,7 +62,7 @@ async def _score(
     found = np.zeros((len(examples), len(HEADS)))
     task = progress.add_task(manifest.version, total=len(examples)) if progress else None
     try:
-        await backend.load(manifest, folder)
+        await accept(backend, manifest, folder)
         for start in range(0, len(examples), MOST_USERS):
             index = np.arange(start, min(start + MOST_USERS, len(examples)))
             inputs = examples.inputs(index, contents)

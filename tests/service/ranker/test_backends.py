@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -14,10 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from deploy.triton.render import render
+from services.ranker.acceptance import accept
 from services.ranker.backend import MOST_EVENTS, MOST_USERS, Backend, ModelRefused
 from services.ranker.features import STEPS, Features, rows
 from services.ranker.inprocess import InProcessBackend
-from services.ranker.manifest import MODEL_FILE, read_manifest
+from services.ranker.manifest import GOLDEN_FILE, MODEL_FILE, read_manifest
 from services.ranker.settings import RankerSettings
 from services.ranker.triton import TritonBackend
 from services.ranker.triton_model.buckets import BadInputs
@@ -29,6 +30,7 @@ from tests.unit.ranker.random_inputs import logits, random_inputs
 FOLDER = RankerSettings().model_dir / DEFAULT
 NEAR = 1e-4
 """Largest difference of logits in single precision."""
+Render = Callable[[Path], Path]
 
 
 @pytest.fixture(scope="module", params=["inprocess", "triton"])
@@ -44,30 +46,42 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(
+def server(
     kind: str, other: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str | None]:
-    """Of a server with both models in its repository; None for the backend that needs none."""
+) -> Iterator[TritonProcess | None]:
+    """With both models in its repository; None for the backend that needs none."""
     if kind == "inprocess":
         yield None
         return
-    server = TritonProcess(tmp_path_factory.mktemp("triton"))
+    made = TritonProcess(tmp_path_factory.mktemp("triton"))
     for folder in (FOLDER, other):
-        render(folder, server.repository, sizes=FEW_BUCKETS)
-    server.start()
-    yield server.address
-    server.stop()
+        render(folder, made.repository, sizes=FEW_BUCKETS)
+    made.start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture
-async def backend(address: str | None) -> AsyncIterator[Backend]:
+def rendered(server: TritonProcess | None) -> Render:
+    """Puts a folder where the backend finds it."""
+
+    def put(folder: Path) -> Path:
+        if server is not None:
+            render(folder, server.repository, sizes=FEW_BUCKETS)
+        return folder
+
+    return put
+
+
+@pytest.fixture
+async def backend(server: TritonProcess | None) -> AsyncIterator[Backend]:
     """With the default model loaded."""
     made: Backend
-    if address is None:
+    if server is None:
         made = InProcessBackend(intra_op_threads=1, parallel_runs=2)
     else:
-        made = TritonBackend(address, timedelta(seconds=10))
-    await made.load(read_manifest(FOLDER), FOLDER)
+        made = TritonBackend(server.address, timedelta(seconds=10))
+    await accept(made, read_manifest(FOLDER), FOLDER)
     yield made
     await made.close()
 
@@ -213,7 +227,7 @@ async def test_a_bad_model_is_refused_and_the_old_one_serves(
     elif wrong == "cut":
         (folder / MODEL_FILE).unlink()
     with pytest.raises(ModelRefused, match=wrong):
-        await backend.load(read_manifest(folder), folder)
+        await accept(backend, read_manifest(folder), folder)
     assert (await backend.score(DEFAULT, random_inputs(0, 1, 1, 1))).shape == (1, 9)
 
 
@@ -235,7 +249,66 @@ async def test_a_new_version_takes_over_without_a_dropped_call(
             after += version == "other"
 
     callers = [asyncio.create_task(caller()) for _ in range(4)]
-    await backend.load(read_manifest(other), other)
+    await accept(backend, read_manifest(other), other)
     serving = "other"
     await asyncio.gather(*callers)
     assert set(seen) == {DEFAULT, "other"}
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry of models that are refused for their golden set alone."""
+    registry = tmp_path_factory.mktemp("strangers")
+    shifted_model(registry, "drifted", 2e-4, golden=False)
+    copy_model(registry, "lost")
+    (registry / "lost" / GOLDEN_FILE).unlink()
+    with (copy_model(registry, "swapped") / GOLDEN_FILE).open("ab") as file:
+        file.write(b"x")
+    return registry
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [
+        ("drifted", "logits differ by 2.0"),
+        ("lost", "golden.npz can't be read"),
+        ("swapped", "golden.npz has another SHA-256"),
+    ],
+)
+async def test_a_model_that_misses_its_golden_set_is_refused_and_unloaded(
+    backend: Backend, rendered: Render, strangers: Path, version: str, why: str
+) -> None:
+    folder = rendered(strangers / version)
+    with pytest.raises(ModelRefused, match=why):
+        await accept(backend, read_manifest(folder), folder)
+    with pytest.raises(KeyError):
+        await backend.score(version, random_inputs(0, 1, 1, 1))
+
+
+async def test_a_model_as_near_to_its_golden_set_as_its_precision_is_accepted(
+    backend: Backend, rendered: Render, tmp_path: Path
+) -> None:
+    folder = rendered(shifted_model(tmp_path, "near", 3e-5, golden=False))
+    await accept(backend, read_manifest(folder), folder)
+
+
+async def test_a_model_without_golden_set_is_tried_alone(
+    backend: Backend, rendered: Render, tmp_path: Path
+) -> None:
+    folder = rendered(copy_model(tmp_path, "older", golden_sha256=""))
+    await accept(backend, read_manifest(folder), folder)
+
+
+async def test_an_unloaded_version_has_no_scores_until_it_is_loaded_again(
+    backend: Backend, other: Path
+) -> None:
+    inputs = random_inputs(7, 4, 20, 10)
+    await accept(backend, read_manifest(other), other)
+    await backend.unload("other")
+    await backend.unload("other")
+    with pytest.raises(KeyError):
+        await backend.score("other", inputs)
+    assert (await backend.score(DEFAULT, inputs)).shape == (20, 9)
+    await accept(backend, read_manifest(other), other)
+    found = logits(await backend.score("other", inputs))
+    np.testing.assert_allclose(found, expected(inputs, other), rtol=0, atol=NEAR)

@@ -17,6 +17,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from deploy.triton.render import render
+from services.ranker.acceptance import accept
 from services.ranker.backend import ModelRefused
 from services.ranker.features import Features
 from services.ranker.manifest import read_manifest
@@ -55,7 +56,7 @@ def running(server: TritonProcess) -> TritonProcess:
 async def backend(running: TritonProcess) -> AsyncIterator[TritonBackend]:
     """With the default model loaded."""
     made = TritonBackend(running.address, timedelta(seconds=1))
-    await made.load(read_manifest(FOLDER), FOLDER)
+    await accept(made, read_manifest(FOLDER), FOLDER)
     yield made
     await made.close()
 
@@ -126,7 +127,7 @@ async def test_a_model_that_is_not_in_the_repository_is_refused(
 ) -> None:
     folder = copy_model(tmp_path, "elsewhere")
     with pytest.raises(ModelRefused, match="elsewhere"):
-        await backend.load(read_manifest(folder), folder)
+        await accept(backend, read_manifest(folder), folder)
 
 
 async def test_another_model_under_the_same_name_is_refused(
@@ -136,7 +137,7 @@ async def test_another_model_under_the_same_name_is_refused(
     render(rendered, running.repository, sizes=FEW_BUCKETS)
     ours = copy_model(tmp_path / "ours", "same-name")
     with pytest.raises(ModelRefused, match="another model"):
-        await backend.load(read_manifest(ours), ours)
+        await accept(backend, read_manifest(ours), ours)
 
 
 async def test_a_model_that_does_not_start_is_refused_and_the_old_one_serves(
@@ -146,7 +147,7 @@ async def test_a_model_that_does_not_start_is_refused_and_the_old_one_serves(
     made = render(folder, running.repository, sizes=FEW_BUCKETS)
     (made / "1" / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(ModelRefused, match="broken"):
-        await backend.load(read_manifest(folder), folder)
+        await accept(backend, read_manifest(folder), folder)
     assert (await backend.score(DEFAULT, INPUTS)).shape == (6, 9)
 
 
@@ -232,5 +233,5 @@ def test_shared_memory_of_a_killed_server_goes_with_the_next_start(running: Trit
 
 async def _load(address: str) -> None:
     backend = TritonBackend(address, timedelta(seconds=1))
-    await backend.load(read_manifest(FOLDER), FOLDER)
+    await accept(backend, read_manifest(FOLDER), FOLDER)
     await backend.close()

@@ -39,7 +39,8 @@ def model(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_leaves_a_model_and_no_checkpoint(model: Path) -> None:
-    assert sorted(path.name for path in model.iterdir()) == ["card.md", "model.json", "model.onnx"]
+    names = ["card.md", "golden.npz", "model.json", "model.onnx"]
+    assert sorted(path.name for path in model.iterdir()) == names
     assert read_manifest(model).log["negatives_kept"] == {"PUSH_OPEN": 0.5}
     assert "| push_open | 1,120 |" in (model / "card.md").read_text()
 

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from services.ranker.acceptance import accept
 from services.ranker.backend import ModelRefused
 from services.ranker.features import HEADS, Head, model_inputs, rows
+from services.ranker.golden import read_golden
 from services.ranker.inprocess import InProcessBackend
 from services.ranker.manifest import MODEL_FILE, file_sha256, read_manifest, write_manifest
 from services.ranker.training.calibrate import fit_calibration
@@ -16,6 +19,7 @@ from services.ranker.training.export import export, weights_sha256
 from services.ranker.training.fit import Trained, TrainingConfig, predict, train
 from services.ranker.training.log import LogError, unlabelled
 from services.ranker.training.model import ModelConfig
+from services.ranker.training.multitask import INPUT_NAMES
 from services.ranker.training.split import split
 from tests.unit.ranker.made_log import made_log
 
@@ -71,7 +75,7 @@ async def test_the_exported_model_answers_as_the_trained_one(
 ) -> None:
     backend = InProcessBackend(intra_op_threads=1, parallel_runs=1)
     manifest = read_manifest(folder)
-    await backend.load(manifest, folder)
+    await accept(backend, manifest, folder)
     part = trained.split.validation[:50]
     examples = trained.examples
     users, events = rows(examples.users, part), rows(examples.events, part)
@@ -100,7 +104,7 @@ async def test_a_damaged_model_is_refused(folder: Path, tmp_path: Path, damage: 
     write_manifest(copy, manifest)
     backend = InProcessBackend(intra_op_threads=1, parallel_runs=1)
     with pytest.raises(ModelRefused):
-        await backend.load(manifest, copy)
+        await accept(backend, manifest, copy)
     await backend.close()
 
 
@@ -142,3 +146,20 @@ def test_calibration_recovers_scale_and_shift() -> None:
     assert scale[0] == pytest.approx(0.5, abs=0.03)
     assert shift[0] == pytest.approx(-0.7, abs=0.06)
     assert (scale[2], shift[2]) == (1.0, 0.0)
+
+
+def test_the_golden_set_holds_what_the_trained_model_answers(
+    trained: Trained, folder: Path
+) -> None:
+    golden = read_golden(read_manifest(folder), folder)
+    assert golden is not None
+    inputs, logits = golden
+    users = np.bincount(inputs["user_row"])
+    assert len(users) > 1
+    assert (users > 1).all()
+    steps = (inputs["send_kinds"] > 0).sum(1)
+    assert steps.min() == 0
+    assert steps.max() == inputs["send_kinds"].shape[1]
+    with torch.no_grad():
+        arrays = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in INPUT_NAMES]
+        np.testing.assert_array_equal(trained.model(*arrays)[1].numpy(), logits)
