@@ -1,5 +1,6 @@
 """The seam behind which models run."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -38,8 +39,11 @@ class Backend(Protocol):
     async def logits(self, version: str, inputs: Features) -> NDArray[np.float32]:
         """What the scores [N, heads] of trained heads are made from. Raises as `score`."""
 
-    async def unload(self, version: str) -> None:
-        """Free what a version holds; nothing happens when it isn't loaded."""
+    async def unload(self, version: str, idle: timedelta = timedelta(0)) -> None:
+        """Free what a version holds; nothing happens when it isn't loaded.
+
+        Where processes share it, it stays for the others unless none has had it run for `idle`.
+        """
 
     async def close(self) -> None:
         """Free what the models hold, once no run goes on."""

@@ -17,10 +17,12 @@ from services.ranker.following import Following
 from services.ranker.handlers import RankerHandler, RankHandler
 from services.ranker.inprocess import InProcessBackend
 from services.ranker.inspection import Inspector
+from services.ranker.loading import LoadedModels
 from services.ranker.promotion import Models
 from services.ranker.rank_log import RankLog
 from services.ranker.ranking import Ranker
 from services.ranker.registry import Registry
+from services.ranker.rehearsal import Rehearsal
 from services.ranker.settings import RankerSettings
 from services.ranker.triton import TritonBackend
 from services.runtime import Host
@@ -42,7 +44,9 @@ async def bind(host: Host) -> None:
     backend = _backend(settings)
     host.on_close(backend.close)
     batcher = Batcher(backend, catalogue, settings.parallel_runs)
-    models = Models(Registry(settings.model_dir), backend, log, host.log)
+    registry = Registry(settings.model_dir)
+    loaded = LoadedModels(registry, backend, settings.unload_after)
+    models = Models(registry, loaded, Rehearsal(log, catalogue, backend), log, host.log)
     await models.follow()
     await catalogue.refresh()
     following = Following(catalogue, feed, models, log, host.log)

@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ class InProcessBackend:
 
     def __init__(self, *, intra_op_threads: int, parallel_runs: int) -> None:
         self._options = session_options(intra_op_threads)
-        self._threads = ThreadPoolExecutor(parallel_runs, thread_name_prefix="onnxruntime")
+        # One thread more: calls, which take `parallel_runs`, don't wait for what no call asked for.
+        self._threads = ThreadPoolExecutor(parallel_runs + 1, thread_name_prefix="onnxruntime")
         self._sessions: dict[str, ort.InferenceSession] = {}
 
     async def load(self, manifest: Manifest, folder: Path) -> str:
@@ -37,7 +39,7 @@ class InProcessBackend:
         """Logits [N, heads]. Raises as `score`."""
         return await self._answer(version, inputs, "logits")
 
-    async def unload(self, version: str) -> None:
+    async def unload(self, version: str, idle: timedelta = timedelta(0)) -> None:
         """Forget the session; runs under way end with it."""
         self._sessions.pop(version, None)
 

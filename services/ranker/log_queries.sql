@@ -3,6 +3,16 @@
 SELECT snapshot_time, model_version, features FROM snapshots
 WHERE day = :day AND user_id = :user_id AND rank_id = :rank_id;
 
+-- name: latest_snapshots
+-- Of the snapshots in the last 128 pages of a day's partition the newest ones with events: what was
+-- written last stands there, and no index by time is kept up for this alone.
+SELECT features, cardinality(event_ids) AS event_count, events FROM snapshots
+WHERE day = :day AND event_ids <> '{}' AND ctid >= (
+    SELECT CAST(format('(%s,0)', greatest(0, pg_relation_size(CAST(:partition AS regclass))
+        / CAST(current_setting('block_size') AS bigint) - 128)) AS tid)
+)
+ORDER BY snapshot_time DESC LIMIT :most;
+
 -- name: insert_decisions
 -- Decisions of the feed; one that is known stays as it is.
 INSERT INTO decisions

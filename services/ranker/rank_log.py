@@ -9,7 +9,12 @@ from typing import TypeAlias
 
 from services.runtime.database import Database, UnitOfWork, load_queries
 from services.runtime.gathering import Gathered
-from services.runtime.partitions import drop_days_before, ensure_day_partitions
+from services.runtime.partitions import (
+    drop_days_before,
+    ensure_day_partitions,
+    existing_days,
+    partition,
+)
 
 queries = load_queries(Path(__file__).with_name("log_queries.sql"))
 
@@ -41,6 +46,15 @@ class KeptSnapshot:
     time: datetime
     model_version: str
     features: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a Rank call scored for one user."""
+
+    features: bytes
+    event_count: int
+    events: bytes
 
 
 class RankLog:
@@ -80,6 +94,16 @@ class RankLog:
         for row in rows:
             return KeptSnapshot(row.snapshot_time, row.model_version, bytes(row.features))
         return None
+
+    async def latest(self, most: int) -> list[Scored]:
+        """What was scored last, for so many users at most, on the newest day."""
+        async with self._database.read() as work:
+            days = await existing_days(work, "snapshots")
+            if not days:
+                return []
+            keys = {"day": days[-1], "partition": partition("snapshots", days[-1]), "most": most}
+            found = await work.rows(queries.latest_snapshots, keys)
+        return [Scored(bytes(row.features), row.event_count, bytes(row.events)) for row in found]
 
     async def drop_before(self, day: date) -> None:
         """Drop the days before `day` of all logs."""

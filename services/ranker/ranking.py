@@ -24,7 +24,8 @@ from services.ranker.features import (
     seconds,
     user_features,
 )
-from services.ranker.promotion import Models, Served
+from services.ranker.loading import Served
+from services.ranker.promotion import Models
 from services.ranker.rank_log import RankLog, UserSnapshot
 from services.ranker.snapshots import encode_events, encode_users
 from services.runtime.together import together
@@ -98,7 +99,10 @@ class Ranker:
 
         Raises NotFound (UNKNOWN_MODEL) and FailedPrecondition (MODEL_REFUSED, NO_MODEL).
         """
-        served = [await self._models.get(user.model_version) for user in call.users]
+        async with self._models.held([user.model_version for user in call.users]) as served:
+            return await self._rank(call, served, now)
+
+    async def _rank(self, call: RankCall, served: Sequence[Served], now: datetime) -> Ranked:
         states = await self._store.states([user.user_id for user in call.users])
         prepared = await asyncio.to_thread(self._prepare, call, states, served, seconds(now))
         rank_id = f"{now.astimezone(UTC):%Y%m%d}.{secrets.token_hex(10)}"

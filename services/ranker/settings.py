@@ -29,6 +29,8 @@ class RankerSettings(ServiceSettings):
     """Threads that ONNX Runtime uses within one run."""
     parallel_runs: int = Field(default=2, ge=1, le=64)
     """Runs that go on at once; further ones wait."""
+    unload_after: timedelta = Field(default=timedelta(minutes=10), ge=timedelta(0))
+    """How long a model version stays loaded that doesn't serve and that no experiment asks for."""
     cached_states: int = Field(default=50_000, ge=0)
     """Users' feature states kept in memory (about 5 kB each), least recently used leave first."""
     follow_every: timedelta = Field(default=timedelta(seconds=2), gt=timedelta(0))

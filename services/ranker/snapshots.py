@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from services.ranker.features.batch import rows
 from services.ranker.features.schema import (
     EVENT_FEATURES,
     SEQUENCES,
@@ -68,13 +69,18 @@ def encode_events(events: Features, index: Sequence[int]) -> bytes:
 
 def decode_event(data: bytes, position: int, count: int) -> Features:
     """Features, one row, of the event at `position` of the `count` that were encoded."""
+    return rows(decode_events(data, count), slice(position, position + 1))
+
+
+def decode_events(data: bytes, count: int) -> Features:
+    """Features of all `count` events that were encoded, not to be written to."""
     features: Features = {}
     offset = 0
     for spec in EVENT_FEATURES:
         dtype = np.dtype(spec.dtype).newbyteorder("<")
         size = int(np.prod(spec.shape))
         values = np.frombuffer(data, dtype, size * count, offset).reshape(count, *spec.shape)
-        features[spec.name] = values[position : position + 1].astype(spec.dtype)
+        features[spec.name] = values.astype(spec.dtype, copy=False)
         offset += values.nbytes
     return features
 

@@ -84,10 +84,12 @@ class TritonBackend:
         """Logits [N, heads]. Raises as `score`."""
         return await self._answer(version, inputs, "logits")
 
-    async def unload(self, version: str) -> None:
-        """Have Triton free the version; where another replica uses it, that has it loaded again."""
-        if self._loaded.pop(version, None) is not None:
-            with suppress(InferenceServerException):  # gone with the server, or to go with it
+    async def unload(self, version: str, idle: timedelta = timedelta(0)) -> None:
+        """Have Triton free the version, unless a replica has had it run within `idle`."""
+        if self._loaded.pop(version, None) is None:
+            return
+        with suppress(InferenceServerException):  # it goes, or has gone, with the server
+            if await self._idle_s(version) >= idle.total_seconds():
                 await self._client.unload_model(version, client_timeout=self._patience_s)
 
     async def close(self) -> None:
@@ -130,6 +132,14 @@ class TritonBackend:
         if config.parameters["sha256"].string_value != manifest.sha256:
             raise ModelRefused(f"Triton has another model under the name {version}")
         self._configs[version] = config
+
+    async def _idle_s(self, version: str) -> float:
+        """How long ago the version ran for anybody, by clocks that are set alike."""
+        found = await self._client.get_inference_statistics(
+            version, client_timeout=self._patience_s
+        )
+        last_ms: int = max(each.last_inference for each in found.model_stats)
+        return time.time() - last_ms / 1000
 
     async def _infer(
         self, version: str, inputs: Features, output: str, left_s: float

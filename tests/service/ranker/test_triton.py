@@ -235,3 +235,21 @@ async def _load(address: str) -> None:
     backend = TritonBackend(address, timedelta(seconds=1))
     await accept(backend, read_manifest(FOLDER), FOLDER)
     await backend.close()
+
+
+async def test_a_version_stays_in_the_server_while_another_replica_uses_it(
+    running: TritonProcess, backend: TritonBackend, deadline: None
+) -> None:
+    other = TritonBackend(running.address, timedelta(seconds=5))
+    await accept(other, read_manifest(FOLDER), FOLDER)
+    async with InferenceServerClient(running.address) as client:
+        await other.unload(DEFAULT, timedelta(minutes=10))
+        assert await client.is_model_ready(DEFAULT)
+        with pytest.raises(KeyError):
+            await other.score(DEFAULT, INPUTS)
+        await accept(other, read_manifest(FOLDER), FOLDER)
+        await other.unload(DEFAULT)
+        while await client.is_model_ready(DEFAULT):
+            pass
+    await other.close()
+    assert (await backend.score(DEFAULT, INPUTS)).shape == (6, 9)
