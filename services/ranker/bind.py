@@ -24,6 +24,8 @@ from services.ranker.ranking import Ranker
 from services.ranker.registry import Registry
 from services.ranker.rehearsal import Rehearsal
 from services.ranker.settings import RankerSettings
+from services.ranker.shadow_log import ShadowLog
+from services.ranker.shadowing import Shadowing
 from services.ranker.triton import TritonBackend
 from services.runtime import Host
 from services.runtime.errors import Aborted
@@ -35,7 +37,10 @@ async def bind(host: Host) -> None:
     candidate = candidate_pb2_grpc.CandidateServiceStub(host.peers.channel("candidate"))
     policy = policy_pb2_grpc.PolicyServiceStub(host.peers.channel("policy"))
     host.map_constraints(
-        {"promotions_request_id": lambda: Aborted("a concurrent call promoted; repeat the call")}
+        {
+            "promotions_request_id": lambda: Aborted("a concurrent call promoted; repeat the call"),
+            "shadows_request_id": lambda: Aborted("a concurrent call came first; repeat the call"),
+        }
     )
     log = RankLog(host.database)
     store = FeatureStore(host.database, settings.cached_states)
@@ -49,7 +54,9 @@ async def bind(host: Host) -> None:
     models = Models(registry, loaded, Rehearsal(log, catalogue, backend), log, host.log)
     await models.follow()
     await catalogue.refresh()
-    following = Following(catalogue, feed, models, log, host.log)
+    beside = Batcher(backend, catalogue, parallel_runs=1)
+    shadowing = Shadowing(loaded, beside, ShadowLog(host.database), host.log)
+    following = Following(catalogue, feed, models, shadowing, log, host.log)
 
     async def clean(now: datetime) -> None:
         await following.clean(now, settings.retention)
@@ -57,14 +64,17 @@ async def bind(host: Host) -> None:
     host.periodic("follow_items", settings.follow_every, following.follow_items)
     host.periodic("follow_feed", settings.follow_every, following.follow_feed)
     host.periodic("follow_models", settings.follow_every, following.follow_models)
+    host.background("shadow", shadowing.run)
     host.periodic("clean", settings.clean_every, clean)
+    ranker = Ranker(store, catalogue, models, batcher, log, shadowing)
     handler = RankerHandler(
         host.clock,
-        RankHandler(host.clock, Ranker(store, catalogue, models, batcher, log), following),
+        RankHandler(host.clock, ranker, following),
         Inspector(log, catalogue),
         Exporter(host.database, catalogue),
         feed,
         models,
+        shadowing,
         Eraser(host.database, store),
     )
     host.add(ranker_pb2_grpc.add_RankerServiceServicer_to_server, handler)

@@ -1,4 +1,4 @@
-"""Keeps the ranker at the present: items, feed and the promoted model."""
+"""Keeps the ranker at the present: items, feed, the promoted model and the shadow."""
 
 from collections.abc import Awaitable
 from datetime import datetime, timedelta
@@ -10,6 +10,7 @@ from services.ranker.catalogue import Catalogue
 from services.ranker.feed import FeedFollower
 from services.ranker.promotion import Models
 from services.ranker.rank_log import RankLog
+from services.ranker.shadowing import Shadowing
 from services.runtime import metrics
 from services.runtime.logs import Logger
 from services.runtime.partitions import first_kept_day
@@ -21,11 +22,18 @@ class Following:
     """What runs beside the calls."""
 
     def __init__(
-        self, catalogue: Catalogue, feed: FeedFollower, models: Models, log: RankLog, logger: Logger
+        self,
+        catalogue: Catalogue,
+        feed: FeedFollower,
+        models: Models,
+        shadowing: Shadowing,
+        log: RankLog,
+        logger: Logger,
     ) -> None:
         self._catalogue = catalogue
         self._feed = feed
         self._models = models
+        self._shadowing = shadowing
         self._log = log
         self._logger = logger
         self._behind = metrics.counter(
@@ -43,8 +51,9 @@ class Following:
         await self._catalogue.refresh()
 
     async def follow_models(self, _now: datetime) -> None:
-        """Serve the version that is promoted now."""
+        """Serve the version that is promoted now, and have that one shadow that is named now."""
         await self._models.follow()
+        await self._shadowing.follow()
 
     async def catch_up(self) -> None:
         """Read the feed before a call is answered (simulated time leaves no time between calls).

@@ -5,6 +5,7 @@ Training writes it beside the model. Whatever runs the model later must answer t
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ _LOGITS = "logits"
 
 def write_golden(folder: Path, inputs: Features, logits: NDArray[np.float32]) -> str:
     """Write the inputs of one run and their logits [N, heads]; gives the file's SHA-256."""
-    np.savez_compressed(folder / GOLDEN_FILE, **inputs, **{_LOGITS: logits})
+    arrays: dict[str, Any] = {**inputs, _LOGITS: logits}
+    np.savez_compressed(folder / GOLDEN_FILE, **arrays)
     return file_sha256(folder / GOLDEN_FILE)
 
 

@@ -21,6 +21,8 @@ from services.ranker.promotion import Models
 from services.ranker.ranking import Ranked, Ranker
 from services.ranker.registry import Entry
 from services.ranker.requests import RankRequest, moment, page_start, rank_request
+from services.ranker.shadow_log import Compared
+from services.ranker.shadowing import Shadowing
 from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.validation import rejection
@@ -84,6 +86,7 @@ class RankerHandler(ranker_pb2_grpc.RankerServiceServicer):
         exporter: Exporter,
         feed: FeedFollower,
         models: Models,
+        shadowing: Shadowing,
         eraser: Eraser,
     ) -> None:
         self._clock = clock
@@ -92,6 +95,7 @@ class RankerHandler(ranker_pb2_grpc.RankerServiceServicer):
         self._exporter = exporter
         self._feed = feed
         self._models = models
+        self._shadowing = shadowing
         self._eraser = eraser
 
     async def Rank(self, request: ranker_pb2.RankRequest, context: Any) -> ranker_pb2.RankResponse:
@@ -128,8 +132,9 @@ class RankerHandler(ranker_pb2_grpc.RankerServiceServicer):
     ) -> ranker_pb2.ListModelsResponse:
         start, size = page_start(request.page_token), request.page_size or DEFAULT_PAGE
         entries = self._models.entries()
+        compared = await self._shadowing.compared()
         return ranker_pb2.ListModelsResponse(
-            models=[self._model(entry) for entry in entries[start : start + size]],
+            models=[self._model(entry, compared) for entry in entries[start : start + size]],
             next_page_token=str(start + size) if start + size < len(entries) else "",
         )
 
@@ -138,7 +143,15 @@ class RankerHandler(ranker_pb2_grpc.RankerServiceServicer):
     ) -> ranker_pb2.PromoteModelResponse:
         now = self._clock.now()
         entry = await self._models.promote(request.version, request.request_id, now)
-        return ranker_pb2.PromoteModelResponse(model=self._model(entry))
+        compared = await self._shadowing.compared()
+        return ranker_pb2.PromoteModelResponse(model=self._model(entry, compared))
+
+    async def ShadowModel(
+        self, request: ranker_pb2.ShadowModelRequest, context: Any
+    ) -> ranker_pb2.ShadowModelResponse:
+        now = self._clock.now()
+        await self._shadowing.name(request.version, request.share, request.request_id, now)
+        return ranker_pb2.ShadowModelResponse()
 
     async def EraseUser(
         self, request: ranker_pb2.EraseUserRequest, context: Any
@@ -146,8 +159,8 @@ class RankerHandler(ranker_pb2_grpc.RankerServiceServicer):
         removed = await self._eraser.erase(request.user_id)
         return ranker_pb2.EraseUserResponse(removed_count=removed)
 
-    def _model(self, entry: Entry) -> ranker_pb2.Model:
-        manifest = entry.manifest
+    def _model(self, entry: Entry, compared: Sequence[Compared]) -> ranker_pb2.Model:
+        manifest, shadow = entry.manifest, self._shadowing.shadow
         return ranker_pb2.Model(
             version=manifest.version,
             promoted=manifest.version == self._models.promoted,
@@ -155,7 +168,25 @@ class RankerHandler(ranker_pb2_grpc.RankerServiceServicer):
             trained_heads=_heads(manifest.trained_heads),
             card=entry.card(),
             sha256=manifest.sha256,
+            shadow_share=shadow.share if shadow.version == manifest.version else 0,
+            shadow_comparisons=[
+                _comparison(each) for each in compared if each.version == manifest.version
+            ],
         )
+
+
+def _comparison(compared: Compared) -> ranker_pb2.ShadowComparison:
+    sums = compared.sums
+    events = max(sums.events, 1)
+    return ranker_pb2.ShadowComparison(
+        served_version=compared.served_version,
+        head=notification_pb2.Head.Value(f"HEAD_{compared.head.name}"),
+        event_count=sums.events,
+        mean_served_score=sums.served / events,
+        mean_shadow_score=sums.shadow / events,
+        mean_absolute_difference=sums.difference / events,
+        mean_rank_correlation=sums.correlation / sums.calls if sums.calls else None,
+    )
 
 
 def _heads(heads: Sequence[Head]) -> list[notification_pb2.Head.ValueType]:

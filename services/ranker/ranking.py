@@ -27,6 +27,7 @@ from services.ranker.features import (
 from services.ranker.loading import Served
 from services.ranker.promotion import Models
 from services.ranker.rank_log import RankLog, UserSnapshot
+from services.ranker.shadowing import Shadowing
 from services.ranker.snapshots import encode_events, encode_users
 from services.runtime.together import together
 
@@ -87,12 +88,14 @@ class Ranker:
         models: Models,
         batcher: Batcher,
         log: RankLog,
+        shadowing: Shadowing,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._models = models
         self._batcher = batcher
         self._log = log
+        self._shadowing = shadowing
 
     async def rank(self, call: RankCall, now: datetime) -> Ranked:
         """Score the events and store the features used, before it answers.
@@ -110,6 +113,8 @@ class Ranker:
             self._score(prepared.parts, len(call.events)),
             self._keep(rank_id, call, prepared, served, now),
         )
+        for part in prepared.parts:
+            self._shadowing.offer(rank_id, part.version, part.rows, scores[part.events])
         trained = [head for head in HEADS if all(head in each.trained_heads for each in served)]
         return Ranked(rank_id, scores, [each.version for each in served], trained)
 

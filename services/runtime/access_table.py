@@ -89,6 +89,7 @@ METHODS: Mapping[str, frozenset[Role]] = _table(
             "ExportTrainingData": (Role.RELEVANCE,),
             "ListModels": (Role.RELEVANCE, Role.OPERATOR),
             "PromoteModel": (Role.RELEVANCE, Role.OPERATOR),
+            "ShadowModel": (Role.RELEVANCE, Role.OPERATOR),
             "EraseUser": (Role.PACER,),
         },
     ),
