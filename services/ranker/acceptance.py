@@ -42,11 +42,12 @@ async def accept(backend: Backend, manifest: Manifest, folder: Path) -> None:
             inputs, expected = golden
             answered = await backend.logits(manifest.version, inputs)
             check_parity(manifest, model_file, answered, expected)
-    except (ModelRefused, Unavailable):
-        await backend.unload(manifest.version)
-        raise
+    except Unavailable:
+        raise  # the next try finds it loaded
     except Exception as error:  # each backend has exceptions of its own
         await backend.unload(manifest.version)
+        if isinstance(error, ModelRefused):
+            raise
         raise ModelRefused(f"{manifest.version} can't score: {error}") from error
 
 

@@ -15,6 +15,9 @@ from services.ranker.manifest import ManifestError
 from services.ranker.registry import Entry, Registry
 from services.runtime.errors import FailedPrecondition, NotFound
 
+REFUSED_S = 10.0
+"""So long a refusal holds for calls, which would wait for each other's tries otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -44,6 +47,8 @@ class LoadedModels:
         self._loaded: dict[str, _Loaded] = {}
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """Of each version of the registry that was ever loaded: one load or unload at a time."""
+        self._refused: dict[str, tuple[str, float]] = {}
+        """Why a version was refused last, and how long that holds, on the monotonic clock."""
 
     def __contains__(self, version: object) -> bool:
         return version in self._loaded
@@ -61,8 +66,11 @@ class LoadedModels:
             raise FailedPrecondition(str(error), reason="MODEL_REFUSED") from error
 
     @asynccontextmanager
-    async def held(self, versions: Iterable[str]) -> AsyncIterator[Mapping[str, Served]]:
-        """Versions ready to score, which stay loaded meanwhile.
+    async def held(
+        self, versions: Iterable[str], *, anew: bool = False
+    ) -> AsyncIterator[Mapping[str, Served]]:
+        """Versions ready to score, which stay loaded meanwhile. What was refused a moment ago is
+        only tried `anew`.
 
         Raises NotFound (UNKNOWN_MODEL), FailedPrecondition (MODEL_REFUSED), and Unavailable where
         the backend can't be reached.
@@ -70,7 +78,7 @@ class LoadedModels:
         held: dict[str, _Loaded] = {}
         try:
             for version in set(versions):
-                held[version] = loaded = await self._ready(version)
+                held[version] = loaded = await self._ready(version, anew)
                 loaded.holders += 1
             yield {version: loaded.served for version, loaded in held.items()}
         finally:
@@ -83,7 +91,7 @@ class LoadedModels:
         unloaded = []
         for version in [each for each in self._loaded if each not in keep]:
             async with self._changing[version]:
-                if self._idles(version):
+                if version in self._loaded and self._idles(version):
                     del self._loaded[version]
                     await self._backend.unload(version, self._idle)
                     unloaded.append(version)
@@ -93,18 +101,23 @@ class LoadedModels:
         loaded = self._loaded[version]
         return not loaded.holders and time.monotonic() - loaded.asked >= self._idle.total_seconds()
 
-    async def _ready(self, version: str) -> _Loaded:
+    async def _ready(self, version: str, anew: bool) -> _Loaded:
         if version not in self._loaded:
             entry = self.entry(version)
             async with self._changing[version]:
                 if version not in self._loaded:
-                    await self._accept(entry)
+                    await self._accept(entry, anew)
                     served = Served(version, entry.manifest.trained_heads)
                     self._loaded[version] = _Loaded(served)
         return self._loaded[version]
 
-    async def _accept(self, entry: Entry) -> None:
+    async def _accept(self, entry: Entry, anew: bool) -> None:
+        version = entry.manifest.version
+        why, until = self._refused.get(version, ("", 0.0))
+        if time.monotonic() < until and not anew:
+            raise FailedPrecondition(why, reason="MODEL_REFUSED")
         try:
             await accept(self._backend, entry.manifest, entry.folder)
         except ModelRefused as error:
+            self._refused[version] = str(error), time.monotonic() + REFUSED_S
             raise FailedPrecondition(str(error), reason="MODEL_REFUSED") from error

@@ -102,7 +102,7 @@ class Models:
                     fields=[FieldError("request_id", "was used for another version")],
                 )
             if before is None:
-                await self._rehearse(version)
+                await self._rehearse(version, anew=True)
                 await self._log.promote(version, request_id, now)
                 self._promoted = version
                 self._logger.info("model promoted", version=version)
@@ -140,9 +140,9 @@ class Models:
         async with self._loaded.held([version]):
             pass
 
-    async def _rehearse(self, version: str) -> None:
+    async def _rehearse(self, version: str, *, anew: bool = False) -> None:
         """See that it scores requests of late. Raises as `held`."""
-        async with self._loaded.held([version]):
+        async with self._loaded.held([version], anew=anew):
             try:
                 runs = await self._rehearsal.run(version)
             except ModelRefused as error:

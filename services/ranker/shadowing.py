@@ -79,7 +79,7 @@ class Shadowing:
                 fields=[FieldError("request_id", "was used for another version or share")],
             )
         if before is None:
-            async with self._loaded.held([version] if version else []):
+            async with self._loaded.held([version] if version else [], anew=True):
                 await self._log.name(version, share, request_id, now)
             self._logger.info("shadow named", version=version, share=share)
         await self.follow()

@@ -73,7 +73,8 @@ class TritonBackend:
             except InferenceServerException as error:
                 raise ModelRefused(f"Triton can't load {version}: {error.message()}") from error
             self._loaded[version] = manifest
-        return self._configs[version].parameters["model_file"].string_value
+        model_file: str = self._configs[version].parameters["model_file"].string_value
+        return model_file
 
     async def score(self, version: str, inputs: Features) -> NDArray[np.float32]:
         """Scores [N, heads]. Raises KeyError, BadInputs, and Unavailable (TRITON_UNAVAILABLE, or

@@ -1,6 +1,7 @@
 """Versions are loaded once, and unloaded when nobody holds them."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -30,13 +31,12 @@ class Counting(InProcessBackend):
         return await super().load(manifest, folder)
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    folder = tmp_path_factory.mktemp("models")
-    copy_model(folder, "a")
-    copy_model(folder, "b")
-    shifted_model(folder, "drifted", 0.5, golden=False)
-    return Registry(folder)
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    copy_model(tmp_path, "a")
+    copy_model(tmp_path, "b")
+    shifted_model(tmp_path, "drifted", 0.5, golden=False)
+    return Registry(tmp_path)
 
 
 @pytest.fixture
@@ -91,3 +91,25 @@ async def test_a_refused_version_holds_nothing(registry: Registry, backend: Coun
     assert "drifted" not in models
     await models.unload_idle([])
     assert "a" not in models
+
+
+async def test_a_refusal_holds_for_a_while_unless_it_is_tried_anew(
+    registry: Registry, backend: Counting, tmp_path: Path
+) -> None:
+    models = LoadedModels(registry, backend, timedelta(0))
+
+    async def hold(*, anew: bool = False) -> None:
+        async with models.held(["drifted"], anew=anew):
+            pass
+
+    refused = await asyncio.gather(*(hold() for _ in range(5)), return_exceptions=True)
+    assert {type(error) for error in refused} == {FailedPrecondition}
+    assert {str(error) for error in refused} == {str(refused[0])}
+    assert backend.loads == ["drifted"]
+    shutil.rmtree(tmp_path / "drifted")
+    copy_model(tmp_path, "drifted")
+    with pytest.raises(FailedPrecondition, match="golden set"):
+        await hold()
+    await hold(anew=True)
+    await hold()
+    assert backend.loads == ["drifted", "drifted"]
