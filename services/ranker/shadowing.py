@@ -99,7 +99,7 @@ class Shadowing:
         self, rank_id: str, served_version: str, rows: Rows, scores: NDArray[np.float32]
     ) -> None:
         """Take a call, or part of one, with the scores [N, heads] that are answered; at once."""
-        if not self._shadow.takes(rank_id):
+        if not len(scores) or not self._shadow.takes(rank_id):
             return
         try:
             self._waiting.put_nowait(_Call(self._shadow, served_version, rows, scores))
