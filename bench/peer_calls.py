@@ -18,6 +18,7 @@ from tritonclient.utils import np_to_triton_dtype
 from bench.peers.wire import Arrays, Input, pack
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+LOAD = "/inference.GRPCInferenceService/RepositoryModelLoad"
 TIMEOUT_S = 60.0
 _HEADERS_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
@@ -135,12 +136,18 @@ class TritonClient(_InferClient):
     def __init__(self, address: str, inputs: Sequence[Input], model: str) -> None:
         super().__init__(address, inputs)
         self._model = model
+        self._is_loaded = False
 
-    def load(self) -> None:
-        """Have Triton load the model. Raises grpc.RpcError."""
-        load = self._channel.unary_unary("/inference.GRPCInferenceService/RepositoryModelLoad")
-        request = service_pb2.RepositoryModelLoadRequest(model_name=self._model)
-        load(request.SerializeToString(), timeout=2 * TIMEOUT_S, wait_for_ready=True)
+    @contextmanager
+    def connected(self) -> Iterator[Call]:
+        """Has Triton load the model the first time."""
+        if not self._is_loaded:
+            request = service_pb2.RepositoryModelLoadRequest(model_name=self._model)
+            load = self._channel.unary_unary(LOAD)
+            load(request.SerializeToString(), timeout=2 * TIMEOUT_S, wait_for_ready=True)
+            self._is_loaded = True
+        with super().connected() as call:
+            yield call
 
     def request(self, arrays: Arrays) -> bytes:
         """Raw contents."""

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -61,13 +61,11 @@ class Running:
 
 ONE = Setting(workers=1, threads=2, calls=32, wait_ms=1)
 TWO = Setting(workers=2, threads=1, calls=32, wait_ms=1)
-PATIENT = Setting(workers=1, threads=2, calls=32, wait_ms=5)
-LARGE = Setting(workers=1, threads=2, calls=64, wait_ms=1)
 PEERS = (
-    Peer("bentoml", "bentoml", (ONE, TWO, LARGE)),
-    Peer("litserve", "litserve", (ONE, TWO, PATIENT)),
-    Peer("mlserver", "mlserver", (ONE, TWO, PATIENT)),
-    Peer("ray_serve", "ray", (ONE, TWO, PATIENT)),
+    Peer("bentoml", "bentoml", (ONE, TWO, replace(ONE, calls=64), replace(TWO, calls=64))),
+    Peer("litserve", "litserve", (ONE, TWO, replace(ONE, wait_ms=5), replace(TWO, wait_ms=5))),
+    Peer("mlserver", "mlserver", (ONE, TWO, replace(ONE, wait_ms=5), replace(TWO, wait_ms=5))),
+    Peer("ray_serve", "ray", (ONE, TWO, replace(ONE, wait_ms=5), replace(TWO, wait_ms=5))),
     Peer(TRITON, "nvidia-pytriton", (ONE, TWO)),
 )
 """BentoML waits as it thinks best. Triton runs each call alone (see triton_model.model), so that
@@ -153,6 +151,7 @@ def _start_python(
         "BENTOML_DO_NOT_TRACK": "True",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_worker_niceness": "0",  # else its replicas give way to the client
         SETTING: json.dumps(told),
     }
     client = MlserverClient if name == "mlserver" else HttpClient

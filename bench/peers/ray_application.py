@@ -1,6 +1,7 @@
 """Scores behind Ray Serve's batching."""
 
 import asyncio
+import os
 import signal
 import sys
 
@@ -42,7 +43,12 @@ def main() -> None:
             return Response(answer, media_type="application/octet-stream")
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # Ray ends its processes at exit
-    ray.init(include_dashboard=False, configure_logging=False, log_to_driver=False)
+    ray.init(
+        include_dashboard=False,
+        configure_logging=False,
+        log_to_driver=False,
+        _temp_dir=os.environ["HOME"],
+    )
     serve.start(http_options={"host": "127.0.0.1", "port": served.port})
     serve.run(Ranker.bind(), route_prefix="/score", blocking=True)
 
