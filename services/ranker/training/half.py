@@ -62,29 +62,44 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     weights = {each.name: each for each in graph.initializer if each.data_type == FLOAT}
     names = between_norms(graph)
     made = {name for node in graph.node if node.name in names for name in node.output}
-    cast: set[str] = set()
-    for node in model.graph.node:
+    turned: set[str] = set()
+    for original in model.graph.node:
+        node = onnx.NodeProto()
+        node.CopyFrom(original)
         inside = node.name in names
         for place, name in enumerate(node.input):
-            is_weight = name in weights
-            if (name not in floats and not is_weight) or inside == (name in made):
-                continue
-            node.input[place] = turned = f"{name}{'_half' if inside else '_float'}"
-            if turned not in cast and is_weight:
-                values = onnx.numpy_helper.to_array(weights[name]).astype(np.float16)
-                half.graph.initializer.append(onnx.numpy_helper.from_array(values, turned))
-            elif turned not in cast:
-                kind = HALF if inside else FLOAT
-                half.graph.node.append(
-                    onnx.helper.make_node("Cast", [name], [turned], f"{turned}_cast", to=kind)
-                )
-            cast.add(turned)
+            if (name in floats or name in weights) and inside != (name in made):
+                node.input[place] = other = f"{name}{'_half' if inside else '_float'}"
+                if other not in turned:
+                    _turn(half.graph, name, other, HALF if inside else FLOAT, weights.get(name))
+                turned.add(other)
         if inside and node.op_type == "Cast" and node.attribute[0].i == FLOAT:
             node.attribute[0].i = HALF
         half.graph.node.append(node)
-    half.graph.ClearField("value_info")
+    _leave_out_unread(half.graph)
     onnx.checker.check_model(half, full_check=True)
     return half
+
+
+def _turn(
+    graph: onnx.GraphProto, name: str, other: str, kind: int, weights: onnx.TensorProto | None
+) -> None:
+    """Add the other kind of a tensor: weights as weights, else by a cast."""
+    if weights is None:
+        cast = onnx.helper.make_node("Cast", [name], [other], f"{other}_cast", to=kind)
+        graph.node.append(cast)
+        return
+    with np.errstate(over="ignore"):  # the check of parity sees it
+        values = onnx.numpy_helper.to_array(weights).astype(np.float16)
+    graph.initializer.append(onnx.numpy_helper.from_array(values, other))
+
+
+def _leave_out_unread(graph: onnx.GraphProto) -> None:
+    read = {name for node in graph.node for name in node.input}
+    kept = [each for each in graph.initializer if each.name in read]
+    graph.ClearField("initializer")
+    graph.initializer.extend(kept)
+    graph.ClearField("value_info")
 
 
 def between_norms(graph: onnx.GraphProto) -> set[str]:
@@ -92,7 +107,7 @@ def between_norms(graph: onnx.GraphProto) -> set[str]:
     norms = [node for node in graph.node if node.op_type == NORM]
     after = _reached(graph.node, {name for norm in norms for name in norm.output})
     before = _reached(
-        [_turned(node) for node in reversed(graph.node)], {norm.input[0] for norm in norms}
+        [_reversed(node) for node in reversed(graph.node)], {norm.input[0] for norm in norms}
     )
     return (after & before) - {norm.name for norm in norms}
 
@@ -121,7 +136,7 @@ def _batches(examples: Examples, contents: Contents) -> Iterable[Features]:
 
 
 def _reached(nodes: Iterable[onnx.NodeProto], tensors: set[str]) -> set[str]:
-    """Names of the nodes, in the order of the graph, that tensors lead to, through others or not."""
+    """Names of the nodes, given in the order of the graph, that tensors lead to."""
     found, tensors = set(), set(tensors)
     for node in nodes:
         if tensors.intersection(node.input):
@@ -130,6 +145,6 @@ def _reached(nodes: Iterable[onnx.NodeProto], tensors: set[str]) -> set[str]:
     return found
 
 
-def _turned(node: onnx.NodeProto) -> onnx.NodeProto:
+def _reversed(node: onnx.NodeProto) -> onnx.NodeProto:
     """Inputs for outputs."""
     return onnx.helper.make_node(node.op_type, node.output, node.input, node.name)
