@@ -143,7 +143,7 @@ class TritonClient(_InferClient):
         """Has Triton load the model the first time."""
         if not self._is_loaded:
             request = service_pb2.RepositoryModelLoadRequest(model_name=self._model)
-            load = self._channel.unary_unary(LOAD)
+            load: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(LOAD)
             load(request.SerializeToString(), timeout=2 * TIMEOUT_S, wait_for_ready=True)
             self._is_loaded = True
         with super().connected() as call:

@@ -50,7 +50,8 @@ def main() -> None:
         _temp_dir=os.environ["HOME"],
     )
     serve.start(http_options={"host": "127.0.0.1", "port": served.port})
-    serve.run(Ranker.bind(), route_prefix="/score", blocking=True)
+    application = Ranker.bind()  # type: ignore[attr-defined]
+    serve.run(application, route_prefix="/score", blocking=True)
 
 
 if __name__ == "__main__":
