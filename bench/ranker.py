@@ -74,7 +74,7 @@ class Bare:
                 runs += 1
             return runs
 
-        return _per_event(loop, loops, seconds, self._events)
+        return per_event(loop, loops, seconds, self._events)
 
     @cached_property
     def _sessions(self) -> dict[int, ort.InferenceSession]:
@@ -101,7 +101,7 @@ class Called:
                 calls += 1
             return calls
 
-        return _per_event(loop, self._in_flight, seconds, events)
+        return per_event(loop, self._in_flight, seconds, events)
 
     def latency(self, calls_per_second: float, seconds: float) -> Seconds:
         """Of each call, that come at random times, whatever became of those before."""
@@ -130,7 +130,7 @@ def _ended(
     return ended
 
 
-def _per_event(loop: Callable[[float, int], int], loops: int, seconds: float, events: int) -> float:
+def per_event(loop: Callable[[float, int], int], loops: int, seconds: float, events: int) -> float:
     """Seconds per event of so many loops at once, each of which is told when to end and where to
     begin, and answers how often it went round."""
     began = time.perf_counter()

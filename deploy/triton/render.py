@@ -26,6 +26,7 @@ from services.ranker.features.schema import SEQUENCES, STEPS
 from services.ranker.inputs import INPUTS
 from services.ranker.manifest import (
     HALF_MODEL_FILE,
+    HALF_OF,
     MODEL_FILE,
     Manifest,
     ManifestError,
@@ -81,6 +82,8 @@ def render(
     model_file = HALF_MODEL_FILE if half else MODEL_FILE
     if not (folder / model_file).is_file():
         raise RenderError(f"{folder} has no {model_file}")
+    if half and half_of(folder / model_file) != manifest.sha256:
+        raise RenderError(f"{folder}: {model_file} was made from another {MODEL_FILE}")
     if len(sizes) > MOST_BUCKETS:
         raise RenderError(f"{len(sizes)} buckets, at most {MOST_BUCKETS}")
     if (MOST_USERS, MOST_EVENTS, STEPS) not in sizes:
@@ -118,6 +121,13 @@ def model_inputs_of(path: Path) -> tuple[Input, ...]:
     found = tuple(each for each in INPUTS if read.get(each.name) == (each.dtype, *each.shape))
     if unknown := read.keys() - {each.name for each in found}:
         raise RenderError(f"{path} reads other inputs: {', '.join(sorted(unknown))}")
+    return found
+
+
+def half_of(path: Path) -> str | None:
+    """SHA-256 of the model that one in half precision says it was made from."""
+    session = ort.InferenceSession(path.read_bytes(), providers=[CPU])
+    found: str | None = session.get_modelmeta().custom_metadata_map.get(HALF_OF)
     return found
 
 

@@ -1,4 +1,4 @@
-"""`heliograph ranker`: train the ranking model on a log, and say how good it is."""
+"""`heliograph ranker`: train the ranking model on a log, say how good it is, and halve it."""
 
 import json
 from collections.abc import Sequence
@@ -13,9 +13,10 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from services.cli.evaluation_tables import comparison_table, evaluation_table
 from services.cli.terminal import console
+from services.ranker.acceptance import check_folder
 from services.ranker.backend import ModelRefused
 from services.ranker.features.vocabulary import HEADS, Head
-from services.ranker.manifest import ManifestError, file_hashes, read_manifest
+from services.ranker.manifest import HALF_MODEL_FILE, ManifestError, file_hashes, read_manifest
 from services.ranker.training.evaluation import RESAMPLES, as_json
 from services.ranker.training.evaluation import evaluate as evaluated
 from services.ranker.training.log import Examples, LogError, read_log
@@ -23,6 +24,9 @@ from services.ranker.training.scoring import judged_rows, score
 
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+_MODEL = click.option(
+    "--model", "folder", required=True, type=_FOLDER, help="Folder of a model version."
+)
 _LOGS = click.option(
     "--log", "logs", multiple=True, required=True, type=_FILE, help="Training log; may be repeated."
 )
@@ -48,7 +52,7 @@ class Share(click.ParamType[tuple[Head, float]]):
 
 @click.group()
 def ranker() -> None:
-    """The ranking model offline: training and evaluation."""
+    """The ranking model offline: training, evaluation, and the variant for GPUs."""
 
 
 @ranker.command()
@@ -80,8 +84,7 @@ def train(
 
     The same logs and options give the same model. A run that was stopped or killed goes on where
     it was when the command is given again: its checkpoint stands in the folder until the end."""
-    if find_spec("torch") is None or find_spec("onnx") is None:
-        raise click.ClickException("training needs torch and onnx: pip install -e '.[train]'")
+    _check_training_packages()
     from services.ranker.training import checkpoint, export, fit
 
     config = fit.TrainingConfig(seed=seed)
@@ -107,7 +110,28 @@ def train(
 
 
 @ranker.command()
-@click.option("--model", "folder", required=True, type=_FOLDER, help="Folder of a model version.")
+@_MODEL
+@_LOGS
+def half(folder: Path, logs: tuple[Path, ...]) -> None:
+    """Write model.fp16.onnx beside a model, for GPUs: its transformers in half precision.
+
+    The logs' last rows show that it answers as the model does: logits within 5e-3, else there is no
+    file."""
+    _check_training_packages()
+    from services.ranker.training.export import ParityError
+    from services.ranker.training.half import export_half
+
+    try:
+        manifest = read_manifest(folder)
+        check_folder(manifest, folder)
+        difference = export_half(folder, manifest, *read_log(logs))
+    except (LogError, ManifestError, ModelRefused, ParityError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{folder / HALF_MODEL_FILE}: logits differ by {difference:.1e} at most")
+
+
+@ranker.command()
+@_MODEL
 @_LOGS
 @click.option("--against", type=_FOLDER, help="Another model version to compare with, paired.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all figures.")
@@ -149,6 +173,11 @@ def evaluate(
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(as_json(facts, *found), indent=2) + "\n")
         click.echo(f"figures: {json_file}")
+
+
+def _check_training_packages() -> None:
+    if find_spec("torch") is None or find_spec("onnx") is None:
+        raise click.ClickException("training needs torch and onnx: pip install -e '.[train]'")
 
 
 def _facts(logs: Sequence[Path], rows: str, examples: Examples, seed: int) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from services.ranker.features.vocabulary import Head
 MODEL_FILE = "model.onnx"
 HALF_MODEL_FILE = "model.fp16.onnx"
 """The same model in half precision, where a folder has one."""
+HALF_OF = "half_of"
+"""The property of a model in half precision that names the SHA-256 of what it was made from."""
 MANIFEST_FILE = "model.json"
 CARD_FILE = "card.md"
 GOLDEN_FILE = "golden.npz"

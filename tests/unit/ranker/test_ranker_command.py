@@ -1,6 +1,7 @@
 """heliograph ranker train and evaluate, from a log to figures."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,21 @@ def test_training_leaves_a_model_and_no_checkpoint(model: Path) -> None:
     assert sorted(path.name for path in model.iterdir()) == names
     assert read_manifest(model).log["negatives_kept"] == {"PUSH_OPEN": 0.5}
     assert "| push_open | 1,120 |" in (model / "card.md").read_text()
+
+
+def test_the_variant_for_gpus_stands_beside_its_model(
+    model: Path, log: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model, tmp_path / model.name)
+    done = run("half", "--model", folder, "--log", log)
+    assert done.exit_code == 0, done.output
+    assert "logits differ by" in done.output
+    assert (folder / "model.fp16.onnx").stat().st_size < (folder / "model.onnx").stat().st_size
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    done = run("half", "--model", folder, "--log", log)
+    assert done.exit_code == 1
+    assert "another SHA-256" in done.output
 
 
 def test_evaluation_on_the_training_log_is_of_the_held_out_rows(

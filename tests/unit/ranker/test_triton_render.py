@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 
 from deploy.triton.render import BUCKETS, RenderError, _size, render
+from services.ranker.manifest import HALF_OF, file_sha256
 from services.ranker.settings import RankerSettings
 from services.ranker.triton_model.serving import read_serving
 
@@ -46,6 +48,11 @@ def test_the_half_precision_variant(tmp_path: Path) -> None:
         render(FOLDER, tmp_path / "repository", half=True)
     folder = shutil.copytree(FOLDER, tmp_path / "bootstrap-1")
     shutil.copy(folder / "model.onnx", folder / "model.fp16.onnx")
+    with pytest.raises(RenderError, match=r"was made from another model\.onnx"):
+        render(folder, tmp_path / "repository", half=True)
+    model = onnx.load(folder / "model.onnx")
+    onnx.helper.set_model_props(model, {HALF_OF: file_sha256(folder / "model.onnx")})
+    onnx.save(model, folder / "model.fp16.onnx")
     made = render(folder, tmp_path / "repository", half=True)
     assert read_serving(made / "1").model_file == "model.fp16.onnx"
     assert not (made / "1" / "model.onnx").exists()
