@@ -1,8 +1,8 @@
 """The ranker's inputs as one row of plain numbers per event, for models without sequences.
 
-Everything that the ranking model can see is there in some form: the aggregates, what user and event
-share, the mean content of each kind of response, and of each sequence its length, the kinds that it
-holds and the ages of its latest steps.
+Everything that the ranking model can see is there in some form: the numbers that it derives itself,
+what user and event share, the mean content of each kind of response, and of each sequence its
+length, the kinds that it holds and the ages of its latest steps.
 """
 
 from collections.abc import Mapping
@@ -10,20 +10,23 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from services.ranker.features.schema import (
-    EVENT_NUMBERS,
-    PROFILE_NUMBERS,
-    SEQUENCES,
-    TYPE_COUNTS,
-    WINDOWS_HOURS,
-)
+from services.ranker.features.schema import EVENT_NUMBERS, SEQUENCES
 from services.ranker.features.vocabulary import (
     LOCALE_BUCKETS,
     SEGMENT_BUCKETS,
     SOURCE_BUCKETS,
     TYPE_BUCKETS,
-    Counter,
     StepKind,
+)
+from services.ranker.training.numbers import (
+    EVENT_ROW_NUMBERS,
+    TIME_NUMBERS,
+    TYPE_NUMBERS,
+    USER_NUMBERS,
+    event_numbers,
+    time_numbers,
+    type_numbers,
+    user_numbers,
 )
 
 CATEGORIES: Mapping[str, int] = {
@@ -42,10 +45,11 @@ BAGS = ("liked", "dismissed", "sent")
 NEVER = 10.0
 """Log of hours since a step that isn't there: 2.5 years."""
 NUMBERS = (
-    len(Counter) * len(WINDOWS_HOURS)
-    + len(PROFILE_NUMBERS)
+    USER_NUMBERS
+    + TIME_NUMBERS
+    + TYPE_NUMBERS
+    + EVENT_ROW_NUMBERS
     + len(EVENT_NUMBERS)
-    + len(TYPE_COUNTS)
     + len(SEQUENCES) * (len(StepKind) + LATEST)
     + len(BAGS)
     + len(SEQUENCES)
@@ -68,10 +72,9 @@ def categories(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def numbers(inputs: Mapping[str, Tensor]) -> Tensor:
     """[N, NUMBERS]."""
     user_row, item = inputs["user_row"].long(), inputs["event_item"].long()
-    of_user = [torch.log1p(inputs["counts"].float()).flatten(1), inputs["hour_profile"]]
+    of_user = [user_numbers(inputs), time_numbers(inputs)]
     for name in SEQUENCES:
         of_user += _of_sequence(inputs[f"{name}_kinds"], inputs[f"{name}_ages"])
-    of_type = torch.log1p(inputs["type_counts"].float())[user_row, inputs["event_type"].long()]
     content = inputs["items"][item]
     near = [(content * bag[user_row]).sum(-1, keepdim=True) for bag in bags(inputs)]
     again = [
@@ -81,7 +84,8 @@ def numbers(inputs: Mapping[str, Tensor]) -> Tensor:
         for name in SEQUENCES
     ]
     users = torch.cat(of_user, dim=1)[user_row]
-    return torch.cat([users, of_type, inputs["event_numbers"], *near, *again], dim=1)
+    of_event = [type_numbers(inputs), event_numbers(inputs), inputs["event_numbers"]]
+    return torch.cat([users, *of_event, *near, *again], dim=1)
 
 
 def contents(inputs: Mapping[str, Tensor]) -> list[Tensor]:

@@ -301,9 +301,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.ranker_quality", description=__doc__)
     parser.add_argument("--json", type=Path, required=True, help="write the figures there")
     parser.add_argument("--users", type=int, default=2000, help="of the log to learn from")
-    parser.add_argument("--judged-users", type=int, default=1000, help="of each other log")
+    parser.add_argument("--judged-users", type=int, default=2000, help="of each other log")
     parser.add_argument("--days", type=int, default=21)
-    parser.add_argument("--epochs", type=int, default=8, help="at most")
+    parser.add_argument("--epochs", type=int, default=4, help="at most")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as made:
         make_logs(Path(made), given.users, given.judged_users, given.days)

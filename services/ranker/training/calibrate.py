@@ -8,8 +8,9 @@ from services.ranker.training.logistic import regression
 
 LEAST_POSITIVES = 20
 """With fewer positives, a head keeps its logits as they are."""
-RIDGE = 1.0
-"""Pull of scale towards 1 and shift towards 0, in rows."""
+RIDGE = 100.0
+"""Pull of scale towards 1 and of shift towards 0: a few hundred labels say less of the level than
+the training did, which saw many times as many."""
 LEAST_SCALE = 0.05
 """Logits that say nothing, or the opposite, keep their order at least."""
 

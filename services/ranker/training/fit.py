@@ -30,7 +30,7 @@ class TrainingConfig:
     """What a run of training is determined by, beside the log."""
 
     seed: int = 0
-    epochs: int = 8
+    epochs: int = 4
     patience: int = 3
     """Epochs without a better tuning loss before it stops."""
     batch_rows: int = 512

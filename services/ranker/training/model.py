@@ -19,13 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from services.ranker.features.items import CONTENT_DIMENSIONS
-from services.ranker.features.schema import (
-    EVENT_NUMBERS,
-    PROFILE_NUMBERS,
-    SEQUENCES,
-    TYPE_COUNTS,
-    WINDOWS_HOURS,
-)
+from services.ranker.features.schema import SEQUENCES
 from services.ranker.features.vocabulary import (
     HEADS,
     LOCALE_BUCKETS,
@@ -33,16 +27,27 @@ from services.ranker.features.vocabulary import (
     SOURCE_BUCKETS,
     TYPE_BUCKETS,
     Channel,
-    Counter,
     StepKind,
 )
 from services.ranker.training.multitask import MultiTaskModel
+from services.ranker.training.numbers import (
+    EVENT_ROW_NUMBERS,
+    TIME_NUMBERS,
+    TYPE_NUMBERS,
+    USER_NUMBERS,
+    event_numbers,
+    time_numbers,
+    type_numbers,
+    user_numbers,
+)
 
 HIDDEN = -1e4
 """Added to the attention of padding: survives half precision, and no row is all hidden."""
 LENGTHS = 8
 """Parts into which training cuts sequences by length."""
-SHARED_NUMBERS = len(TYPE_COUNTS) + 2 + len(SEQUENCES)
+SHARED_NUMBERS = TYPE_NUMBERS + 2 + len(SEQUENCES)
+FARTHEST = 6.0
+"""Standard deviations at which numbers are cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +55,13 @@ class ModelConfig:
     """Sizes of the model."""
 
     sequence_width: int = 32
-    sequence_layers: int = 2
+    sequence_layers: int = 1
     width: int = 48
+    numbers_width: int = 64
     mixer_layers: int = 2
     attention_heads: int = 4
     tower_width: int = 32
-    dropout: float = 0.1
+    dropout: float = 0.2
 
 
 class Block(nn.Module):
@@ -94,6 +100,28 @@ class Block(nn.Module):
         forward = self.contract(nn.functional.gelu(self.expand(self.before_forward(x))))
         result: Tensor = x + self.dropout(forward)
         return result
+
+
+class Numbers(nn.Module):
+    """A token of plain numbers [..., F] → [..., W]: standardised by the means and deviations that
+    training saw, then what is linear in them plus a small net."""
+
+    def __init__(self, count: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.standardise = nn.BatchNorm1d(count, momentum=None, affine=False)
+        self.linear = nn.Linear(count, config.width)
+        self.net = nn.Sequential(
+            nn.Linear(count, config.numbers_width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.numbers_width, config.width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The token."""
+        x = torch.clamp(self.standardise(x), -FARTHEST, FARTHEST)
+        token: Tensor = self.linear(x) + self.net(x)
+        return token
 
 
 class SequenceEncoder(nn.Module):
@@ -179,15 +207,15 @@ class RankingModel(MultiTaskModel):
         self.sequences = SequenceEncoder(config)
         self.segment = nn.Embedding(SEGMENT_BUCKETS, width)
         self.locale = nn.Embedding(LOCALE_BUCKETS, width)
-        self.counts = nn.Linear(len(Counter) * len(WINDOWS_HOURS), width)
+        self.counts = Numbers(USER_NUMBERS, config)
         self.hour = nn.Embedding(24, width)
         self.day = nn.Embedding(7, width)
-        self.profile = nn.Linear(len(PROFILE_NUMBERS), width)
+        self.profile = Numbers(TIME_NUMBERS, config)
         self.content = nn.Linear(CONTENT_DIMENSIONS, width)
         self.event_type = nn.Embedding(TYPE_BUCKETS, width)
         self.source = nn.Embedding(SOURCE_BUCKETS, width)
-        self.numbers = nn.Linear(len(EVENT_NUMBERS), width)
-        self.shared = nn.Linear(SHARED_NUMBERS, width)
+        self.numbers = Numbers(EVENT_ROW_NUMBERS, config)
+        self.shared = Numbers(SHARED_NUMBERS, config)
         self.place = nn.Parameter(torch.randn(6 + len(SEQUENCES), width) * 0.02)
         self.mixer = nn.ModuleList(
             Block(width, config.attention_heads, config.dropout) for _ in range(config.mixer_layers)
@@ -225,25 +253,21 @@ class RankingModel(MultiTaskModel):
         hour_of_week = inputs["hour_of_week"].long()
         day = torch.div(hour_of_week, 24, rounding_mode="floor")
         profile = self.segment(inputs["segment"].long()) + self.locale(inputs["locale"].long())
-        counts = self.counts(torch.log1p(inputs["counts"].float()).flatten(1))
+        counts = self.counts(user_numbers(inputs))
         time = (
-            self.hour(hour_of_week - 24 * day)
-            + self.day(day)
-            + self.profile(_finite(inputs["hour_profile"]))
+            self.hour(hour_of_week - 24 * day) + self.day(day) + self.profile(time_numbers(inputs))
         )
         return torch.cat([torch.stack([profile, counts, time], 1), self.sequences(inputs)], dim=1)
 
     def _event_tokens(self, inputs: Mapping[str, Tensor], user_row: Tensor) -> Tensor:
         """The event, its item, and what user and event share [N, 3, W]."""
-        numbers = _finite(inputs["event_numbers"])  # [N, 5]
         event_type, item = inputs["event_type"].long(), inputs["event_item"].long()  # [N]
         event = (
             self.event_type(event_type)
             + self.source(inputs["event_source"].long())
-            + self.numbers(numbers)
+            + self.numbers(event_numbers(inputs))
         )
         content = self.content(inputs["items"])[item]  # [N, W]
-        of_type = torch.log1p(inputs["type_counts"].float())[user_row, event_type]  # [N, 3]
         tastes = [
             (inputs["items"][item] * taste[user_row]).sum(-1, keepdim=True)
             for taste in self._tastes(inputs)
@@ -254,7 +278,7 @@ class RankingModel(MultiTaskModel):
             .sum(-1, keepdim=True)
             for name in SEQUENCES
         ]  # three of [N, 1]: how often the item stands in the user's sequences
-        shared = self.shared(torch.cat([of_type, *tastes, *repeats], dim=-1))
+        shared = self.shared(torch.cat([type_numbers(inputs), *tastes, *repeats], dim=-1))
         return torch.stack([event, content, shared], dim=1)
 
     @staticmethod
@@ -271,8 +295,3 @@ def _mean(content: Tensor, chosen: Tensor) -> Tensor:
     weights = chosen.float()
     total = (weights[:, None] @ content)[:, 0]
     return total / torch.clamp(weights.sum(1, keepdim=True), min=1)
-
-
-def _finite(x: Tensor) -> Tensor:
-    """Zeros in place of NaN and infinities, so that one bad number stays in its place."""
-    return torch.where(torch.isfinite(x), x, torch.zeros_like(x))

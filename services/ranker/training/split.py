@@ -12,7 +12,7 @@ from services.runtime.durations import in_words
 
 TRAIN_SHARE = 0.7
 """Share of the log's time, from its start, that models learn from."""
-TUNING_USERS = 3
+TUNING_USERS = 2
 """One user in this many (by hash) tunes, the others validate."""
 
 

@@ -122,3 +122,13 @@ def test_a_tower_bias_moves_its_own_head_only(model: RankingModel) -> None:
     moved = logits(other, inputs) - logits(model, inputs)
     np.testing.assert_allclose(moved[:, 2], 1.5, atol=1e-5)
     assert (np.delete(moved, 2, axis=1) == 0).all()
+
+
+def test_cutting_by_length_changes_nothing(
+    model: RankingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, events, row = batch()
+    inputs = model_inputs(users, events, row, ITEMS)
+    cut = logits(model, inputs)
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    np.testing.assert_allclose(logits(model, inputs), cut, atol=1e-5)

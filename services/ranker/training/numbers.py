@@ -1,0 +1,120 @@
+"""What the model reads from counts, sequences and times as plain numbers, besides the raw arrays.
+
+Each number says outright what a net would need much data to find: rates per send in place of two
+counts, how near past steps lie to this hour of the day, how recent they are.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from services.ranker.features.events import PRIOR_OPENS, PRIOR_SENDS
+from services.ranker.features.schema import (
+    EVENT_NUMBERS,
+    PROFILE_NUMBERS,
+    SEQUENCES,
+    TYPE_COUNTS,
+    WINDOWS_HOURS,
+)
+from services.ranker.features.vocabulary import Channel, Counter
+
+CHANNELS = len(Channel) - 1
+BELIEVED_HITS, BELIEVED_SENDS = 1.0, 8.0
+"""How much of a rate is believed before anything was sent."""
+MEMORY_HOURS = (6.0, 24.0, 72.0)
+"""Over which the recent past fades."""
+NEARNESS = ((24.0, 3.0), (24.0, 12.0), (168.0, 3.0))
+"""Periods in hours, and concentrations of the von Mises kernels by which past steps are near."""
+BELIEVED_STEPS = 2.0
+"""Evenly spread steps that are believed beside a user's own."""
+PENDING_HOURS = 1.0
+"""Younger steps say nothing of habits: they are of this very visit."""
+LEAST_SHARE = 0.1
+NEVER_HOURS = 2000.0
+USER_NUMBERS = (
+    (len(Counter) + 2 * (CHANNELS + 1)) * len(WINDOWS_HOURS)
+    + len(SEQUENCES) * (len(MEMORY_HOURS) + 2)
+    + len(SEQUENCES) * len(NEARNESS)
+)
+TIME_NUMBERS = 2 * len(PROFILE_NUMBERS) - 1
+EVENT_ROW_NUMBERS = len(EVENT_NUMBERS)
+TYPE_NUMBERS = len(TYPE_COUNTS) + 2
+
+
+def user_numbers(inputs: Mapping[str, Tensor]) -> Tensor:
+    """Counts, rates, and what the sequences say of habits [U, USER_NUMBERS]."""
+    counts = inputs["counts"].float()
+    parts = [torch.log1p(counts), *_rates(counts)]
+    found = [part.flatten(1) for part in parts]
+    for name in SEQUENCES:
+        hours = inputs[f"{name}_ages"].float() / 3600  # [U, L], newest first
+        there = (inputs[f"{name}_kinds"] > 0).float()
+        found += [_recency(hours, there), _nearness(hours, there)]
+    return torch.cat(found, dim=1)
+
+
+def time_numbers(inputs: Mapping[str, Tensor]) -> Tensor:
+    """The profile at the delivery hour, and its logs [U, TIME_NUMBERS]."""
+    profile = finite(inputs["hour_profile"])
+    return torch.cat([profile, torch.log(profile[:, 1:].clamp(min=0) + LEAST_SHARE)], dim=1)
+
+
+def event_numbers(inputs: Mapping[str, Tensor]) -> Tensor:
+    """Of each event [N, EVENT_ROW_NUMBERS]: the source's score, log age, items, age, and the log
+    of the item's opens per send. How often it was sent is not told: that only grows."""
+    numbers = finite(inputs["event_numbers"])
+    score_age_items, sends = numbers[:, :3], torch.exp(numbers[:, 3:4]) - 1  # ONNX has no expm1
+    opens = (numbers[:, 4:5] * (sends + PRIOR_SENDS) - PRIOR_OPENS).clamp(min=0)
+    days = (torch.exp(numbers[:, 1:2]) - 1) / 24
+    return torch.cat([score_age_items, days, _log_rate(opens, sends.clamp(min=0))], dim=1)
+
+
+def type_numbers(inputs: Mapping[str, Tensor]) -> Tensor:
+    """What the user had of the event's type, and did with it [N, TYPE_NUMBERS]."""
+    row, event_type = inputs["user_row"].long(), inputs["event_type"].long()
+    of_type = inputs["type_counts"].float()[row, event_type]  # [N, 3]
+    sends, answers = of_type[:, :1], of_type[:, 1:]
+    return torch.cat([torch.log1p(of_type), _log_rate(answers, sends)], dim=1)
+
+
+def finite(x: Tensor) -> Tensor:
+    """Zeros in place of NaN and infinities, so that one bad number stays in its place."""
+    return torch.where(torch.isfinite(x), x, torch.zeros_like(x))
+
+
+def _rates(counts: Tensor) -> list[Tensor]:
+    """Engagements and dismissals per send, by channel and of all together, each [U, c, windows]:
+    counts [U, counters, windows]."""
+    sends, engaged, dismissed = (counts[:, i * CHANNELS : (i + 1) * CHANNELS] for i in range(3))
+    found = []
+    for hits in (engaged, dismissed):
+        found += [_log_rate(hits, sends), _log_rate(hits.sum(1), sends.sum(1))]
+    return found
+
+
+def _log_rate(hits: Tensor, tries: Tensor) -> Tensor:
+    return torch.log((hits + BELIEVED_HITS) / (tries + BELIEVED_SENDS))
+
+
+def _recency(hours: Tensor, there: Tensor) -> Tensor:
+    """Steps that fade with time, and the log ages of the latest and of the oldest step [U, 5]."""
+    faded = [(torch.exp(-hours / memory) * there).sum(1) for memory in MEMORY_HOURS]
+    latest = torch.where(there[:, 0] > 0, hours[:, 0], NEVER_HOURS)
+    ages = [torch.log1p(latest), torch.log1p((hours * there).amax(1))]
+    return torch.stack([*faded, *ages], dim=1)
+
+
+def _nearness(hours: Tensor, there: Tensor) -> Tensor:
+    """Log of how much more of the past lies at this hour of the day or week than if it were spread
+    evenly, for each of NEARNESS [U, 3]."""
+    past = there * (hours > PENDING_HOURS)
+    steps = past.sum(1)
+    found = []
+    for period, concentration in NEARNESS:
+        angle = hours * (2 * math.pi / period)
+        even = float(torch.special.i0e(torch.tensor(concentration)))  # mean of the kernel
+        near = (torch.exp(concentration * (torch.cos(angle) - 1)) * past).sum(1) / even
+        found.append(torch.log((near + BELIEVED_STEPS) / (steps + BELIEVED_STEPS)))
+    return torch.stack(found, dim=1)
