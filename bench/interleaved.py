@@ -7,6 +7,7 @@ slows down slows them all. The 95 % interval of a ratio redraws whole rounds.
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -32,16 +33,25 @@ def interleaved(
     contenders: Contenders, rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, Seconds]:
     """Seconds of each contender in each round by the clock, after one round that doesn't count."""
+
+    def timed(contender: Callable[[int], object], number: int) -> float:
+        start = clock()
+        contender(number)
+        return clock() - start
+
+    return in_turns({name: partial(timed, each) for name, each in contenders.items()}, rounds)
+
+
+def in_turns(contenders: Mapping[str, Callable[[int], float]], rounds: int) -> dict[str, Seconds]:
+    """The seconds that each contender itself tells in each round, after one that doesn't count."""
     random = np.random.default_rng(1)
     names = list(contenders)
     seconds = {name: np.empty(rounds) for name in names}
     for number in range(rounds + 1):
         for place in random.permutation(len(names)):
-            name = names[place]
-            start = clock()
-            contenders[name](number)
+            told = contenders[names[place]](number)
             if number:
-                seconds[name][number - 1] = clock() - start
+                seconds[names[place]][number - 1] = told
     return seconds
 
 

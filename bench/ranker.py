@@ -22,13 +22,14 @@ import grpc
 import numpy as np
 import onnxruntime as ort
 
-from bench.interleaved import Seconds, ratio_metric
+from bench.interleaved import Seconds, in_turns, ratio_metric
 from bench.rank_data import RankData
 from bench.report import BenchReport, Metric
 from bench.service_process import ServiceProcess, bench_database, service_process
 from services.ranker.features import EVENT_FEATURES, USER_FEATURES, Features
 from services.ranker.manifest import MODEL_FILE
 from services.ranker.settings import RankerSettings
+from services.ranker.triton_model.sessions import CPU, session_options
 
 PACKAGES = ("grpcio", "numpy", "onnxruntime", "psycopg")
 METHOD = "/heliograph.ranker.v1alpha1.RankerService/Rank"
@@ -58,6 +59,10 @@ class Bare:
             self._taken(*shape, seconds / 2) for shape in ((1, self._cores), (self._cores, 1))
         )
 
+    def turn(self, seconds: float) -> Callable[[int], float]:
+        """The same, as a contender."""
+        return lambda _: self.seconds_per_event(seconds)
+
     @cached_property
     def _cores(self) -> int:
         return len(os.sched_getaffinity(0))
@@ -80,7 +85,10 @@ class Bare:
     def _sessions(self) -> dict[int, ort.InferenceSession]:
         settings = RankerSettings()
         model = next(settings.model_dir.glob(f"*/{MODEL_FILE}")).read_bytes()
-        return {threads: _session(model, threads) for threads in {1, self._cores}}
+        return {
+            threads: ort.InferenceSession(model, session_options(threads), providers=[CPU])
+            for threads in {1, self._cores}
+        }
 
 
 class Called:
@@ -102,6 +110,10 @@ class Called:
             return calls
 
         return per_event(loop, self._in_flight, seconds, events)
+
+    def turn(self, events: int, seconds: float) -> Callable[[int], float]:
+        """The same, as a contender."""
+        return lambda _: self.seconds_per_event(events, seconds)
 
     def latency(self, calls_per_second: float, seconds: float) -> Seconds:
         """Of each call, that come at random times, whatever became of those before."""
@@ -139,14 +151,6 @@ def per_event(loop: Callable[[float, int], int], loops: int, seconds: float, eve
     return (time.perf_counter() - began) / (sum(ran) * events)
 
 
-def _session(model: bytes, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
 def row_by_row(inputs: Features) -> Features:
     """The same events, each with a user of its own."""
     user_row = inputs["user_row"]
@@ -167,24 +171,19 @@ def report(rounds: int, seconds: float) -> BenchReport:
 
 def measured(data: RankData, service: ServiceProcess, rounds: int, seconds: float) -> BenchReport:
     """All figures."""
-    contenders: dict[str, Callable[[float], float]] = {}
+    contenders: dict[str, Callable[[int], float]] = {}
     called: dict[str, Called] = {}
     for name, (users, events, in_flight) in SIZES.items():
         requests = [data.request(number, users, events) for number in range(CALLS)]
         prepared = [data.inputs([request]) for request in requests]
         bare = Bare(prepared, users * events)
-        contenders[f"bare_{name}"] = bare.seconds_per_event
+        contenders[f"bare_{name}"] = bare.turn(seconds)
         alone = Bare([row_by_row(inputs) for inputs in prepared[:8]], users * events)
-        contenders[f"rows_{name}"] = alone.seconds_per_event
+        contenders[f"rows_{name}"] = alone.turn(seconds)
         sent = [request.SerializeToString() for request in requests]
         rank = called[name] = Called(service, sent, in_flight)
-        contenders[f"rank_{name}"] = _rank(rank, users * events)
-    taken = {name: np.empty(rounds) for name in contenders}
-    for number in range(-1, rounds):
-        for name, contender in contenders.items():
-            found = contender(seconds)
-            if number >= 0:  # the first round warms
-                taken[name][number] = found
+        contenders[f"rank_{name}"] = rank.turn(users * events, seconds)
+    taken = in_turns(contenders, rounds)
     metrics: dict[str, Metric] = {}
     for name in SIZES:
         goal = RANK_GOAL if name == "batch" else 1.0
@@ -204,10 +203,6 @@ def measured(data: RankData, service: ServiceProcess, rounds: int, seconds: floa
         "service_memory": service.memory(),
     }
     return BenchReport("ranker", metrics, series, PACKAGES)
-
-
-def _rank(called: Called, events: int) -> Callable[[float], float]:
-    return lambda seconds: called.seconds_per_event(events, seconds)
 
 
 def _latencies(

@@ -27,7 +27,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from bench.interleaved import Seconds, ratio
+from bench.interleaved import Seconds, in_turns, ratio
 from bench.peer_calls import FAILURES, Client
 from bench.peer_servers import PEERS, TRITON, Peer, PeerMissing, Running, serving, version_of
 from bench.peers.scoring import Setting
@@ -94,6 +94,10 @@ class Peered:
 
         return per_event(loop, self._size.in_flight, seconds, self._size.events)
 
+    def turn(self, seconds: float) -> Callable[[int], float]:
+        """The same, as a contender."""
+        return lambda _: self.seconds_per_event(seconds)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -146,17 +150,17 @@ def _of_size(
     rank = Called(service, [each.SerializeToString() for each in requests], in_flight)
     found = Found({}, {}, {})
     with ExitStack() as stack:
-        contenders: dict[str, Callable[[float], float]] = {
-            OURS: lambda seconds: rank.seconds_per_event(size.events, seconds)
+        contenders: dict[str, Callable[[int], float]] = {
+            OURS: lambda _: rank.seconds_per_event(size.events, plan.seconds)
         }
         for peer in peers:
             try:
                 best = _fastest(peer, size, plan, found)
-                contenders[peer.name] = _start(stack, peer, best, size, plan).seconds_per_event
+                contenders[peer.name] = _start(stack, peer, best, size, plan).turn(plan.seconds)
             except PeerMissing as error:
                 found.missing[peer.name] = str(error)
                 print(f"without {peer.name}: {error}", flush=True)
-        found.taken = _in_turns(contenders, plan)
+        found.taken = in_turns(contenders, plan.rounds)
     return found
 
 
@@ -189,19 +193,6 @@ def _start(stack: ExitStack, peer: Peer, setting: Setting, size: Size, plan: Pla
     peered = Peered(client, size)
     peered.await_right(running)
     return peered
-
-
-def _in_turns(contenders: Mapping[str, Callable[[float], float]], plan: Plan) -> dict[str, Seconds]:
-    """Seconds per event of each in each round."""
-    random = np.random.default_rng(1)
-    names = list(contenders)
-    taken = {name: np.empty(plan.rounds) for name in names}
-    for number in range(-1, plan.rounds):
-        for place in random.permutation(len(names)):
-            found = contenders[names[place]](plan.seconds)
-            if number >= 0:  # the first round warms
-                taken[names[place]][number] = found
-    return taken
 
 
 def _metrics(size: str, taken: Mapping[str, Seconds]) -> dict[str, Metric]:

@@ -34,11 +34,12 @@ from deploy.triton.render import bucket, model_inputs_of
 from services.ranker.features import HEADS, Features, model_inputs, rows
 from services.ranker.features.schema import STEPS
 from services.ranker.features.vocabulary import Channel
-from services.ranker.manifest import MODEL_FILE, Manifest, read_manifest
+from services.ranker.golden import PARITY
+from services.ranker.manifest import HALF_MODEL_FILE, MODEL_FILE, Manifest, read_manifest
 from services.ranker.settings import RankerSettings
 from services.ranker.training.half import halved
 from services.ranker.training.log import MASKED, Examples, LogContents, read_log
-from services.ranker.training.logistic import sigmoid
+from services.ranker.training.logistic import log_losses, sigmoid
 from services.ranker.training.split import split
 from services.ranker.triton_model.sessions import CPU, BucketSession, Device, session_options
 from simulation.bootstrap import BootstrapOptions, make_log
@@ -54,7 +55,7 @@ CROSSED = 8
 """Calls of 32 users whose logits are compared."""
 BATCH_ROWS = 128
 CALIBRATION_ROWS = 512
-SAME = {"float": 1e-4, "half": 5e-3}
+SAME = {"float": PARITY[MODEL_FILE], "half": PARITY[HALF_MODEL_FILE]}
 """Largest difference of logits between each user once and row by row."""
 LOSS_GOAL = 1.001
 """Log loss over that in float."""
@@ -109,8 +110,7 @@ class Judged:
         for column, head in enumerate(self.manifest.trained_heads):
             labels = self.examples.labels[index, HEADS.index(head)]
             known = labels != MASKED
-            scores = np.clip(sigmoid(logits[known, column]), 1e-12, 1 - 1e-12)
-            losses = -np.log(np.where(labels[known] == 1, scores, 1 - scores))
+            losses = log_losses(labels[known].astype(np.float64), sigmoid(logits[known, column]))
             weights = self.examples.weights[index][known]
             found[head.name.lower()] = float(np.average(losses, weights=weights))
         return found

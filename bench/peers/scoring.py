@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from bench.peers.wire import USER_ROW, Arrays, Input, merge, unpack
+from services.ranker.triton_model.sessions import CPU, session_options
 
 SETTING = "HELIOGRAPH_PEER"
 RUN_EVENTS = 640
@@ -69,12 +70,8 @@ class Scorer:
 
     @cached_property
     def _session(self) -> ort.InferenceSession:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._served.setting.threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        model = Path(self._served.model).read_bytes()
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        options = session_options(self._served.setting.threads)
+        return ort.InferenceSession(Path(self._served.model).read_bytes(), options, providers=[CPU])
 
 
 def _next_run(calls: Sequence[Arrays]) -> Sequence[Arrays]:

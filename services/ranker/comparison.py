@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from services.ranker.features.vocabulary import HEADS, Head
 
@@ -54,13 +55,7 @@ def compared(
 
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
     """Spearman's: 1 for the same order, −1 for the reverse; None where all of one are equal."""
-    x, y = _ranks(a), _ranks(b)
+    middle = (len(a) + 1) / 2
+    x, y = rankdata(a) - middle, rankdata(b) - middle
     scale = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / scale if scale > 0 else None
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks less their mean; equal values share theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return ranks - (len(values) + 1) / 2

@@ -10,8 +10,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from services.ranker.catalogue import Catalogue
-from services.ranker.features import HEADS, Channel, EngagementKind, Features, concatenate
-from services.ranker.features.schema import EVENT_FEATURES, USER_FEATURES
+from services.ranker.features import (
+    HEADS,
+    Channel,
+    EngagementKind,
+    Features,
+    concatenate,
+    content_refs,
+)
 from services.ranker.feed import DROPPED
 from services.ranker.labels import (
     Decided,
@@ -32,7 +38,6 @@ PAGE_ROWS = 2000
 CHUNK_BYTES = 1 << 20
 DAY = timedelta(days=1)
 LONGEST_WINDOW = max(head.window for head in HEADS)
-_REFS = tuple(spec.name for spec in (*USER_FEATURES, *EVENT_FEATURES) if spec.is_ref)
 
 
 class Exporter:
@@ -68,8 +73,7 @@ class Exporter:
                 examples = await asyncio.to_thread(_examples, page, until)
                 if examples is not None:
                     features = {**examples.users, **examples.events}
-                    refs = np.concatenate([features[name].ravel() for name in _REFS])
-                    writer.contents = await self._catalogue.contents(refs)
+                    writer.contents = await self._catalogue.contents(content_refs(features))
                     await asyncio.to_thread(writer.write, examples)
             return writer.row_count
 

@@ -3,15 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
-
 from services.ranker.catalogue import Catalogue
-from services.ranker.features import USER_FEATURES, Features, resolve
+from services.ranker.features import Features, content_refs, resolve
 from services.ranker.rank_log import RankLog
 from services.ranker.snapshots import SnapshotError, decode_users
 from services.runtime.errors import NotFound
-
-_REFS = tuple(spec.name for spec in USER_FEATURES if spec.is_ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +35,5 @@ class Inspector:
             users = decode_users([kept.features])
         except SnapshotError as error:
             raise NotFound(str(error), reason="UNKNOWN_RANK") from error
-        refs = np.concatenate([users[name].ravel() for name in _REFS])
-        features = resolve(users, await self._catalogue.contents(refs))
+        features = resolve(users, await self._catalogue.contents(content_refs(users)))
         return SeenFeatures(kept.time, kept.model_version, features)

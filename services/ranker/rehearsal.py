@@ -11,10 +11,9 @@ from services.ranker.backend import MOST_USERS, Backend, ModelRefused
 from services.ranker.batching import RUN_EVENTS, Rows
 from services.ranker.catalogue import Catalogue
 from services.ranker.features import (
-    EVENT_FEATURES,
-    USER_FEATURES,
     Features,
     concatenate,
+    content_refs,
     model_inputs,
     rows,
 )
@@ -26,7 +25,6 @@ from services.runtime.errors import Unavailable
 
 SIZES = ((1, 32), (8, 160), (32, RUN_EVENTS), (MOST_USERS, RUN_EVENTS))
 """Users and events of the runs: one for each size that backends keep memory ready for."""
-_REFS = tuple(spec.name for spec in (*USER_FEATURES, *EVENT_FEATURES) if spec.is_ref)
 
 
 class Rehearsal:
@@ -47,8 +45,7 @@ class Rehearsal:
         if found is None:
             return 0
         features = {**found.users, **found.events}
-        refs = np.concatenate([features[name].ravel() for name in _REFS])
-        contents = await self._catalogue.contents(refs)
+        contents = await self._catalogue.contents(content_refs(features))
         inputs = await asyncio.to_thread(lambda: list(runs(found, contents)))
         for each in inputs:
             await self._score(version, each)

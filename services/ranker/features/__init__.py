@@ -11,7 +11,7 @@ Pure: NumPy and dataclasses in, arrays out. The way through it:
 Times are whole seconds since 1970-01-01 UTC (`seconds(datetime)`).
 """
 
-from services.ranker.features.batch import concatenate, model_inputs, resolve, rows
+from services.ranker.features.batch import concatenate, content_refs, model_inputs, resolve, rows
 from services.ranker.features.events import EventFacts, event_features
 from services.ranker.features.items import (
     CONTENT_DIMENSIONS,
@@ -72,6 +72,7 @@ __all__ = [
     "apply",
     "concatenate",
     "content_ref",
+    "content_refs",
     "content_vector",
     "decode",
     "encode",

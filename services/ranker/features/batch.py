@@ -39,6 +39,14 @@ def model_inputs(
     return inputs
 
 
+def content_refs(features: Features) -> NDArray[np.int64]:
+    """The distinct content references in these arrays, ascending, without 0."""
+    parts = [features[name].ravel() for name in _REFS if name in features]
+    distinct = np.unique(np.concatenate(parts))
+    found: NDArray[np.int64] = distinct[distinct != 0]
+    return found
+
+
 def resolve(features: Features, contents: Contents) -> Features:
     """The features with content in place of references to it.
 
@@ -47,13 +55,11 @@ def resolve(features: Features, contents: Contents) -> Features:
     padding steps there are changes no score.
     """
     resolved = dict(features)
-    refs = [name for name in _REFS if name in features]
-    distinct = np.unique(np.concatenate([features[name].ravel() for name in refs]))
-    distinct = distinct[distinct != 0]
+    distinct = content_refs(features)
     resolved["items"] = np.concatenate(
         [np.zeros((1, CONTENT_DIMENSIONS), np.float32), contents.vectors(distinct)]
     )
-    for name in refs:
+    for name in [name for name in _REFS if name in features]:
         index = np.searchsorted(distinct, features[name]) + 1
         resolved[name] = np.where(features[name] == 0, 0, index).astype(np.int32)
     longest = max(1, *(int((features[f"{name}_kinds"] > 0).sum(1).max()) for name in SEQUENCES))

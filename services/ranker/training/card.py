@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from services.ranker.manifest import Manifest
+from services.ranker.training.split import TUNING_USERS
 from services.runtime.durations import in_words
 
 _METRICS = ("auc", "log_loss", "normalised_entropy", "calibration", "slope", "ece", "ndcg")
@@ -38,9 +39,8 @@ def card(manifest: Manifest) -> str:
         f"{log['rows']:,} decisions of {log['users']:,} users, {log['time'][0]} to "
         f"{log['time'][1]}: {log['train_rows']:,} to learn from, then an embargo of "
         f"{in_words(timedelta(days=log['embargo_days']))} (the longest label window), then "
-        f"{log['tuning_rows']:,} of "
-        f"one third of the users to stop and calibrate by, and {log['validation_rows']:,} of the "
-        "others to measure on.",
+        f"{log['tuning_rows']:,} of one in {TUNING_USERS} users to stop and calibrate by, and "
+        f"{log['validation_rows']:,} of the others to measure on.",
         "",
         "Share of negatives: how many of its negatives a head learned from; its scores are",
         "corrected for that.",

@@ -5,7 +5,7 @@ feed-forward nets. Inputs, embeddings, logarithms of counts and ages (which don'
 precision), the norms themselves, heads and calibration stay in float.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from services.ranker.features.items import Contents
 from services.ranker.features.schema import Features
+from services.ranker.golden import PARITY, largest_difference
 from services.ranker.manifest import (
     HALF_MODEL_FILE,
     HALF_OF,
@@ -26,8 +27,6 @@ from services.ranker.training.export import ParityError
 from services.ranker.training.log import Examples
 from services.ranker.triton_model.sessions import CPU, session_options
 
-PARITY = 5e-3
-"""Largest difference of logits of trained heads from those in float."""
 PARITY_ROWS = 1024
 BATCH_ROWS = 128
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
@@ -40,12 +39,12 @@ def export_half(folder: Path, manifest: Manifest, examples: Examples, contents: 
     half = halved(onnx.load(folder / MODEL_FILE))
     onnx.helper.set_model_props(half, {HALF_OF: file_sha256(folder / MODEL_FILE)})
     made = half.SerializeToString()
-    heads = [manifest.heads.index(head) for head in manifest.trained_heads]
-    difference = largest_difference(
-        (folder / MODEL_FILE).read_bytes(), made, _batches(examples, contents), heads
-    )
-    if not difference <= PARITY:
-        raise ParityError(f"logits differ by {difference:.2e}, more than {PARITY:.0e}")
+    exact, near = _open((folder / MODEL_FILE).read_bytes()), _open(made)
+    batches = _batches(examples, contents)
+    apart = [largest_difference(manifest, _logits(near, b), _logits(exact, b)) for b in batches]
+    difference, most = float(np.max(apart)), PARITY[HALF_MODEL_FILE]
+    if not difference <= most:
+        raise ParityError(f"logits differ by {difference:.2e}, more than {most:.0e}")
     (folder / HALF_MODEL_FILE).write_bytes(made)
     return difference
 
@@ -112,21 +111,14 @@ def between_norms(graph: onnx.GraphProto) -> set[str]:
     return (after & before) - {norm.name for norm in norms}
 
 
-def largest_difference(
-    model: bytes, other: bytes, batches: Iterable[Features], heads: Collection[int]
-) -> float:
-    """Of the logits of these heads, on the CPU."""
-    sessions = [
-        ort.InferenceSession(each, session_options(1), providers=[CPU]) for each in (model, other)
-    ]
-    read = [each.name for each in sessions[0].get_inputs()]
-    largest = 0.0
-    for batch in batches:
-        inputs = {name: batch[name] for name in read}
-        exact, near = (session.run(["logits"], inputs)[0] for session in sessions)
-        difference: NDArray[np.float32] = np.abs(exact - near)[:, list(heads)]
-        largest = float(np.maximum(largest, difference.max()))  # a NaN stays
-    return largest
+def _open(model: bytes) -> ort.InferenceSession:
+    return ort.InferenceSession(model, session_options(1), providers=[CPU])
+
+
+def _logits(session: ort.InferenceSession, batch: Features) -> NDArray[np.float32]:
+    wanted = {each.name: batch[each.name] for each in session.get_inputs()}
+    logits: NDArray[np.float32] = session.run(["logits"], wanted)[0]
+    return logits
 
 
 def _batches(examples: Examples, contents: Contents) -> Iterable[Features]:

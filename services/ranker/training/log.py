@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from services.ranker.features.batch import concatenate, model_inputs, rows
+from services.ranker.features.batch import concatenate, content_refs, model_inputs, rows
 from services.ranker.features.items import CONTENT_DIMENSIONS, Contents
 from services.ranker.features.schema import (
     EVENT_FEATURES,
@@ -183,9 +183,8 @@ class LogWriter:
         self.close()
 
     def _write_contents(self, examples: Examples) -> None:
-        features = {**examples.users, **examples.events}
-        used = [np.unique(features[spec.name]) for spec in _SPECS if spec.is_ref]
-        fresh = sorted(set(np.concatenate(used).tolist()) - self._written - {0})
+        used = content_refs({**examples.users, **examples.events})
+        fresh = sorted(set(used.tolist()) - self._written)
         if fresh:
             vectors = self.contents.vectors(np.array(fresh, np.int64))
             columns = {"content_ref": fresh, "content_vector": _lists(vectors, "float32")}

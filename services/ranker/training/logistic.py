@@ -32,7 +32,8 @@ def regression(z: Floats, labels: Floats, weights: Floats, ridge: float = 0.0) -
     """Scale and shift [2] of z [n] that minimise the weighted log loss of the labels, by Newton's
     method; NaN where there are none, as with labels of one kind.
 
-    `ridge`: pull of the scale towards 1 and of the shift towards 0, in rows.
+    `ridge`: pull of the scale towards 1 and of the shift towards 0, as Fisher information:
+    a row of probability p weighs p (1 − p).
     """
     if not 0 < labels.sum() < len(labels):
         return np.full(2, np.nan)

@@ -7,6 +7,7 @@ counts, how near past steps lie to this hour of the day, how recent they are.
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,8 @@ MEMORY_HOURS = (6.0, 24.0, 72.0)
 """Over which the recent past fades."""
 NEARNESS = ((24.0, 3.0), (24.0, 12.0), (168.0, 3.0))
 """Periods in hours, and concentrations of the von Mises kernels by which past steps are near."""
+EVEN = tuple(float(np.i0(k) * np.exp(-k)) for _, k in NEARNESS)
+"""What a kernel comes to where steps are spread evenly."""
 BELIEVED_STEPS = 2.0
 """Evenly spread steps that are believed beside a user's own."""
 PENDING_HOURS = 1.0
@@ -112,9 +115,8 @@ def _nearness(hours: Tensor, there: Tensor) -> Tensor:
     past = there * (hours > PENDING_HOURS)
     steps = past.sum(1)
     found = []
-    for period, concentration in NEARNESS:
+    for (period, concentration), even in zip(NEARNESS, EVEN, strict=True):
         angle = hours * (2 * math.pi / period)
-        even = float(torch.special.i0e(torch.tensor(concentration)))  # mean of the kernel
         near = (torch.exp(concentration * (torch.cos(angle) - 1)) * past).sum(1) / even
         found.append(torch.log((near + BELIEVED_STEPS) / (steps + BELIEVED_STEPS)))
     return torch.stack(found, dim=1)

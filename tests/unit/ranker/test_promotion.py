@@ -25,10 +25,12 @@ class SlowLog(RankLog):
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
+        self.asked = asyncio.Event()
         self.version = "a"
 
     async def promoted_version(self) -> str | None:
         version = self.version
+        self.asked.set()
         await self.gate.wait()
         return version
 
@@ -65,8 +67,9 @@ async def test_what_was_promoted_before_does_not_come_back(
     await models.follow()
     assert models.promoted == "a"
     log.gate.clear()
+    log.asked.clear()
     following = asyncio.create_task(models.follow())
-    await asyncio.sleep(0)
+    await log.asked.wait()
     promoting = asyncio.create_task(models.promote("b", "r1", NOW))
     await asyncio.wait([promoting], timeout=1)
     log.gate.set()

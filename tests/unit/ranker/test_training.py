@@ -148,6 +148,20 @@ def test_calibration_recovers_scale_and_shift() -> None:
     assert (scale[2], shift[2]) == (1.0, 0.0)
 
 
+def test_a_few_labels_move_the_level_less_than_they_say() -> None:
+    labels = np.zeros((300, len(HEADS)), np.int8)
+    labels[:30] = 1  # a tenth, where the training found a fifth
+    logits = np.full(labels.shape, np.log(0.2 / 0.8))
+    said = np.log(0.1 / 0.9) - logits[0, 0]
+    moved = []
+    for times in (1, 100):
+        rows = np.tile(logits, (times, 1)), np.tile(labels, (times, 1)), np.ones(300 * times)
+        scale, shift = fit_calibration(*rows)
+        moved.append((scale[0] - 1) * logits[0, 0] + shift[0])
+    assert 0.3 < moved[0] / said < 0.7
+    assert moved[1] / said == pytest.approx(1, abs=0.05)
+
+
 def test_the_golden_set_holds_what_the_trained_model_answers(
     trained: Trained, folder: Path
 ) -> None:
