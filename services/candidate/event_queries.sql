@@ -2,13 +2,15 @@
 
 -- name: lock_users
 -- Which of the users exist; each is locked, in one order, so that a user's pool has one writer.
--- One row of arrays is read several times faster than a row for each.
-SELECT array_agg(user_id) AS user_ids, array_agg(pool_bound) AS pool_bounds,
-    array_agg(place) AS places
-FROM (
-    SELECT user_id, pool_bound, CAST(ctid AS text) AS place FROM users
-    WHERE user_id = ANY(CAST(:user_ids AS text[])) ORDER BY user_id FOR NO KEY UPDATE
-) AS locked
+SELECT user_id FROM users
+WHERE user_id = ANY(CAST(:user_ids AS text[])) ORDER BY user_id FOR NO KEY UPDATE
+
+-- name: claim_pools
+-- The same, with the bounds of their pools after they were raised. To lock by raising takes six
+-- tenths of the time of both, one after the other, and one row of arrays is read several times
+-- faster than a row for each.
+SELECT user_ids, pool_bounds
+FROM claim_pools(CAST(:user_ids AS text[]), CAST(:counts AS integer[]))
 
 -- name: stored_digests
 -- Events of these keys that were accepted before. Each is looked up by its key, however few events
@@ -104,11 +106,12 @@ SELECT user_id, count(*) AS waiting FROM events
 WHERE user_id = ANY(CAST(:user_ids AS text[])) AND end_kind IS NULL AND route = 3
 GROUP BY user_id
 
--- name: grow_pool_bounds
--- Add to how many events at most wait in the pools of users whose rows, locked in this transaction,
--- stay where they are: a join with the places may read all users, and a look-up by id takes half as
--- long again.
-UPDATE users SET pool_bound = pool_bound + :growth WHERE ctid = ANY(CAST(:places AS tid[]))
+-- name: settle_pool_bounds
+-- Store how many events at most wait in the pools of users who are locked.
+UPDATE users SET pool_bound = settled.pool_bound
+FROM unnest(CAST(:user_ids AS text[]), CAST(:pool_bounds AS integer[]))
+    AS settled(user_id, pool_bound)
+WHERE users.user_id = settled.user_id
 
 -- name: lock_pools
 -- Lock some users in whose pools events may wait, after an id, as `lock_users` does; the last one.

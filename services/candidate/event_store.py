@@ -91,15 +91,6 @@ _NUMBERS = Struct(">ihidiqiq").pack
 """Fields of route, score and two times, each behind its length."""
 
 
-class LockedUser(NamedTuple):
-    """What a transaction knows of a user whose row it has locked."""
-
-    bound: int
-    """At least the number of events that wait in the pool."""
-    place: str
-    """Of the row, in the table."""
-
-
 @dataclass(frozen=True, slots=True)
 class Ending:
     """The end of one event."""
@@ -111,14 +102,25 @@ class Ending:
     decision_id: str = ""
 
 
-async def lock_users(work: UnitOfWork, user_ids: Iterable[str]) -> dict[str, LockedUser]:
+async def lock_users(work: UnitOfWork, user_ids: Iterable[str]) -> Set[str]:
     """Those of the users that exist, each locked against other writers of its pool, in the order of
     their ids."""
     params = {"user_ids": literals.texts(set(user_ids))}
-    (row,) = await work.rows(QUERIES.lock_users, params)
+    return {row.user_id for row in await work.rows(QUERIES.lock_users, params)}
+
+
+async def claim_pools(work: UnitOfWork, arriving: Mapping[str, int]) -> dict[str, int]:
+    """The same, with how many events at most wait in their pools once those that may be arriving
+    have come: what `bound_pools` is to be told."""
+    user_ids = sorted(arriving)
+    params = {
+        "user_ids": literals.texts(user_ids),
+        "counts": literals.numbers(map(arriving.__getitem__, user_ids)),
+    }
+    (row,) = await work.rows(QUERIES.claim_pools, params)
     if row.user_ids is None:
         return {}
-    return dict(zip(row.user_ids, map(LockedUser, row.pool_bounds, row.places), strict=True))
+    return dict(zip(row.user_ids, row.pool_bounds, strict=True))
 
 
 async def stored_digests(work: UnitOfWork, keys: Collection[EventKey]) -> dict[EventKey, bytes]:
@@ -210,39 +212,44 @@ async def grow(
 
 async def bound_pools(
     work: UnitOfWork,
-    users: Mapping[str, LockedUser],
+    bounds: Mapping[str, int],
+    arriving: Mapping[str, int],
     arrived: Mapping[str, int],
     pool_size: int,
     now: datetime,
 ) -> tuple[dict[EventKey, End], list[Statement]]:
-    """Keep locked users' pools within their size; returns the events that had to leave, evicted or,
-    where they had expired, as that, and the statements that store how full the pools are.
+    """Keep claimed pools within their size; returns the events that had to leave, evicted or, where
+    they had expired, as that, and the statement that stores the bounds which are not as claimed.
 
-    `arrived` is how many events came into each pool. Ends don't lower the stored bound, so only
-    where it passes the size are events counted, and the bound made exact again; `count_pools` does
-    so for all now and then.
+    `bounds` is what `claim_pools` answered to `arriving`; `arrived` came of these. Ends don't lower
+    the stored bound, so only where it passes the size are events counted, and the bound made exact
+    again; `count_pools` does so for all now and then.
     """
-    growths = dict(arrived)
+    settled: dict[str, int] = {}
+    if arrived != arriving:
+        settled = {
+            user: bound - arriving[user] + arrived.get(user, 0)
+            for user, bound in bounds.items()
+            if arrived.get(user, 0) != arriving[user]
+        }
     evicted: dict[EventKey, End] = {}
-    doubtful = [user for user, count in arrived.items() if users[user].bound + count > pool_size]
+    doubtful = [user for user in arrived if settled.get(user, bounds[user]) > pool_size]
     if doubtful:
         rows = await work.rows(QUERIES.count_pools, {"user_ids": doubtful})
         counts = {row.user_id: row.waiting for row in rows}
-        growths |= {
-            user: min(counts.get(user, 0), pool_size) - users[user].bound for user in doubtful
-        }
+        settled |= {user: min(counts.get(user, 0), pool_size) for user in doubtful}
         overfull = [user for user, count in counts.items() if count > pool_size]
         if overfull:
             params = {"user_ids": overfull, "pool_size": pool_size, "now": now}
             rows = await work.rows(QUERIES.evict_events, params)
             evicted = {(row.user_id, row.event_id): End(row.end_kind) for row in rows}
-    places: dict[int, list[str]] = {}
-    for user, growth in growths.items():
-        places.setdefault(growth, []).append(users[user].place)
-    return evicted, [
-        (QUERIES.grow_pool_bounds, {"places": literals.texts(places[growth]), "growth": growth})
-        for growth in sorted(places)
-    ]
+    if not settled:
+        return evicted, []
+    params = {
+        "user_ids": literals.texts(settled),
+        "pool_bounds": literals.numbers(settled.values()),
+    }
+    return evicted, [(QUERIES.settle_pool_bounds, params)]
 
 
 async def count_pools(work: UnitOfWork, after: str, count: int) -> str:

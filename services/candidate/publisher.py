@@ -87,18 +87,19 @@ class Publisher:
             return Published()
         rules = await self._types.rules(work, {draft.event_type for draft in drafts})
         offered = await self._admitted(work, drafts, rules, now)
-        users = await event_store.lock_users(work, (draft.user_id for draft in drafts))
+        arriving = _arriving(drafts, offered)
+        bounds = await event_store.claim_pools(work, arriving)
         doubtful = {
             draft.key
             for draft, judged in zip(drafts, offered, strict=True)
             if isinstance(judged, Refusal)
         }
         stored = await event_store.stored_digests(work, doubtful)
-        published, accepted = _judged(drafts, offered, users, stored)
+        published, accepted = _judged(drafts, offered, bounds, stored)
         new, plan = await self._planned(work, accepted, rules, now)
         if not await event_store.insert(work, new, now):
             stored = await event_store.stored_digests(work, {draft.key for draft in drafts})
-            published, accepted = _judged(drafts, offered, users, stored)
+            published, accepted = _judged(drafts, offered, bounds, stored)
             new, plan = await self._planned(work, accepted, rules, now)
             if not await event_store.insert(work, new, now):
                 raise Aborted("a concurrent call stored the same; repeat the call")
@@ -106,12 +107,12 @@ class Publisher:
         published.merged = sum(1 for entry in new if entry.merged_into)
         published.suppressed.update(entry.suppressed for entry in new if entry.suppressed)
         arrived = [entry for entry in new if entry.route is Route.RANKED and entry.waits]
-        counts = Counter([entry.event.user_id for entry in arrived])
-        published.evicted, growth = await event_store.bound_pools(
-            work, users, counts, self._pool_size, now
+        arrived_counts = Counter([entry.event.user_id for entry in arrived])
+        published.evicted, settled = await event_store.bound_pools(
+            work, bounds, arriving, arrived_counts, self._pool_size, now
         )
         told = event_store.announcement(_readers(arrived, plan, now), now)
-        await work.execute_all([*growth, *told])
+        await work.execute_all([*settled, *told])
         work.after_commit(lambda: self._count(published))
         return published
 
@@ -238,6 +239,20 @@ class Publisher:
         self._ended.labels(End.SUPPRESSED.name).inc(published.suppressed.total())
         for reason, count in published.suppressed.items():
             self._repeats.labels(reason).inc(count)
+
+
+def _arriving(drafts: Sequence[Draft], offered: Sequence[NewEvent | Refusal]) -> Counter[str]:
+    """By user, everyone among them who is named in a draft, how many events may come into the
+    pool."""
+    ranked = [
+        judged.event.user_id
+        for judged in offered
+        if isinstance(judged, NewEvent) and judged.route is Route.RANKED
+    ]
+    arriving = Counter(ranked)
+    if len(ranked) < len(drafts):
+        arriving.update(dict.fromkeys((draft.user_id for draft in drafts), 0))
+    return arriving
 
 
 def _judged(
