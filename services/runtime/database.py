@@ -45,7 +45,6 @@ _UNREACHABLE_CLASSES = ("08", "53", "57")  # connection, resources, operator int
 
 _SAVEPOINT = "SAVEPOINT copying"
 _BACK_TO_SAVEPOINT = "ROLLBACK TO SAVEPOINT copying"
-_RELEASE_SAVEPOINT = "RELEASE SAVEPOINT copying"
 
 # A unique key of a partitioned table is reported under the name of the partition's own key.
 _ROOT_CONSTRAINT = text(
@@ -264,7 +263,6 @@ class UnitOfWork:
         except postgres.UniqueViolation:
             await driver.execute(_BACK_TO_SAVEPOINT)
             return False
-        await driver.execute(_RELEASE_SAVEPOINT)
         return True
 
     async def _copy(

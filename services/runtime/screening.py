@@ -87,13 +87,13 @@ def _field_tests(field: FieldDescriptor) -> Iterator[Test]:
         _require_only(rules.map, {"max_pairs", "keys", "values"})
         key, value = field.message_type.fields
         yield _sizes(0, rules.map.max_pairs or _ENDLESS)
-        yield from _inside(iter, _value_tests(key, rules.map.keys))
+        yield from _inside(chain.from_iterable, _value_tests(key, rules.map.keys))
         yield from _inside(_map_values, _value_tests(value, rules.map.values))
     elif field.is_repeated:
         _require_only(rules, {"repeated"})
         _require_only(rules.repeated, {"min_items", "max_items", "items"})
         yield _sizes(rules.repeated.min_items, rules.repeated.max_items or _ENDLESS)
-        yield from _inside(iter, _value_tests(field, rules.repeated.items))
+        yield from _inside(chain.from_iterable, _value_tests(field, rules.repeated.items))
     elif field.message_type is not None or not field.has_presence:
         yield from _value_tests(field, rules)
     else:
@@ -122,18 +122,22 @@ def _value_tests(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> Iter
         yield _numbers(rules.double)
 
 
-def _inside(values: Callable[[Any], Iterable[Any]], tests: Iterable[Test]) -> Iterator[Test]:
-    """`tests` for the values in containers, which `values` takes out."""
+def _inside(
+    values: Callable[[Sequence[Any]], Iterable[Any]], tests: Iterable[Test]
+) -> Iterator[Test]:
+    """`tests` for the values in containers, which `values` takes out of all of them."""
     for test in tests:
         yield partial(_fits_inside, values, test)
 
 
-def _fits_inside(values: Callable[[Any], Iterable[Any]], test: Test, column: Sequence[Any]) -> bool:
-    return test(list(chain.from_iterable(map(values, column))))
+def _fits_inside(
+    values: Callable[[Sequence[Any]], Iterable[Any]], test: Test, column: Sequence[Any]
+) -> bool:
+    return test(list(values(column)))
 
 
-def _map_values(container: Mapping[Any, Any]) -> list[Any]:
-    return [container[key] for key in container]
+def _map_values(column: Sequence[Mapping[Any, Any]]) -> list[Any]:
+    return [container[key] for container in column for key in container]
 
 
 def _sizes(least: int, most: int) -> Test:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from datetime import timedelta
 from itertools import count
 
@@ -176,6 +177,31 @@ async def test_tables_stop_growing_when_events_come_and_go(
             sizes.append(int(size))
     assert not await engines.stored(USERS)
     assert max(sizes[2:]) <= 1.1 * sizes[1], sizes
+
+
+async def test_what_did_not_come_does_not_stay_in_a_bound(engines: Engines) -> None:
+    """Pools are claimed for all that is offered: replays and refused events give their place
+    back."""
+    offers = [draft(user, "once") for user in USERS]
+    reused = [offer._replace(digest=b"another") for offer in offers[:5]]
+    wrong = [draft(user, "wrong", kind="unheard") for user in USERS[5:10]]
+    immediate = [draft(user, "now", kind="code") for user in USERS[10:15]]
+    for _ in range(3):
+        await engines.publisher.publish([*offers, *reused, *wrong, *immediate], NOW)
+    assert await bounds(engines) == [(1, 1)] * len(USERS)
+
+
+async def test_batches_about_the_same_users_wait_for_each_other_in_turn(engines: Engines) -> None:
+    """However their users are ordered, none has to be repeated."""
+
+    async def publish(part: int) -> None:
+        for number in range(5):
+            names = random.Random(part * 5 + number).sample(USERS, len(USERS))
+            offers = [draft(user, f"{part}-{number}") for user in names]
+            published = await engines.publisher.publish(offers, NOW)
+            assert len(published.added) == len(USERS)
+
+    await asyncio.gather(*(publish(part) for part in range(8)))
 
 
 async def test_tables_that_churn_are_vacuumed_early(engines: Engines) -> None:
