@@ -46,6 +46,8 @@ class _Waiting:
     """Its events in the order of their users."""
     nth_user: NDArray[np.int64]
     """For each of these, how many other users stand before it."""
+    is_in_order: bool
+    """Its events stand in the order of their users, of whom each has one."""
     deadline: float | None
     """On the monotonic clock."""
     done: "asyncio.Future[None]"
@@ -58,10 +60,13 @@ class _Waiting:
     def of(cls, call: Rows) -> "_Waiting":
         order = np.argsort(call.user_row, kind="stable")
         own = call.user_row[order]
+        nth_user = np.cumsum(np.diff(own, prepend=own[:1]) > 0, dtype=np.int64)
         return cls(
             rows=call,
             order=order,
-            nth_user=np.cumsum(np.diff(own, prepend=own[:1]) > 0),
+            nth_user=nth_user,
+            is_in_order=bool((call.user_row == nth_user).all())
+            and nth_user[-1] + 1 == len(call.users["segment"]),
             deadline=calls.deadline(),
             done=asyncio.get_running_loop().create_future(),
             scores=np.empty((len(order), len(HEADS)), np.float32),
@@ -106,6 +111,8 @@ class _Part:
     def inputs(self) -> Rows:
         """Their rows, and those of their users."""
         whole, chosen = self.call.rows, self.events
+        if len(chosen) == len(whole.user_row) and self.call.is_in_order:
+            return whole
         users, local = np.unique(whole.user_row[chosen], return_inverse=True)
         return Rows(rows(whole.users, users), rows(whole.events, chosen), local)
 
@@ -156,7 +163,7 @@ class Batcher:
     async def _run(self, version: str, parts: Sequence[_Part]) -> None:
         """Score some parts. Of those that the model can't take only their own call fails."""
         try:
-            inputs = await asyncio.to_thread(self._inputs, parts)
+            inputs = self._inputs(parts)
             scores = await self.backend.score(version, inputs)
         except BadInputs as error:
             if len(parts) == 1:
@@ -181,8 +188,7 @@ class Batcher:
         user_row = np.concatenate(
             [each.user_row + shift for each, shift in zip(found, shifts, strict=True)]
         )
-        with self.catalogue.items() as items:
-            return model_inputs(users, events, user_row, items)
+        return model_inputs(users, events, user_row, self.catalogue.items)
 
 
 def fill(queue: deque[_Waiting]) -> list[_Part]:

@@ -18,6 +18,7 @@ from services.ranker.handlers import RankerHandler, RankHandler
 from services.ranker.inprocess import InProcessBackend
 from services.ranker.inspection import Inspector
 from services.ranker.loading import LoadedModels
+from services.ranker.preparing import Preparation
 from services.ranker.promotion import Models
 from services.ranker.rank_log import RankLog
 from services.ranker.ranking import Ranker
@@ -66,7 +67,7 @@ async def bind(host: Host) -> None:
     host.periodic("follow_models", settings.follow_every, following.follow_models)
     host.background("shadow", shadowing.run)
     host.periodic("clean", settings.clean_every, clean)
-    ranker = Ranker(store, catalogue, models, batcher, log, shadowing)
+    ranker = Ranker(Preparation(store, catalogue), models, batcher, log, shadowing)
     handler = RankerHandler(
         host.clock,
         RankHandler(host.clock, ranker, following),

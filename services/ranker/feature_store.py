@@ -2,18 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 
 from services.ranker.features import FeatureState, decode, encode
 from services.runtime.database import Database, UnitOfWork, load_queries
-from services.runtime.gathering import Gathered
 
 queries = load_queries(Path(__file__).with_name("feature_queries.sql"))
-
-
-READ_TOGETHER = 64
-"""Calls whose users are read by one statement, at most."""
 
 
 class FeatureStore:
@@ -27,20 +21,15 @@ class FeatureStore:
         self._database = database
         self._most = cached_states
         self._cache: OrderedDict[str, tuple[int, FeatureState]] = OrderedDict()
-        self._reads = Gathered(self._read, READ_TOGETHER)
 
     async def states(self, user_ids: Sequence[str]) -> list[FeatureState]:
         """States of users, in their order; empty ones for users nothing is known of."""
-        return await self._reads.do(user_ids)
-
-    async def _read(self, asked: Sequence[Sequence[str]]) -> list[list[FeatureState]]:
-        """Those of several calls."""
-        user_ids = list(dict.fromkeys(chain(*asked)))
-        cached = {user: self._cache[user] for user in user_ids if user in self._cache}
-        versions = [cached[user][0] if user in cached else 0 for user in user_ids]
+        distinct = list(dict.fromkeys(user_ids))
+        cached = {user: self._cache[user] for user in distinct if user in self._cache}
+        versions = [cached[user][0] if user in cached else 0 for user in distinct]
         async with self._database.read() as work:
             rows = await work.rows(
-                queries.changed_states, {"user_ids": user_ids, "versions": versions}
+                queries.changed_states, {"user_ids": distinct, "versions": versions}
             )
         found: dict[str, FeatureState] = {}
         for row in rows:
@@ -50,7 +39,7 @@ class FeatureStore:
             self._remember(row.user_id, row.version, state)
         for user in cached.keys() - found.keys():
             self._cache.pop(user, None)
-        return [[found.get(user, FeatureState()) for user in users] for users in asked]
+        return [found.get(user, FeatureState()) for user in user_ids]
 
     def forget(self, user_id: str) -> None:
         """Drop a user from the cache."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -189,7 +190,8 @@ def _comparison(compared: Compared) -> ranker_pb2.ShadowComparison:
     )
 
 
-def _heads(heads: Sequence[Head]) -> list[notification_pb2.Head.ValueType]:
+@lru_cache(maxsize=256)
+def _heads(heads: tuple[Head, ...]) -> list[notification_pb2.Head.ValueType]:
     return [notification_pb2.Head.Value(f"HEAD_{head.name}") for head in heads]
 
 

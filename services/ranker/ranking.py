@@ -10,25 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.ranker.batching import Batcher, Rows
-from services.ranker.catalogue import Catalogue
-from services.ranker.feature_store import FeatureStore
 from services.ranker.features import (
     HEADS,
     EventFacts,
-    Features,
-    FeatureState,
     Head,
     UserSignals,
-    event_features,
     rows,
     seconds,
-    user_features,
 )
 from services.ranker.loading import Served
+from services.ranker.preparing import Facts, Preparation, Prepared
 from services.ranker.promotion import Models
 from services.ranker.rank_log import RankLog, UserSnapshot
 from services.ranker.shadowing import Shadowing
-from services.ranker.snapshots import encode_events, encode_users
 from services.runtime.together import together
 
 
@@ -59,7 +53,7 @@ class Ranked:
     rank_id: str
     scores: NDArray[np.float32]
     model_versions: Sequence[str]
-    trained_heads: Sequence[Head]
+    trained_heads: tuple[Head, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +65,18 @@ class _OfVersion:
     rows: Rows
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    users: Features
-    events: Features
-    parts: Sequence[_OfVersion]
-
-
 class Ranker:
     """Scores events. One per service."""
 
     def __init__(
         self,
-        store: FeatureStore,
-        catalogue: Catalogue,
+        preparation: Preparation,
         models: Models,
         batcher: Batcher,
         log: RankLog,
         shadowing: Shadowing,
     ) -> None:
-        self._store = store
-        self._catalogue = catalogue
+        self._preparation = preparation
         self._models = models
         self._batcher = batcher
         self._log = log
@@ -106,32 +91,26 @@ class Ranker:
             return await self._rank(call, served, now)
 
     async def _rank(self, call: RankCall, served: Sequence[Served], now: datetime) -> Ranked:
-        states = await self._store.states([user.user_id for user in call.users])
-        prepared = await asyncio.to_thread(self._prepare, call, states, served, seconds(now))
+        facts = Facts(
+            user_ids=[user.user_id for user in call.users],
+            signals=[user.signals for user in call.users],
+            events=call.events,
+            user_row=call.user_row,
+            now=seconds(now),
+            deliver_time=call.deliver_time,
+        )
+        prepared = await self._preparation.prepare(facts)
+        parts = _by_version(call, prepared, served)
         rank_id = f"{now.astimezone(UTC):%Y%m%d}.{secrets.token_hex(10)}"
         scores, _ = await asyncio.gather(
-            self._score(prepared.parts, len(call.events)),
-            self._keep(rank_id, call, prepared, served, now),
+            self._score(parts, len(call.events)),
+            self._log.keep(rank_id, now, _snapshots(call, prepared, served)),
         )
-        for part in prepared.parts:
+        for part in parts:
             self._shadowing.offer(rank_id, part.version, part.rows, scores[part.events])
-        trained = [head for head in HEADS if all(head in each.trained_heads for each in served)]
+        versions = {each.trained_heads for each in served}
+        trained = tuple(head for head in HEADS if all(head in each for each in versions))
         return Ranked(rank_id, scores, [each.version for each in served], trained)
-
-    def _prepare(
-        self, call: RankCall, states: Sequence[FeatureState], served: Sequence[Served], now: int
-    ) -> _Prepared:
-        signals = [user.signals for user in call.users]
-        with self._catalogue.items() as items:
-            users = user_features(states, signals, now, items, call.deliver_time)
-            events = event_features(call.events, now, items)
-        versions = np.array([each.version for each in served])
-        parts = []
-        for version in sorted(set(versions.tolist())):
-            own = np.flatnonzero(versions[call.user_row] == version)
-            whole = Rows(users, rows(events, own), call.user_row[own])
-            parts.append(_OfVersion(version, own, whole))
-        return _Prepared(users, events, parts)
 
     async def _score(self, parts: Sequence[_OfVersion], count: int) -> NDArray[np.float32]:
         scores = np.zeros((count, len(HEADS)), np.float32)
@@ -143,25 +122,32 @@ class Ranker:
         scores[~np.isfinite(scores).all(axis=1)] = np.nan
         return scores
 
-    async def _keep(
-        self,
-        rank_id: str,
-        call: RankCall,
-        prepared: _Prepared,
-        served: Sequence[Served],
-        now: datetime,
-    ) -> None:
-        def snapshots() -> list[UserSnapshot]:
-            encoded = encode_users(prepared.users)
-            order = np.argsort(call.user_row, kind="stable")
-            ends = np.searchsorted(call.user_row[order], np.arange(len(call.users) + 1))
-            kept = []
-            for row, user in enumerate(call.users):
-                index = order[ends[row] : ends[row + 1]].tolist()
-                event_ids = [call.event_ids[i] for i in index]
-                events = encode_events(prepared.events, index)
-                version = served[row].version
-                kept.append(UserSnapshot(user.user_id, version, encoded[row], event_ids, events))
-            return kept
 
-        await self._log.keep(rank_id, now, await asyncio.to_thread(snapshots))
+def _by_version(
+    call: RankCall, prepared: Prepared, served: Sequence[Served]
+) -> Sequence[_OfVersion]:
+    """Nearly all calls ask one version."""
+    names = [each.version for each in served]
+    if len(set(names)) == 1:
+        whole = Rows(prepared.users, prepared.events, call.user_row)
+        return [_OfVersion(names[0], np.arange(len(call.events)), whole)]
+    parts = []
+    versions = np.array(names)
+    for version in sorted(set(names)):
+        own = np.flatnonzero(versions[call.user_row] == version)
+        asked = Rows(prepared.users, rows(prepared.events, own), call.user_row[own])
+        parts.append(_OfVersion(version, own, asked))
+    return parts
+
+
+def _snapshots(
+    call: RankCall, prepared: Prepared, served: Sequence[Served]
+) -> Sequence[UserSnapshot]:
+    return [
+        UserSnapshot(
+            user.user_id, each.version, features, [call.event_ids[i] for i in positions], events
+        )
+        for user, each, (features, positions, events) in zip(
+            call.users, served, prepared.snapshots, strict=True
+        )
+    ]

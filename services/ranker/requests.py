@@ -16,6 +16,7 @@ from services.ranker.features import EventFacts, UserSignals
 from services.ranker.features.schema import HOURS_OF_WEEK
 from services.ranker.ranking import RankCall, RankedUser
 from services.runtime.errors import FieldError, InvalidArgument
+from services.runtime.screening import Columns, all_valid
 from services.runtime.validation import ItemRules
 
 _YEAR_9999 = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp())
@@ -37,22 +38,31 @@ def rank_request(request: ranker_pb2.RankRequest) -> RankRequest:
     _check_rows(user_row, len(request.users))
     users = _users(request.users)
     events = list(request.events)  # each look at a repeated field makes its messages anew
-    rejections, rules = [], ItemRules(events)
-    kept: list[int] = []
-    for position, event in enumerate(events):
-        if wrong := rules.rejection(position, event):
-            rejections.append(wrong)
-        else:
-            kept.append(position)
-    positions = np.array(kept, np.int64)
+    positions, columns, rejections = _valid(events)
     call = RankCall(
         users=users,
-        event_ids=[events[position].event_id for position in kept],
-        events=[_event(events[position]) for position in kept],
+        event_ids=columns["event_id"] if columns else [],
+        events=_facts(columns) if columns else [],
         user_row=user_row[positions],
         deliver_time=_deliver_time(request),
     )
     return RankRequest(call, positions, rejections)
+
+
+def _valid(
+    events: Sequence[ranker_pb2.RankEvent],
+) -> tuple[NDArray[np.int64], Columns[ranker_pb2.RankEvent] | None, list[status_pb2.Rejection]]:
+    """Positions and fields of the valid events, if there are any, and why the others aren't."""
+    if not events:
+        return np.zeros(0, np.int64), None, []
+    columns = Columns(events)
+    if all_valid(columns):
+        return np.arange(len(events)), columns, []
+    rules = ItemRules()
+    found = [rules.rejection(position, event) for position, event in enumerate(events)]
+    kept = [position for position, wrong in enumerate(found) if wrong is None]
+    valid = Columns([events[position] for position in kept]) if kept else None
+    return np.array(kept, np.int64), valid, [wrong for wrong in found if wrong is not None]
 
 
 def _check_rows(user_row: NDArray[np.int64], users: int) -> None:
@@ -88,7 +98,9 @@ def _users(messages: Sequence[ranker_pb2.RankUser]) -> list[RankedUser]:
 
 
 def _profile_problem(profile: NDArray[np.float32]) -> str:
-    if len(profile) not in (0, HOURS_OF_WEEK):
+    if not len(profile):
+        return ""
+    if len(profile) != HOURS_OF_WEEK:
         return f"has {len(profile)} values, not {HOURS_OF_WEEK} or none"
     if not (np.isfinite(profile) & (profile >= 0)).all():
         return "values must be finite and at least 0"
@@ -104,14 +116,19 @@ def _is_zone(name: str) -> bool:
     return True
 
 
-def _event(message: ranker_pb2.RankEvent) -> EventFacts:
-    return EventFacts(
-        event_type=message.event_type,
-        item_ids=tuple(message.item_ids),
-        source=message.source,
-        source_score=message.source_score,
-        create_time=message.create_time.seconds if message.HasField("create_time") else None,
+def _facts(events: Columns[ranker_pb2.RankEvent]) -> list[EventFacts]:
+    columns = zip(  # in the order of EventFacts' fields
+        events["event_type"],
+        events["item_ids"],
+        events["source"],
+        events["source_score"],
+        [
+            event.create_time.seconds if event.HasField("create_time") else None
+            for event in events.messages
+        ],
+        strict=True,
     )
+    return list(map(EventFacts._make, columns))
 
 
 def _deliver_time(request: ranker_pb2.RankRequest) -> int | None:

@@ -25,8 +25,9 @@ class RankerSettings(ServiceSettings):
     """Host and port of Triton's gRPC endpoint; it serves what `deploy.triton.render` made."""
     triton_patience: timedelta = Field(default=timedelta(seconds=2), gt=timedelta(0))
     """How long a call without a deadline of its own waits for Triton."""
-    intra_op_threads: int = Field(default=2, ge=1, le=64)
-    """Threads that ONNX Runtime uses within one run."""
+    intra_op_threads: int = Field(default=1, ge=1, le=64)
+    """Threads that ONNX Runtime uses within one run: more make a lone large call faster, and score
+    fewer events a second."""
     parallel_runs: int = Field(default=2, ge=1, le=64)
     """Runs that go on at once; further ones wait."""
     unload_after: timedelta = Field(default=timedelta(minutes=10), ge=timedelta(0))

@@ -21,42 +21,75 @@ class _Asked(Generic[Value, Result]):
 
 
 class Gathered(Generic[Value, Result]):
-    """Does work for the values of several calls together: what comes while some is under way waits
-    and goes into the next. Alone, a call waits for nobody."""
+    """Does work for the values of several calls together: what comes at once, or while some is
+    under way, goes together. Alone, a call waits for nobody."""
 
     def __init__(
-        self, work: Callable[[Sequence[Value]], Awaitable[Sequence[Result]]], most: int
+        self,
+        work: Callable[[Sequence[Value]], Awaitable[Sequence[Result]]],
+        most: int,
+        *,
+        size: Callable[[Value], int] = lambda _: 1,
+        patience: float = 0.0,
     ) -> None:
         """`work` answers each value in their order, within the longest deadline of the calls; its
-        errors are those of all of them. `most` values go together."""
+        errors are those of all of them. Values of sizes up to `most` go together, and a larger one
+        alone.
+
+        With patience, what has waited for other work goes on waiting while more comes within so
+        many seconds, until it is `most`. A server takes calls in one by one, in between all else
+        that its event loop does: where each brings work, few would be in when the next work begins.
+        """
         self._work = work
         self._most = most
+        self._size = size
+        self._patience = patience
         self._waiting: deque[_Asked[Value, Result]] = deque()
         self._running: asyncio.Task[None] | None = None
+        self._is_idle = True
+        """Nothing is under way, or about to be."""
 
     async def do(self, value: Value) -> Result:
         """The work for one value."""
         loop = asyncio.get_running_loop()
         asked: _Asked[Value, Result] = _Asked(value, calls.deadline(), loop.create_future())
         self._waiting.append(asked)
-        if self._running is None:
-            self._start()
+        if self._is_idle:
+            self._is_idle = False
+            loop.call_soon(self._start)  # after all who came at once
         return await asked.done
+
+    def _go_on(self, known: int = 0) -> None:
+        """Begin once no more comes; so many waited a moment ago."""
+        count = len(self._waiting)
+        if count > known and self._patience and self._has_room():
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._patience, self._go_on, count)
+        else:
+            self._start()
+
+    def _has_room(self) -> bool:
+        return sum(self._size(asked.value) for asked in self._waiting) < self._most
 
     def _start(self) -> None:
         """Begin with what waits, of whom nobody has given up."""
-        self._running = None
         taken: list[_Asked[Value, Result]] = []
-        while self._waiting and len(taken) < self._most:
-            asked = self._waiting.popleft()
+        left = self._most
+        while self._waiting:
+            asked = self._waiting[0]
             if not asked.done.done():
+                left -= self._size(asked.value)
+                if left < 0 and taken:
+                    break
                 taken.append(asked)
+            self._waiting.popleft()
+        self._is_idle = not taken
         if taken:
             context = copy_context()
             context.run(calls.set_latest, [asked.deadline for asked in taken])
             loop = asyncio.get_running_loop()
             self._running = loop.create_task(self._run(taken), context=context)
-            self._running.add_done_callback(lambda _: self._start())
+            self._running.add_done_callback(lambda _: self._go_on())
 
     async def _run(self, taken: Sequence[_Asked[Value, Result]]) -> None:
         try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -27,6 +27,8 @@ from services.ranker.features.vocabulary import (
 )
 
 MOST_RELATIVE_SHARE = 8.0
+Moments: TypeAlias = int | NDArray[np.int64]
+"""Seconds since 1970: one time, or one for each row."""
 _KIND_OF_COUNTER = np.array([min(counter // 3, 3) for counter in Counter])
 
 
@@ -44,16 +46,19 @@ class UserSignals:
 def user_features(
     states: Sequence[FeatureState],
     signals: Sequence[UserSignals],
-    now: int,
+    now: Moments,
     items: ItemTable,
-    deliver_time: int | None = None,
+    deliver_time: Moments | None = None,
 ) -> Features:
-    """USER_FEATURES of users [U] as they are at `now`, for a delivery at `deliver_time` (now).
+    """USER_FEATURES of users [U] as they are at `now`, for a delivery at `deliver_time` (now), both
+    either of all of them or of each.
 
     Entries later than `now` are left out. Items are referred to by their current content.
     """
-    at = now if deliver_time is None else deliver_time
-    hours = np.array([hour_of_week(at, user.time_zone) for user in signals], np.int32)
+    now = np.broadcast_to(now, len(states))
+    at = now if deliver_time is None else np.broadcast_to(deliver_time, len(states))
+    zones = [user.time_zone for user in signals]
+    hours = np.array(list(map(hour_of_week, at.tolist(), zones)), np.int32)
     features: Features = {
         "segment": np.array([segment_bucket(user.segment) for user in signals], np.int32),
         "locale": np.array([locale_bucket(user.locale) for user in signals], np.int32),
@@ -61,9 +66,7 @@ def user_features(
         "hour_profile": _profiles(signals, hours),
     }
     features["counts"], features["type_counts"] = _counts(states, now)
-    for name in SEQUENCES:
-        features.update(_sequence(name, [state.sequence(name) for state in states], now, items))
-    return features
+    return features | _sequences(states, now, items)
 
 
 def hour_of_week(moment: int, time_zone: str) -> int:
@@ -95,15 +98,14 @@ def _profiles(signals: Sequence[UserSignals], hours: NDArray[np.int32]) -> NDArr
 
 
 def _counts(
-    states: Sequence[FeatureState], now: int
+    states: Sequence[FeatureState], now: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """`counts` [U, counters, windows] and `type_counts` [U, types, 3] from the ledgers."""
     users, counters, windows = len(states), len(Counter), len(WINDOWS_HOURS)
-    row = np.repeat(np.arange(users), [len(state.ledger) for state in states])
-    ledger = np.concatenate([np.zeros(0, LEDGER), *(state.ledger for state in states)])
+    row, ledger = _joined([state.ledger for state in states], LEDGER)
     counts = np.zeros((users, counters, windows), np.int32)
     types = np.zeros((users, TYPE_BUCKETS, len(TYPE_COUNTS)), np.int32)
-    age = now // 3600 - ledger["hour"]
+    age = (now // 3600)[row] - ledger["hour"]
     counter = ledger["counter"].astype(np.int64)
     for column, hours in enumerate(WINDOWS_HOURS):
         seen = (age >= 0) & (age < hours)
@@ -117,26 +119,41 @@ def _counts(
     return counts, types
 
 
-def _sequence(name: str, sequences: Sequence[NDArray[Any]], now: int, items: ItemTable) -> Features:
-    """The arrays of one sequence, newest step first, padded with zeros to 64 steps."""
-    row = np.repeat(np.arange(len(sequences)), [len(steps) for steps in sequences])
-    steps = np.concatenate([np.zeros(0, STEP), *sequences])
-    seen = steps["time"] <= now
-    row, steps = row[seen], steps[seen]
-    position = np.arange(len(row)) - np.searchsorted(row, row)
-    refs = items.refs(steps["item"])
-    ages = np.minimum(now - steps["time"], 2**31 - 1)
+def _sequences(
+    states: Sequence[FeatureState], now: NDArray[np.int64], items: ItemTable
+) -> Features:
+    """The arrays of all sequences, newest step first, padded with zeros to 64 steps. Those of one
+    sequence lie in one piece, of all users."""
+    shape = len(SEQUENCES), len(states), STEPS
+    row, steps = _joined([state.sequence(name) for name in SEQUENCES for state in states], STEP)
+    since = np.tile(now, len(SEQUENCES))[row] - steps["time"]
+    seen = since >= 0
+    row, steps, since = row[seen], steps[seen], since[seen]
+    cells = row * STEPS + np.arange(len(row)) - np.searchsorted(row, row)
 
     def padded(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-        array = np.zeros((len(sequences), STEPS), dtype)
-        array[row, position] = values
+        array = np.zeros(shape, dtype)
+        array.ravel()[cells] = values
         return array
 
-    return {
-        f"{name}_kinds": padded(steps["kind"], "uint8"),
-        f"{name}_channels": padded(steps["channel"], "uint8"),
-        f"{name}_types": padded(steps["type"], "uint8"),
-        f"{name}_ages": padded(ages, "int32"),
-        f"{name}_delays": padded(steps["delay"], "int32"),
-        f"{name}_items": padded(refs, "int64"),
+    arrays = {
+        "kinds": padded(steps["kind"], "uint8"),
+        "channels": padded(steps["channel"], "uint8"),
+        "types": padded(steps["type"], "uint8"),
+        "ages": padded(np.minimum(since, 2**31 - 1), "int32"),
+        "delays": padded(steps["delay"], "int32"),
+        "items": padded(items.refs(steps["item"]), "int64"),
     }
+    return {
+        f"{name}_{feature}": array[number]
+        for number, name in enumerate(SEQUENCES)
+        for feature, array in arrays.items()
+    }
+
+
+def _joined(
+    parts: Sequence[NDArray[Any]], dtype: np.dtype[Any]
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Rows of all parts, with the part of each. NumPy itself takes its time with records."""
+    row = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return row, np.frombuffer(b"".join([part.data for part in parts]), dtype)

@@ -58,10 +58,10 @@ async def test_replicas_apply_the_feed_once_and_see_each_others_work(
         for replica in replicas:
             assert await replica.sends(users) == [12] * 5
             await replica.catalogue.refresh()
-            with replica.catalogue.items() as items:
-                keys = np.array([item_key(f"i{number}") for number in range(6)])
-                assert items.history(keys).tolist() == [[10, 10]] * 6
-                assert items.refs(keys).all()
+            items = replica.catalogue.items
+            keys = np.array([item_key(f"i{number}") for number in range(6)])
+            assert items.history(keys).tolist() == [[10, 10]] * 6
+            assert items.refs(keys).all()
         peers.sent(NOW, "u0", "20260105.new", "i0")
         with at(NOW):
             await replicas[0].feed.catch_up()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -68,11 +66,7 @@ class Recorder:
 
 
 def batcher(recorder: Recorder, parallel_runs: int = 1) -> Batcher:
-    @contextmanager
-    def items() -> Iterator[ItemTable]:
-        yield ItemTable()
-
-    return Batcher(recorder, Mock(spec=Catalogue, items=items), parallel_runs)
+    return Batcher(recorder, Mock(spec=Catalogue, items=ItemTable()), parallel_runs)
 
 
 def rows(user_row: list[int], mark: int = 0) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -15,13 +15,15 @@ from services.runtime.gathering import Gathered
 class Doubler:
     """Doubles numbers, when it may."""
 
-    def __init__(self, most: int = 100) -> None:
+    def __init__(
+        self, most: int = 100, size: Callable[[int], int] = lambda _: 1, patience: float = 0.0
+    ) -> None:
         self.done: list[list[int]] = []
         self.left_s: list[float | None] = []
         self.begun = asyncio.Event()
         self.free = asyncio.Event()
         self.error: Exception | None = None
-        self.gathered = Gathered(self._work, most)
+        self.gathered = Gathered(self._work, most, size=size, patience=patience)
 
     async def _work(self, values: Sequence[int]) -> list[int]:
         self.done.append(list(values))
@@ -65,13 +67,53 @@ async def test_a_failure_is_that_of_the_calls_it_was_for_and_the_next_go_on() ->
 
 async def test_who_gives_up_is_left_out_and_stops_nobody() -> None:
     doubler = Doubler()
-    first, second, third = doubler.ask(1, 2, 3)
+    (first,) = doubler.ask(1)
     await doubler.begun.wait()
+    second, third = doubler.ask(2, 3)
+    await asyncio.sleep(0)
     first.cancel()
     second.cancel()
     doubler.free.set()
     assert await third == 6
     assert doubler.done == [[1], [3]]
+
+
+async def test_what_comes_at_once_goes_together() -> None:
+    doubler = Doubler()
+    doubler.free.set()
+    assert await asyncio.gather(*doubler.ask(1, 2, 3)) == [2, 4, 6]
+    assert doubler.done == [[1, 2, 3]]
+
+
+async def test_as_much_goes_together_as_fits_and_at_least_one() -> None:
+    doubler = Doubler(most=5, size=lambda value: value)
+    doubler.free.set()
+    await asyncio.gather(*doubler.ask(2, 2, 2, 9, 1, 4))
+    assert doubler.done == [[2, 2], [2], [9], [1, 4]]
+
+
+async def test_what_had_to_wait_waits_for_more_that_comes() -> None:
+    doubler = Doubler(most=3, patience=0.5)
+    first = doubler.ask(1)
+    await doubler.begun.wait()
+    waiting = doubler.ask(2)
+    await asyncio.sleep(0)
+    doubler.free.set()
+    await asyncio.gather(*first)
+    later = doubler.ask(3)
+    await asyncio.gather(*waiting, *later)
+    assert doubler.done == [[1], [2, 3]]
+
+
+async def test_what_is_enough_waits_for_nothing_more() -> None:
+    doubler = Doubler(most=3, patience=3600.0)
+    first = doubler.ask(1)
+    await doubler.begun.wait()
+    enough = doubler.ask(2, 3, 4)
+    await asyncio.sleep(0)
+    doubler.free.set()
+    await asyncio.gather(*first, *enough)
+    assert doubler.done == [[1], [2, 3, 4]]
 
 
 async def test_work_has_the_latest_deadline_of_its_calls() -> None:
