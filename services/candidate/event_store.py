@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Row
 
-from services.candidate import binary_rows, literals
+from services.candidate import literals
 from services.candidate.aggregation import Key, Waiting
 from services.candidate.events import End, Event, Route
 from services.candidate.messages import decode_event, encode_event
 from services.candidate.repeats import MOST_PAST, Content
 from services.candidate.sketches import pack
+from services.runtime import binary_rows
 from services.runtime.database import Statement, UnitOfWork, load_queries
 
 QUERIES = load_queries(Path(__file__).with_name("event_queries.sql"))
@@ -362,13 +363,17 @@ def _rows(new: Sequence[NewEvent], now: datetime) -> bytes:
             binary_rows.texts(users),
             binary_rows.texts(ids),
             list(map(_names, types, sources, campaigns, keys)),
-            list(map(binary_rows.text_array, items)),
+            list(map(_items, items)),
             list(numbers),
             binary_rows.binaries(digests),
             binary_rows.binaries(bodies),
             [_PLAIN_FATE] * len(new) if plain else [_fate(entry, now) for entry in new],
         ],
     )
+
+
+_items = lru_cache(maxsize=16384)(binary_rows.text_array)
+"""Many events are about the same."""
 
 
 @lru_cache(maxsize=4096)

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
 
+from services.runtime import binary_rows
 from services.runtime.database import Database, UnitOfWork, load_queries
 from services.runtime.gathering import Gathered
 from services.runtime.partitions import (
@@ -23,7 +22,6 @@ _SNAPSHOT_COLUMNS = (
     "day", "rank_id", "user_id", "snapshot_time", "model_version", "features", "event_ids", "events"
 )  # fmt: skip
 
-_Row: TypeAlias = tuple[date, str, str, datetime, str, bytes, list[str], bytes]
 KEPT_TOGETHER = 64
 """Calls whose snapshots are stored by one statement, at most."""
 
@@ -57,6 +55,20 @@ class Scored:
     events: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """A call to be stored."""
+
+    rank_id: str
+    time: datetime
+    snapshots: Sequence[UserSnapshot]
+
+    @property
+    def day(self) -> date:
+        """Which the rank id begins with."""
+        return self.time.astimezone(UTC).date()
+
+
 class RankLog:
     """Reads and writes the logs."""
 
@@ -66,22 +78,15 @@ class RankLog:
 
     async def keep(self, rank_id: str, now: datetime, snapshots: Sequence[UserSnapshot]) -> None:
         """Store the snapshots of one Rank call; those of concurrent ones come along."""
-        day = now.astimezone(UTC).date()
-        await self._kept.do(
-            [
-                (day, rank_id, kept.user_id, now, kept.model_version, kept.features,
-                 list(kept.event_ids), kept.events)
-                for kept in snapshots
-            ]
-        )  # fmt: skip
+        if snapshots:
+            await self._kept.do(_Ranked(rank_id, now, snapshots))
 
-    async def _keep(self, snapshots: Sequence[Sequence[_Row]]) -> list[None]:
-        rows = list(chain(*snapshots))
+    async def _keep(self, calls: Sequence[_Ranked]) -> list[None]:
         async with self._database.unit_of_work() as work:
-            await ensure_day_partitions(work, "snapshots", {day for day, *_ in rows})
-            await work.copy("snapshots", _SNAPSHOT_COLUMNS, rows)
+            await ensure_day_partitions(work, "snapshots", {call.day for call in calls})
+            await work.copy_binary("snapshots", _SNAPSHOT_COLUMNS, _rows(calls))
             await work.commit()
-        return [None] * len(snapshots)
+        return [None] * len(calls)
 
     async def snapshot(self, rank_id: str, user_id: str) -> KeptSnapshot | None:
         """The snapshot of a Rank call for a user; None when there is none (any more)."""
@@ -127,6 +132,24 @@ class RankLog:
         async with self._database.unit_of_work() as work:
             await work.execute(queries.insert_promotion, columns)
             await work.commit()
+
+
+def _rows(calls: Sequence[_Ranked]) -> bytes:
+    """The snapshots of calls, as COPY reads them."""
+    kept = [(call, each) for call in calls for each in call.snapshots]
+    return binary_rows.rows(
+        len(_SNAPSHOT_COLUMNS),
+        [
+            [binary_rows.day(call.day) for call, _ in kept],
+            binary_rows.texts(call.rank_id for call, _ in kept),
+            binary_rows.texts(each.user_id for _, each in kept),
+            [binary_rows.time(call.time) for call, _ in kept],
+            binary_rows.texts(each.model_version for _, each in kept),
+            binary_rows.binaries(each.features for _, each in kept),
+            [binary_rows.text_array(tuple(each.event_ids)) for _, each in kept],
+            binary_rows.binaries(each.events for _, each in kept),
+        ],
+    )
 
 
 async def erase(work: UnitOfWork, user_id: str) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.candidate import binary_rows
+from services.runtime import binary_rows
 
 
 def parsed(copied: bytes) -> list[list[bytes | None]]:
@@ -31,6 +31,12 @@ def parsed(copied: bytes) -> list[list[bytes | None]]:
 
 plain = st.text(st.characters(exclude_categories=["Cs"]))
 moments = st.datetimes(timezones=st.just(UTC))
+
+
+def test_days_count_from_2000() -> None:
+    days = [date(2000, 1, 1), date(1999, 12, 31), date(2026, 3, 1)]
+    found = parsed(binary_rows.rows(1, [[binary_rows.day(day) for day in days]]))
+    assert [struct.unpack(">i", value or b"")[0] for (value,) in found] == [0, -1, 9556]
 
 
 @given(st.lists(st.tuples(plain, st.binary(), st.none() | moments)))

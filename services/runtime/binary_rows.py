@@ -5,7 +5,7 @@ COPY tells, "Binary Format". The server doesn't look for a value's type: it must
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import chain
 from struct import Struct
@@ -41,7 +41,6 @@ def texts(values: Iterable[str]) -> list[bytes]:
     return binaries(map(str.encode, values))
 
 
-@lru_cache(maxsize=16384)
 def text_array(values: tuple[str, ...]) -> bytes:
     """Array of texts, in one dimension, or empty."""
     if not values:
@@ -55,6 +54,12 @@ def text_array(values: tuple[str, ...]) -> bytes:
 def microseconds(moment: datetime) -> int:
     """An aware time as a timestamptz holds it."""
     return (moment - EPOCH) // _MICROSECOND
+
+
+@lru_cache(maxsize=64)
+def day(value: date) -> bytes:
+    """A date."""
+    return _LENGTH(4) + _LENGTH((value - EPOCH.date()).days)
 
 
 def smallint(value: int | None) -> bytes:
