@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from services.runtime import calls
 
+MOST_WAITS = 4
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 
@@ -36,9 +37,10 @@ class Gathered(Generic[Value, Result]):
         errors are those of all of them. Values of sizes up to `most` go together, and a larger one
         alone.
 
-        With patience, what has waited for other work goes on waiting while more comes within so
-        many seconds, until it is `most`. A server takes calls in one by one, in between all else
-        that its event loop does: where each brings work, few would be in when the next work begins.
+        With patience, what had to wait for other work waits so many seconds more, and again while
+        more came, MOST_WAITS times at most, unless it is `most` already. A server takes calls in
+        one by one, in between all else that its event loop does: where each brings work, few would
+        be in when the next work begins.
         """
         self._work = work
         self._most = most
@@ -59,12 +61,12 @@ class Gathered(Generic[Value, Result]):
             loop.call_soon(self._start)  # after all who came at once
         return await asked.done
 
-    def _go_on(self, known: int = 0) -> None:
-        """Begin once no more comes; so many waited a moment ago."""
+    def _go_on(self, known: int = 0, waits: int = 0) -> None:
+        """Begin once no more comes; so many waited a moment ago, and have so many times."""
         count = len(self._waiting)
-        if count > known and self._patience and self._has_room():
+        if count > known and waits < MOST_WAITS and self._patience and self._has_room():
             loop = asyncio.get_running_loop()
-            loop.call_later(self._patience, self._go_on, count)
+            loop.call_later(self._patience, self._go_on, count, waits + 1)
         else:
             self._start()
 

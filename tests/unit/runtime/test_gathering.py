@@ -105,6 +105,18 @@ async def test_what_had_to_wait_waits_for_more_that_comes() -> None:
     assert doubler.done == [[1], [2, 3]]
 
 
+async def test_who_waits_for_more_does_not_wait_for_ever() -> None:
+    doubler = Doubler(most=10**9, patience=0.01)
+    asked = doubler.ask(1)
+    await doubler.begun.wait()
+    doubler.free.set()
+    while len(doubler.done) < 2:  # more comes all the time
+        asked += doubler.ask(len(asked))
+        await asyncio.sleep(0.001)
+    assert len(doubler.done[1]) > 1
+    await asyncio.gather(*asked)
+
+
 async def test_what_is_enough_waits_for_nothing_more() -> None:
     doubler = Doubler(most=3, patience=3600.0)
     first = doubler.ask(1)
