@@ -43,6 +43,19 @@ class Doubler:
         """As concurrent calls."""
         return [asyncio.create_task(self.gathered.do(value)) for value in values]
 
+    async def asked(self, *values: int) -> list[asyncio.Task[int]]:
+        """The same, once all of them have asked."""
+        begun = [asyncio.Event() for _ in values]
+
+        async def call(value: int, begins: asyncio.Event) -> int:
+            begins.set()  # and asks in the same step
+            return await self.gathered.do(value)
+
+        tasks = list(map(asyncio.create_task, map(call, values, begun)))
+        for event in begun:
+            await event.wait()
+        return tasks
+
 
 async def test_what_comes_meanwhile_goes_together_each_with_its_own_result() -> None:
     doubler = Doubler(most=3)
@@ -69,8 +82,7 @@ async def test_who_gives_up_is_left_out_and_stops_nobody() -> None:
     doubler = Doubler()
     (first,) = doubler.ask(1)
     await doubler.begun.wait()
-    second, third = doubler.ask(2, 3)
-    await asyncio.sleep(0)
+    second, third = await doubler.asked(2, 3)
     first.cancel()
     second.cancel()
     doubler.free.set()
@@ -96,8 +108,7 @@ async def test_what_had_to_wait_waits_for_more_that_comes() -> None:
     doubler = Doubler(most=3, patience=0.5)
     first = doubler.ask(1)
     await doubler.begun.wait()
-    waiting = doubler.ask(2)
-    await asyncio.sleep(0)
+    waiting = await doubler.asked(2)
     doubler.free.set()
     await asyncio.gather(*first)
     later = doubler.ask(3)
@@ -111,8 +122,7 @@ async def test_who_waits_for_more_does_not_wait_for_ever() -> None:
     await doubler.begun.wait()
     doubler.free.set()
     while len(doubler.done) < 2:  # more comes all the time
-        asked += doubler.ask(len(asked))
-        await asyncio.sleep(0.001)
+        asked += await doubler.asked(len(asked))
     assert len(doubler.done[1]) > 1
     await asyncio.gather(*asked)
 
@@ -121,8 +131,7 @@ async def test_what_is_enough_waits_for_nothing_more() -> None:
     doubler = Doubler(most=3, patience=3600.0)
     first = doubler.ask(1)
     await doubler.begun.wait()
-    enough = doubler.ask(2, 3, 4)
-    await asyncio.sleep(0)
+    enough = await doubler.asked(2, 3, 4)
     doubler.free.set()
     await asyncio.gather(*first, *enough)
     assert doubler.done == [[1], [2, 3, 4]]
