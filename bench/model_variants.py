@@ -168,12 +168,12 @@ def _part(
 def with_items_of_events(inputs: Features) -> Features:
     """The inputs with the content of the events' items alone, as a caller would have it who keeps
     what depends on users."""
-    distinct = np.unique(inputs["event_item"])
+    distinct = np.unique(inputs["event_items"])
     distinct = distinct[distinct != 0]
     place = np.zeros(len(inputs["items"]), np.int32)
     place[distinct] = np.arange(1, len(distinct) + 1)
     own = dict(inputs)
     own["items"] = np.concatenate([inputs["items"][:1], inputs["items"][distinct]])
-    for name in ("event_item", *(f"{sequence}_items" for sequence in SEQUENCES)):
+    for name in ("event_items", *(f"{sequence}_items" for sequence in SEQUENCES)):
         own[name] = place[inputs[name]]
     return own

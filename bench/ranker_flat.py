@@ -18,6 +18,7 @@ from services.ranker.features.vocabulary import (
     TYPE_BUCKETS,
     StepKind,
 )
+from services.ranker.training.model import CONTENT_PARTS, event_content
 from services.ranker.training.numbers import (
     EVENT_ROW_NUMBERS,
     TIME_NUMBERS,
@@ -51,7 +52,7 @@ NUMBERS = (
     + EVENT_ROW_NUMBERS
     + len(EVENT_NUMBERS)
     + len(SEQUENCES) * (len(StepKind) + LATEST)
-    + len(BAGS)
+    + len(BAGS) * len(CONTENT_PARTS)
     + len(SEQUENCES)
 )
 
@@ -71,12 +72,16 @@ def categories(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def numbers(inputs: Mapping[str, Tensor]) -> Tensor:
     """[N, NUMBERS]."""
-    user_row, item = inputs["user_row"].long(), inputs["event_item"].long()
+    user_row, item = inputs["user_row"].long(), inputs["event_items"][:, 0].long()
     of_user = [user_numbers(inputs), time_numbers(inputs)]
     for name in SEQUENCES:
         of_user += _of_sequence(inputs[f"{name}_kinds"], inputs[f"{name}_ages"])
-    content = inputs["items"][item]
-    near = [(content * bag[user_row]).sum(-1, keepdim=True) for bag in bags(inputs)]
+    content = event_content(inputs)
+    near = [
+        (content[:, part] * bag[user_row, part]).sum(-1, keepdim=True)
+        for bag in bags(inputs)
+        for part in CONTENT_PARTS
+    ]
     again = [
         ((inputs[f"{name}_items"][user_row] == item[:, None]) & (item[:, None] > 0))
         .float()
@@ -91,8 +96,7 @@ def numbers(inputs: Mapping[str, Tensor]) -> Tensor:
 def contents(inputs: Mapping[str, Tensor]) -> list[Tensor]:
     """The event's content and each of BAGS, each [N, CONTENT_DIMENSIONS]."""
     user_row = inputs["user_row"].long()
-    own = inputs["items"][inputs["event_item"].long()]
-    return [own, *(bag[user_row] for bag in bags(inputs))]
+    return [event_content(inputs), *(bag[user_row] for bag in bags(inputs))]
 
 
 def bags(inputs: Mapping[str, Tensor]) -> list[Tensor]:

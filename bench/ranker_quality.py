@@ -1,15 +1,20 @@
-"""`python -m bench.ranker_quality --json OUT`: the ranking model beside rivals, on the known world.
+"""`python -m bench.ranker_quality --json OUT`: the ranking model beside rivals.
 
-All learn from one log of the base world, where every decision is kept: the ranking model, LightGBM
-on flattened features, a DLRM-like and a SASRec-like net, each with four settings, chosen by the
-loss on the log's tuning users; for LightGBM head by head. They are judged on logs that nobody
-learned from: another seed of the base world, which is the headline, and altered worlds.
+*The known world.* All learn from one log of the base world, where every decision is kept: the
+ranking model, LightGBM on flattened features, a DLRM-like and a SASRec-like net, each with four
+settings, chosen by the loss on the log's tuning users; for LightGBM head by head. They are judged
+on logs that nobody learned from: another seed of the base world, which is the headline, and altered
+worlds.
 
 The world knows the true probability p of each label, so a prediction q is judged by its expected
 log loss beyond the Bayes entropy, the Kullback-Leibler divergence of p and q, which doesn't depend
 on the labels that happened to be drawn. `gap_closed` of a head is the share of the best rival's
 divergence that the ranking model is without; the best rival is the one with the least on the same
 rows. Intervals redraw users. Ablations are judged alike, against the whole model.
+
+*MovieLens.* All learn from the bootstrap log of two thirds of its users, with the settings chosen
+above, LightGBM again head by head, and are judged on the others by log loss, over that of the best
+rival on the same rows: which of the films sent a user opens follows from the ratings.
 """
 
 import argparse
@@ -34,10 +39,10 @@ from bench.ranker_rivals import DlrmLike, SasrecLike
 from bench.report import BenchReport, Metric
 from services.ranker.features.items import Contents
 from services.ranker.features.schema import SEQUENCES, USER_FEATURES
-from services.ranker.features.vocabulary import HEADS, Head
+from services.ranker.features.vocabulary import HEADS, Head, stable_key
 from services.ranker.training.evaluation import evaluate
 from services.ranker.training.fit import TrainingConfig, predict, train
-from services.ranker.training.log import MASKED, Examples, LogContents, read_log
+from services.ranker.training.log import MASKED, Examples, LogContents, LogWriter, read_log
 from services.ranker.training.logistic import log_losses, sigmoid
 from services.ranker.training.model import RankingModel
 from services.ranker.training.split import split
@@ -49,6 +54,13 @@ GOAL = 0.25
 TRAINED_ON = ("base", 1)
 JUDGED_ON = (("base", 2), ("tired", 2), ("flat", 2), ("nocturnal", 2))
 """Worlds and seeds; the first is the headline."""
+WORLD, MOVIELENS = "world", "movielens"
+JUDGED = {WORLD: [f"judged{place}" for place in range(len(JUDGED_ON))], MOVIELENS: ["held_out"]}
+"""By log to learn from, those to be judged on."""
+HELD_OUT = 3
+"""One user of the bootstrap log in this many, by hash."""
+LEAST_POSITIVES = 50
+"""Of a head among those users, to say anything of it."""
 NETS = {"heliograph": RankingModel, "dlrm": DlrmLike, "sasrec": SasrecLike}
 NET_SETTINGS: Sequence[Mapping[str, float]] = (
     {"learning_rate": 1e-3, "dropout": 0.1},
@@ -80,6 +92,7 @@ class Job:
 
     name: str
     setting: int
+    log: str = WORLD
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -104,9 +117,10 @@ class Judged:
 
 
 def make_logs(folder: Path, users: int, judged_users: int, days: int) -> None:
-    """The log to learn from, and those to be judged on, with their truth."""
-    worlds = {"train": (*TRAINED_ON, users)}
-    worlds |= {f"judged{place}": (*each, judged_users) for place, each in enumerate(JUDGED_ON)}
+    """The logs to learn from, and those to be judged on, where it is known with the truth."""
+    worlds = {WORLD: (*TRAINED_ON, users)}
+    for name, each in zip(JUDGED[WORLD], JUDGED_ON, strict=True):
+        worlds[name] = (*each, judged_users)
     for name, (world, seed, count) in worlds.items():
         command = [sys.executable, "-m", "simulation.known_world", "--everything"]
         command += ["--users", str(count), "--days", str(days)]
@@ -114,6 +128,14 @@ def make_logs(folder: Path, users: int, judged_users: int, days: int) -> None:
         command += ["--out", str(folder / f"{name}.parquet")]
         command += ["--truth", str(folder / f"{name}.truth.parquet")]
         subprocess.run(command, check=True, stdout=sys.stderr)
+    bootstrap = folder / "bootstrap.parquet"
+    command = [sys.executable, "-m", "simulation.bootstrap", "--out", str(bootstrap)]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    examples, contents = read_log([bootstrap])
+    apart = np.array([stable_key("held out", user) % HELD_OUT == 0 for user in examples.user_id])
+    for name, rows in ((MOVIELENS, ~apart), (JUDGED[MOVIELENS][0], apart)):
+        with LogWriter(folder / f"{name}.parquet", contents) as log:
+            log.write(examples.take(np.flatnonzero(rows)))
 
 
 @lru_cache(maxsize=1)
@@ -121,10 +143,10 @@ def _read(path: Path) -> tuple[Examples, LogContents]:
     return read_log([path])
 
 
-def judged(folder: Path, place: int) -> Judged:
+def judged(folder: Path, log: str) -> Judged:
     """Rows with their truth, in the log's order."""
-    examples, _ = read_log([folder / f"judged{place}.parquet"])
-    columns = pq.read_table(folder / f"judged{place}.truth.parquet")
+    examples, _ = read_log([folder / f"{log}.parquet"])
+    columns = pq.read_table(folder / f"{log}.truth.parquet")
     at = {name: row for row, name in enumerate(columns["decision_id"].to_pylist())}
     rows = [at[name] for name in examples.decision_id]
     heads = [columns[head.name.lower()].to_numpy() for head in HEADS]
@@ -135,11 +157,11 @@ def judged(folder: Path, place: int) -> Judged:
 def run(job: Job, folder: Path, epochs: int) -> Done:
     """Train, and score all judged logs."""
     torch.set_num_threads(1)
-    examples, contents = _read(folder / "train.parquet")
+    examples, contents = _read(folder / f"{job.log}.parquet")
     if job.name == "lightgbm":
         asked = []
-        for place in range(len(JUDGED_ON)):
-            rows, items = read_log([folder / f"judged{place}.parquet"])
+        for log in JUDGED[job.log]:
+            rows, items = read_log([folder / f"{log}.parquet"])
             asked.append(table(rows, items, np.arange(len(rows))))
         found = boosted(examples, contents, split(examples), asked, TREE_SETTINGS[job.setting])
         return Done(found.losses, found.scores)
@@ -168,8 +190,8 @@ def run(job: Job, folder: Path, epochs: int) -> Done:
     with np.errstate(invalid="ignore"):
         by_head = np.where(known, losses, 0).sum(0) / known.sum(0)
     given = []
-    for place in range(len(JUDGED_ON)):
-        rows, items = read_log([folder / f"judged{place}.parquet"])
+    for log in JUDGED[job.log]:
+        rows, items = read_log([folder / f"{log}.parquet"])
         rows = _changed(rows, job.name)
         given.append(scores(rows, items, np.arange(len(rows))))
     return Done(np.where(ready, by_head, np.nan), given)
@@ -189,6 +211,12 @@ def _changed(examples: Examples, name: str) -> Examples:
     return examples
 
 
+def _setting(done: Mapping[Job, Done], name: str) -> int:
+    """The setting of a net that was chosen on the known world."""
+    own = [job for job in done if job.name == name]
+    return min(own, key=lambda job: float(np.nanmean(done[job].losses))).setting
+
+
 def best(done: Mapping[Job, Done], name: str) -> Done:
     """With the setting of the least tuning loss: for LightGBM of each head by itself."""
     tried = [found for job, found in sorted(done.items(), key=lambda pair: pair[0].setting)
@@ -200,7 +228,7 @@ def best(done: Mapping[Job, Done], name: str) -> Done:
     columns = range(len(HEADS))
     scores = [
         np.stack([tried[picked[c]].scores[place][:, c] for c in columns], axis=1)
-        for place in range(len(JUDGED_ON))
+        for place in range(len(tried[0].scores))
     ]
     return Done(losses[picked, columns], scores)
 
@@ -232,29 +260,40 @@ def report(folder: Path, epochs: int, workers: int) -> BenchReport:
     with ProcessPoolExecutor(workers) as pool:
         waiting = {job: pool.submit(run, job, folder, epochs) for job in jobs}
         done = {job: _told(job, each.result()) for job, each in waiting.items()}
-        ours = {job: found for job, found in done.items() if job.name == "heliograph"}
-        chosen = min(ours, key=lambda job: float(np.nanmean(ours[job].losses)))
-        less = [Job(name, chosen.setting) for name in ABLATIONS]
-        waiting = {job: pool.submit(run, job, folder, epochs) for job in less}
-        ablated = {job.name: _told(job, each.result()) for job, each in waiting.items()}
+        chosen = _setting(done, "heliograph")
+        less = [Job(name, chosen) for name in ABLATIONS]
+        films = [replace(job, log=MOVIELENS) for job in jobs if job.name == "lightgbm"]
+        films += [Job(name, _setting(done, name), MOVIELENS) for name in NETS]
+        waiting = {job: pool.submit(run, job, folder, epochs) for job in (*less, *films)}
+        more = {job: _told(job, each.result()) for job, each in waiting.items()}
+    ablated = {job.name: more[job] for job in less}
     models = {name: best(done, name) for name in names} | ablated
     metrics: dict[str, Metric] = {}
     series: dict[str, Any] = {
-        "setting": chosen.setting,
+        "setting": chosen,
         "tuning_losses": {
             f"{job.name} {job.setting}": found.losses.tolist() for job, found in done.items()
         },
     }
     for place, (world, seed) in enumerate(JUDGED_ON):
-        on = judged(folder, place)
+        on = judged(folder, JUDGED[WORLD][place])
         found = _compared(on, {name: model.scores[place] for name, model in models.items()})
         series[world] = {"seed": seed, "rows": len(on.examples), **found.series}
         metrics |= {f"{world}_{name}": metric for name, metric in found.metrics.items()}
+    on_films = {job: more[job] for job in films}
+    rows, _ = read_log([folder / f"{JUDGED[MOVIELENS][0]}.parquet"])
+    found = _on_films(rows, {name: best(on_films, name).scores[0] for name in names})
+    series[MOVIELENS] = found.series
+    metrics |= {f"{MOVIELENS}_{name}": metric for name, metric in found.metrics.items()}
     return BenchReport("ranker_quality", metrics, series, PACKAGES)
 
 
 def _told(job: Job, found: Done) -> Done:
-    print(f"{job.name} {job.setting}: {np.nanmean(found.losses):.5f}", file=sys.stderr, flush=True)
+    print(
+        f"{job.log} {job.name} {job.setting}: {np.nanmean(found.losses):.5f}",
+        file=sys.stderr,
+        flush=True,
+    )
     return found
 
 
@@ -294,6 +333,41 @@ def _compared(on: Judged, scores: Mapping[str, Scores]) -> Compared:
     metrics["calibrated_groups"] = Metric(float(np.mean(judged_groups)), "share", 1.0, "higher")
     wrong = [f"{head} {group}" for head, group, good in verdicts if good is False]
     return Compared(metrics, {"divergence": told, "not_calibrated": wrong})
+
+
+def _on_films(rows: Examples, scores: Mapping[str, Scores]) -> Compared:
+    """Log losses by head, as ratios to the best rival's."""
+    _, users = np.unique(np.array(rows.user_id), return_inverse=True)
+    count = int(users.max()) + 1
+    redrawn = np.random.default_rng(0).integers(0, count, (REDRAWS, count))
+    metrics: dict[str, Metric] = {}
+    told: dict[str, dict[str, float]] = {}
+    for column, head in enumerate(HEADS):
+        labels = rows.labels[:, column]
+        known = labels != MASKED
+        if (labels == 1).sum() < LEAST_POSITIVES:
+            continue
+        sums = {
+            name: np.bincount(
+                users[known],
+                log_losses(labels[known].astype(np.float64), each[known, column]),
+                count,
+            )
+            for name, each in scores.items()
+        }
+        told[head.name] = {name: float(each.sum() / known.sum()) for name, each in sums.items()}
+        ours, rivals = sums["heliograph"], {n: s for n, s in sums.items() if n != "heliograph"}
+        rival = min(rivals, key=told[head.name].__getitem__)
+        ratios = ours[redrawn].sum(1) / rivals[rival][redrawn].sum(1)
+        low, high = np.quantile(ratios, [0.025, 0.975])
+        metrics[f"{head.name.lower()}_log_loss_over_{rival}"] = Metric(
+            float(ours.sum() / rivals[rival].sum()),
+            "ratio",
+            1.0,
+            "lower",
+            (float(low), float(high)),
+        )
+    return Compared(metrics, {"rows": len(rows), "log_loss": told})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

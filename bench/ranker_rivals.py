@@ -17,7 +17,7 @@ from bench.ranker_flat import BAGS, CATEGORIES, NUMBERS, categories, contents, n
 from services.ranker.features.items import CONTENT_DIMENSIONS
 from services.ranker.features.schema import STEPS
 from services.ranker.features.vocabulary import HEADS, StepKind
-from services.ranker.training.model import HIDDEN, Block, ModelConfig
+from services.ranker.training.model import HIDDEN, Block, ModelConfig, event_content
 from services.ranker.training.multitask import MultiTaskModel
 
 HIDDEN_WIDTH = 128
@@ -126,7 +126,7 @@ class SasrecLike(MultiTaskModel):
     def raw_logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """See `MultiTaskModel`."""
         user = self._user(inputs)[inputs["user_row"].long()]
-        item = self.content(inputs["items"][inputs["event_item"].long()])
+        item = self.content(event_content(inputs))
         context = self.numbers(inputs) + sum(
             self.tables[name](rows) for name, rows in categories(inputs).items()
         )

@@ -173,7 +173,7 @@ def _user_once(
 def _first_user(call: Features) -> Features:
     """The call's first user alone, with the events of that user."""
     own = call["user_row"] == 0
-    of_events = {"event_type", "event_source", "event_item", "event_numbers", "user_row"}
+    of_events = {"event_type", "event_source", "event_items", "event_numbers", "user_row"}
     return {
         name: array if name == "items" else array[own] if name in of_events else array[:1]
         for name, array in call.items()

@@ -89,6 +89,13 @@ class Item:
         known: dict[str, int | tuple[str, ...]] = {"genres": self.genres}
         return known | {"year": self.year} if self.year else known
 
+    @property
+    def text(self) -> str:
+        """What a product team might write about it."""
+        kind = ", ".join(self.genres) or "Film"
+        when = f", {self.year}" if self.year else ""
+        return f"{self.title}: {kind}{when}."
+
 
 @dataclass(frozen=True, slots=True)
 class Ratings:

@@ -138,12 +138,10 @@ async def report_sittings(services: Services, world: World) -> None:
 
 
 def _item(item: Item, created: datetime) -> event_pb2.Item:
-    kind = ", ".join(item.genres) or "Film"
-    when = f", {item.year}" if item.year else ""
     return event_pb2.Item(
         item_id=item.item_id,
         title=item.title,
-        text=f"{item.title}: {kind}{when}.",
+        text=item.text,
         item_type=ITEM_TYPE,
         attributes={name: _value(value) for name, value in item.attributes.items()},
         create_time=timestamp(created),

@@ -3,13 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
+from heliograph.type.v1alpha1 import event_pb2
+from numpy.typing import NDArray
 
+from services.candidate.text import MODEL, TextEncoder
+from services.candidate.text.item_vectors import STORED, item_text
+from services.candidate.text.weights import fetch, model_folder
 from services.policy import hour_profile
 from services.policy.segments import ActiveDays, segment_of
 from services.ranker.features import (
     Channel,
+    Embedding,
     EngagementKind,
     EventFacts,
     Features,
@@ -20,7 +27,8 @@ from services.ranker.features import (
     event_features,
 )
 from services.ranker.training.log import no_event
-from simulation.movielens import ITEM_TYPE, MovieLens
+from services.runtime.settings import RuntimeSettings
+from simulation.movielens import ITEM_TYPE, Item, MovieLens
 
 LOCALE = "en"
 
@@ -54,9 +62,25 @@ class Profile:
 def item_table(data: MovieLens) -> ItemTable:
     """The catalogue as features see it before anything was sent."""
     table = ItemTable()
-    for item in data.items:
-        table.put(item.item_id, 1, content_vector(item.title, ITEM_TYPE, item.attributes))
+    vectors = _text_vectors(tuple(map(_text, data.items)))
+    for item, vector in zip(data.items, vectors, strict=True):
+        embedding = Embedding(MODEL, vector)
+        content = content_vector(ITEM_TYPE, item.attributes, embedding)
+        table.put(item.item_id, 1, content, embedding)
     return table
+
+
+def _text(item: Item) -> str:
+    return item_text(event_pb2.Item(title=item.title, text=item.text))
+
+
+@lru_cache(maxsize=1)
+def _text_vectors(texts: tuple[str, ...]) -> NDArray[np.float16]:
+    """Embeddings [n, d], as candidate makes and stores them. The text model is fetched on first
+    use."""
+    folder = model_folder(RuntimeSettings().model_dir)
+    fetch(folder)
+    return TextEncoder(folder, threads=1).embed(texts).astype(STORED)
 
 
 def sent_features(events: Sequence[EventFacts | None], moment: int, items: ItemTable) -> Features:

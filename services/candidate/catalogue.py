@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from heliograph.candidate.v1alpha1 import catalogue_pb2
 from heliograph.type.v1alpha1 import event_pb2
+from sqlalchemy import Row
 
 from services.candidate import catalogue_store, event_store, withdrawals
 from services.candidate.attribute_types import AttributeTypes, Owner
@@ -48,6 +50,25 @@ class Changes:
     position: Position
     items: list[event_pb2.Item] = field(default_factory=list)
     event_types: list[event_pb2.EventType] = field(default_factory=list)
+    embeddings: list[catalogue_pb2.ItemEmbedding] = field(default_factory=list)
+
+    def add(self, row: Row[tuple[object, ...]]) -> None:
+        """Take the next change in."""
+        self.position = Position(int(row.xid), row.seq)
+        if "version" in row._fields:
+            self.event_types.append(stored_event_type(row.body, row.version))
+            return
+        item = stored_item(row.body, row.create_time, row.deleted, row.content_version)
+        self.items.append(item)
+        if "vector" in row._fields:
+            self.embeddings.append(
+                catalogue_pb2.ItemEmbedding(
+                    item_id=item.item_id,
+                    content_version=item.content_version,
+                    model=row.model,
+                    vector=row.vector,
+                )
+            )
 
 
 class CatalogueWriter:
@@ -157,36 +178,33 @@ class CatalogueWriter:
             await work.commit()
         return removed
 
-    async def changes(self, after: Position) -> AsyncIterator[Changes]:
-        """Changes of items and event types after a position, up to the present. Raises OutOfRange
-        for a position that does not exist yet."""
+    async def changes(self, after: Position, *, embeddings: bool = False) -> AsyncIterator[Changes]:
+        """Changes of items and event types after a position, up to the present; with `embeddings`
+        also of the items' embeddings. Raises OutOfRange for a position that does not exist yet."""
         while True:
-            changes, more = await self._next_changes(after)
+            changes, more = await self._next_changes(after, embeddings)
             if changes.items or changes.event_types:
                 yield changes
             if not more:
                 return
             after = changes.position
 
-    async def _next_changes(self, after: Position) -> tuple[Changes, bool]:
+    async def _next_changes(self, after: Position, embeddings: bool) -> tuple[Changes, bool]:
+        logs = [QUERIES.changed_items, QUERIES.changed_event_types]
+        if embeddings:
+            logs[:1] = [QUERIES.changed_items_without_embedding, QUERIES.changed_embeddings]
         params = {"xid": str(after.xid), "seq": after.seq, "count": CHANGES_AT_A_TIME}
         async with self._database.read() as work:
             await check_position(work, after)
-            items = await work.rows(QUERIES.changed_items, params)
-            types = await work.rows(QUERIES.changed_event_types, params)
-        ordered = sorted([*items, *types], key=lambda row: (int(row.xid), row.seq))
+            rows = [row for log in logs for row in await work.rows(log, params)]
+        rows.sort(key=lambda row: (int(row.xid), row.seq))
         changes, size = Changes(after), 0
-        for taken, row in enumerate(ordered):
+        for taken, row in enumerate(rows):
             size += len(row.body)
             if taken == CHANGES_AT_A_TIME or (taken and size > MOST_CHANGE_BYTES):
                 return changes, True
-            changes.position = Position(int(row.xid), row.seq)
-            if "version" in row._fields:
-                changes.event_types.append(stored_event_type(row.body, row.version))
-            else:
-                item = stored_item(row.body, row.create_time, row.deleted, row.content_version)
-                changes.items.append(item)
-        return changes, len(ordered) == CHANGES_AT_A_TIME
+            changes.add(row)
+        return changes, len(rows) == CHANGES_AT_A_TIME
 
 
 def _stranger(entry: Relation, users: set[str]) -> Refusal | None:

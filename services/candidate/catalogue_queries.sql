@@ -128,6 +128,29 @@ WHERE (xid, seq) > (CAST(:xid AS xid8), CAST(:seq AS bigint))
     AND xid < pg_snapshot_xmin(pg_current_snapshot())
 ORDER BY items.xid, seq LIMIT :count
 
+-- name: changed_items_without_embedding
+-- The same, of items whose content as it is has no embedding in front of every running transaction.
+SELECT CAST(items.xid AS text) AS xid, items.seq, body, create_time, deleted, content_version
+FROM items
+WHERE (items.xid, items.seq) > (CAST(:xid AS xid8), CAST(:seq AS bigint))
+    AND items.xid < pg_snapshot_xmin(pg_current_snapshot())
+    AND NOT EXISTS (
+        SELECT FROM item_vectors AS made
+        WHERE made.item_id = items.item_id AND made.content_version = items.content_version
+            AND made.xid < pg_snapshot_xmin(pg_current_snapshot())
+    )
+ORDER BY items.xid, items.seq LIMIT :count
+
+-- name: changed_embeddings
+-- Items by when the embeddings of their content as it is were made, after the cursor, by
+-- transactions older than every running one.
+SELECT CAST(made.xid AS text) AS xid, made.seq, body, create_time, deleted,
+    items.content_version, made.model, made.vector
+FROM item_vectors AS made JOIN items USING (item_id, content_version)
+WHERE (made.xid, made.seq) > (CAST(:xid AS xid8), CAST(:seq AS bigint))
+    AND made.xid < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY made.xid, made.seq LIMIT :count
+
 -- name: changed_event_types
 -- Event types changed after the cursor, of transactions older than every running one.
 SELECT CAST(xid AS text) AS xid, seq, body, version FROM event_types

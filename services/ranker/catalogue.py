@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2
-from heliograph.type.v1alpha1 import attribute_pb2, event_pb2
+from heliograph.type.v1alpha1 import attribute_pb2
 from numpy.typing import NDArray
 
 from services.ranker.feature_store import queries
 from services.ranker.features import (
     CONTENT_DIMENSIONS,
+    Embedding,
     ItemRecord,
     ItemTable,
     content_ref,
@@ -31,7 +33,7 @@ _NO_VECTOR = np.zeros(CONTENT_DIMENSIONS, np.float32)
 
 
 class Catalogue:
-    """All items in memory (about 400 bytes each), the same in every replica after `refresh`."""
+    """All items in memory (about 700 bytes each), the same in every replica after `refresh`."""
 
     def __init__(
         self, database: Database, candidate: candidate_pb2_grpc.CandidateServiceAsyncStub
@@ -50,14 +52,19 @@ class Catalogue:
         """Read candidate's changes since the cursor; each batch commits with its cursor."""
         async with self._database.read() as work:
             (row,) = await work.rows(queries.read_cursor, {"log": "items"})
-        request = catalogue_pb2.WatchItemsRequest(cursor=row.cursor)
+        cursor = row.cursor
+        request = catalogue_pb2.WatchItemsRequest(cursor=cursor, embeddings=True)
         async for batch in self._candidate.WatchItems(request):
+            contents = await asyncio.to_thread(_contents, batch)
             async with self._database.unit_of_work() as work:
-                await work.execute(queries.lock_cursor, {"log": "items"})
-                await _store(work, batch.items)
+                (standing,) = await work.rows(queries.lock_cursor, {"log": "items"})
+                if standing.cursor != cursor:
+                    return  # another reader is ahead
+                await _store(work, contents)
                 moved = {"log": "items", "cursor": batch.cursor}
                 await work.execute(queries.write_cursor, moved)
                 await work.commit()
+            cursor = batch.cursor
 
     async def refresh(self) -> None:
         """Take over what has been committed since the last refresh, by any replica."""
@@ -94,32 +101,54 @@ class Catalogue:
             self._table.put_record(record)
 
 
-async def _store(work: UnitOfWork, items: Sequence[event_pb2.Item]) -> None:
-    """Keep the newest version of each item in the batch."""
-    newest = {item.item_id: item for item in sorted(items, key=lambda item: item.content_version)}
-    if not newest:
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """One version of an item's content, as it is stored."""
+
+    item_id: str
+    version: int
+    ref: int
+    vector: bytes
+
+
+def _contents(batch: catalogue_pb2.WatchItemsResponse) -> list[_Content]:
+    """What the items of a batch have as content; blocks."""
+    embeddings = {
+        (made.item_id, made.content_version): Embedding(
+            made.model, np.frombuffer(made.vector, "<f2")
+        )
+        for made in batch.embeddings
+    }
+    found = []
+    for item in {item.item_id: item for item in batch.items}.values():
+        embedding = embeddings.get((item.item_id, item.content_version))
+        attributes = {
+            name: value
+            for name, attribute in item.attributes.items()
+            if (value := _attribute(attribute)) is not None
+        }
+        vector = content_vector(item.item_type, attributes, embedding)
+        ref = content_ref(item.item_id, item.content_version, embedding)
+        stored = vector.astype("<f4").tobytes()
+        found.append(_Content(item.item_id, item.content_version, ref, stored))
+    return found
+
+
+async def _store(work: UnitOfWork, contents: Sequence[_Content]) -> None:
+    """Keep contents, and point their items at them."""
+    if not contents:
         return
-    vectors = await asyncio.to_thread(lambda: [_vector(item) for item in newest.values()])
-    versions = [item.content_version for item in newest.values()]
-    refs = [content_ref(item_id, item.content_version) for item_id, item in newest.items()]
-    contents = {
+    refs = [content.ref for content in contents]
+    versions = [content.version for content in contents]
+    kept = {
         "refs": refs,
-        "item_ids": list(newest),
+        "item_ids": [content.item_id for content in contents],
         "versions": versions,
-        "vectors": [vector.astype("<f4").tobytes() for vector in vectors],
+        "vectors": [content.vector for content in contents],
     }
-    await work.execute(queries.put_contents, contents)
-    keys = [item_key(item_id) for item_id in newest]
+    await work.execute(queries.put_contents, kept)
+    keys = [item_key(content.item_id) for content in contents]
     await work.execute(queries.put_items, {"keys": keys, "refs": refs, "versions": versions})
-
-
-def _vector(item: event_pb2.Item) -> NDArray[np.float32]:
-    attributes = {
-        name: value
-        for name, attribute in item.attributes.items()
-        if (value := _attribute(attribute)) is not None
-    }
-    return content_vector(item.title, item.item_type, attributes)
 
 
 def _attribute(value: attribute_pb2.AttributeValue) -> AttributeValue | None:

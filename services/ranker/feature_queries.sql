@@ -30,7 +30,7 @@ ON CONFLICT (user_id) DO UPDATE
 SET state = excluded.state, version = nextval('feature_state_versions');
 
 -- name: put_contents
--- Keep content versions; a version's content never changes.
+-- Keep contents; what a reference stands for never changes.
 INSERT INTO item_contents (content_ref, item_id, content_version, vector)
 SELECT * FROM unnest(
     CAST(:refs AS bigint[]), CAST(:item_ids AS text[]),
@@ -39,7 +39,7 @@ SELECT * FROM unnest(
 ON CONFLICT (content_ref) DO NOTHING;
 
 -- name: put_items
--- Point items at newer content. Needs the lock on the cursor 'items'.
+-- Point items at the content that stands in the log now. Needs the lock on the cursor 'items'.
 INSERT INTO items AS kept (item_key, content_ref, content_version)
 SELECT * FROM unnest(
     CAST(:keys AS bigint[]), CAST(:refs AS bigint[]), CAST(:versions AS bigint[])
@@ -47,7 +47,7 @@ SELECT * FROM unnest(
 ON CONFLICT (item_key) DO UPDATE
 SET content_ref = excluded.content_ref, content_version = excluded.content_version,
     change = nextval('item_changes')
-WHERE kept.content_version < excluded.content_version;
+WHERE kept.content_ref <> excluded.content_ref;
 
 -- name: count_items
 -- Add to items' history. Needs the lock on the cursor 'items'.

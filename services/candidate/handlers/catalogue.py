@@ -94,10 +94,14 @@ class CatalogueCalls(Calls):
     ) -> AsyncIterator[catalogue_pb2.WatchItemsResponse]:
         position = read_cursor(request.cursor)
         while True:
-            async for changes in self.parts.catalogue.changes(position):
+            later = self.parts.catalogue.changes(position, embeddings=request.embeddings)
+            async for changes in later:
                 position = changes.position
                 yield catalogue_pb2.WatchItemsResponse(
-                    items=changes.items, event_types=changes.event_types, cursor=str(position)
+                    items=changes.items,
+                    event_types=changes.event_types,
+                    embeddings=changes.embeddings,
+                    cursor=str(position),
                 )
             if not request.follow:
                 return

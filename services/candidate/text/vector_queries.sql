@@ -23,7 +23,8 @@ FROM unnest(CAST(:item_ids AS text[]), CAST(:versions AS bigint[]), CAST(:vector
     AS new(item_id, content_version, vector)
 ORDER BY item_id
 ON CONFLICT (item_id) DO UPDATE SET content_version = excluded.content_version,
-    model = excluded.model, vector = excluded.vector, xid = pg_current_xact_id()
+    model = excluded.model, vector = excluded.vector, xid = pg_current_xact_id(),
+    seq = nextval('change_seq')
 
 -- name: changed_vectors
 -- Vectors of a model that a snapshot did not see.

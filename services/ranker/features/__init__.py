@@ -15,6 +15,7 @@ from services.ranker.features.batch import concatenate, content_refs, model_inpu
 from services.ranker.features.events import EventFacts, event_features
 from services.ranker.features.items import (
     CONTENT_DIMENSIONS,
+    Embedding,
     ItemRecord,
     ItemTable,
     content_ref,
@@ -57,6 +58,7 @@ __all__ = [
     "USER_FEATURES",
     "Channel",
     "Decision",
+    "Embedding",
     "Engagement",
     "EngagementKind",
     "Entry",

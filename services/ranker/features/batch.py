@@ -50,7 +50,7 @@ def content_refs(features: Features) -> NDArray[np.int64]:
 def resolve(features: Features, contents: Contents) -> Features:
     """The features with content in place of references to it.
 
-    Adds `items` [I, 64], the distinct content vectors with zeros in row 0, of which references
+    Adds `items` [I, 128], the distinct content vectors with zeros in row 0, of which references
     become rows (int32). Sequences are trimmed to the longest one, at least one step: how many
     padding steps there are changes no score.
     """

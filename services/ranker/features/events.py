@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.ranker.features.items import ItemTable
-from services.ranker.features.schema import Features
+from services.ranker.features.schema import EVENT_ITEMS, Features
 from services.ranker.features.users import Moments
 from services.ranker.features.vocabulary import item_key, source_bucket, type_bucket
 
@@ -17,7 +18,8 @@ PRIOR_OPENS, PRIOR_SENDS = 1.0, 20.0
 
 
 class EventFacts(NamedTuple):
-    """An event to rank. Its content is that of its first item, the best one.
+    """An event to rank. Its content is that of its first items, the best ones; its history that of
+    the very first.
 
     A tuple, as a call has hundreds: a frozen dataclass takes several times as long to make.
     """
@@ -39,8 +41,8 @@ def event_features(events: Sequence[EventFacts], now: Moments, items: ItemTable)
     open rate (opens + 1) / (sends + 20) of the item.
     """
     types, abouts, sources, scores, times = zip(*events, strict=True) if events else [()] * 5
-    keys = np.array([item_key(ids[0]) if ids else 0 for ids in abouts], np.int64)
-    history = items.history(keys).astype(np.float64)
+    keys = _item_keys(abouts)
+    history = items.history(keys[:, 0]).astype(np.float64)
     sends, opens = history[:, 0], history[:, 1]
     created = np.array([np.nan if time is None else time for time in times])
     ages = np.fmax(now - created, 0.0)
@@ -54,6 +56,17 @@ def event_features(events: Sequence[EventFacts], now: Moments, items: ItemTable)
     return {
         "event_type": np.array(list(map(type_bucket, types)), np.int32),
         "event_source": np.array(list(map(source_bucket, sources)), np.int32),
-        "event_item": items.refs(keys),
+        "event_items": items.refs(keys),
         "event_numbers": np.stack(numbers, axis=1).astype(np.float32),
     }
+
+
+def _item_keys(abouts: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """Keys of the first items of events [N, EVENT_ITEMS], 0 where there are fewer."""
+    keys = np.zeros((len(abouts), EVENT_ITEMS), np.int64)
+    for place in range(EVENT_ITEMS):
+        rows = [row for row, ids in enumerate(abouts) if len(ids) > place]
+        if not rows:
+            break
+        keys[rows, place] = [item_key(abouts[row][place]) for row in rows]
+    return keys

@@ -23,6 +23,8 @@ EVENT_NUMBERS = ("source_log_score", "age", "items", "item_sends", "item_open_ra
 """Columns of `event_numbers`; see event_features."""
 SEQUENCES = ("engagement", "send", "response")
 HOURS_OF_WEEK = 168
+EVENT_ITEMS = 4
+"""Items of an event whose content is read, the best ones."""
 TABLE_ROWS: Mapping[str, int] = {
     "segment": v.SEGMENT_BUCKETS,
     "locale": v.LOCALE_BUCKETS,
@@ -75,7 +77,7 @@ USER_FEATURES = (
 EVENT_FEATURES = (
     FeatureSpec("event_type", (), "int32"),
     FeatureSpec("event_source", (), "int32"),
-    FeatureSpec("event_item", (), "int64", is_ref=True),
+    FeatureSpec("event_items", (EVENT_ITEMS,), "int64", is_ref=True),  # best first
     FeatureSpec("event_numbers", (len(EVENT_NUMBERS),), "float32"),
 )
 
@@ -89,7 +91,7 @@ def schema_hash() -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
-REVISION = 1
+REVISION = 2
 
 
 def empty(spec: FeatureSpec, rows: int) -> NDArray[Any]:

@@ -121,7 +121,7 @@ class LogContents:
         self._refs, self._vectors = refs[order], vectors[order]
 
     def vectors(self, refs: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors [n, 64] of references [n]. Raises LogError for one the log does not hold."""
+        """Vectors [n, 128] of references [n]. Raises LogError for one the log does not hold."""
         if not len(refs):
             return np.zeros((0, CONTENT_DIMENSIONS), np.float32)
         at = np.minimum(np.searchsorted(self._refs, refs), max(0, len(self._refs) - 1))

@@ -3,12 +3,13 @@
     users ── sequences ─ transformer ─ 3 summaries ┐
           ── profile, counts, delivery time ───────┴─ 6 user tokens [U, 6, W]     once per user
                                                          │ gathered by user_row
-    events ─ item, event, what user and event share ── 3 event tokens [N, 3, W]   once per event
+    events ─ event, its content, what both share ──── 3 event tokens [N, 3, W]   once per event
                                                          ▼
                                   transformer mixer over 9 tokens [N, 9, W] → one tower per head
 
 Sizes in the comments: U users, N events, I distinct items, L steps, S sequence width, W width,
-H heads of the output. Inputs are those of `features.model_inputs`, named as there.
+H heads of the output, C numbers of content, M items of an event. Inputs are those of
+`features.model_inputs`, named as there.
 """
 
 import math
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from services.ranker.features.items import CONTENT_DIMENSIONS
+from services.ranker.features.items import ATTRIBUTE_DIMENSIONS, CONTENT_DIMENSIONS
 from services.ranker.features.schema import SEQUENCES
 from services.ranker.features.vocabulary import (
     HEADS,
@@ -45,7 +46,9 @@ HIDDEN = -1e4
 """Added to the attention of padding: survives half precision, and no row is all hidden."""
 LENGTHS = 8
 """Parts into which training cuts sequences by length."""
-SHARED_NUMBERS = TYPE_NUMBERS + 2 + len(SEQUENCES)
+CONTENT_PARTS = (slice(ATTRIBUTE_DIMENSIONS), slice(ATTRIBUTE_DIMENSIONS, CONTENT_DIMENSIONS))
+"""Attributes and text: each is compared by itself."""
+SHARED_NUMBERS = TYPE_NUMBERS + 2 * len(CONTENT_PARTS) + len(SEQUENCES)
 FARTHEST = 6.0
 """Standard deviations at which numbers are cut."""
 
@@ -62,6 +65,9 @@ class ModelConfig:
     attention_heads: int = 4
     tower_width: int = 32
     dropout: float = 0.2
+    text_dropout: float = 0.3
+    """Share of items whose text training leaves out: new ones have no embedding for a while, and
+    none has one where there is no text model."""
 
 
 class Block(nn.Module):
@@ -204,6 +210,7 @@ class RankingModel(MultiTaskModel):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.width
+        self.text_dropout = config.text_dropout
         self.sequences = SequenceEncoder(config)
         self.segment = nn.Embedding(SEGMENT_BUCKETS, width)
         self.locale = nn.Embedding(LOCALE_BUCKETS, width)
@@ -232,6 +239,8 @@ class RankingModel(MultiTaskModel):
 
     def raw_logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Logits [N, H] before calibration."""
+        if self.training:
+            inputs = {**inputs, "items": self._some_without_text(inputs["items"])}
         user_row = inputs["user_row"].long()  # [N]
         user_tokens = self._user_tokens(inputs)[user_row]  # [N, 6, W]
         event_tokens = self._event_tokens(inputs, user_row)  # [N, 3, W]
@@ -241,6 +250,13 @@ class RankingModel(MultiTaskModel):
         tokens = self.norm(tokens)
         pooled = torch.cat([tokens.mean(dim=1), tokens[:, 0]], dim=-1)  # [N, 2W]
         return torch.cat([tower(pooled) for tower in self.towers], dim=-1)  # [N, H]
+
+    def _some_without_text(self, items: Tensor) -> Tensor:
+        """Content [I, C] as it is before an embedding was made, for items drawn anew each time."""
+        kept = torch.rand(len(items), 1) >= self.text_dropout
+        return torch.cat(
+            [items[:, :ATTRIBUTE_DIMENSIONS], items[:, ATTRIBUTE_DIMENSIONS:] * kept], dim=1
+        )
 
     def tower_bias(self, column: int) -> Tensor:
         """The bias of a head's logit [1], by the head's column."""
@@ -260,34 +276,45 @@ class RankingModel(MultiTaskModel):
         return torch.cat([torch.stack([profile, counts, time], 1), self.sequences(inputs)], dim=1)
 
     def _event_tokens(self, inputs: Mapping[str, Tensor], user_row: Tensor) -> Tensor:
-        """The event, its item, and what user and event share [N, 3, W]."""
-        event_type, item = inputs["event_type"].long(), inputs["event_item"].long()  # [N]
+        """The event, its content, and what user and event share [N, 3, W]."""
+        best = inputs["event_items"][:, 0].long()  # [N]
         event = (
-            self.event_type(event_type)
+            self.event_type(inputs["event_type"].long())
             + self.source(inputs["event_source"].long())
             + self.numbers(event_numbers(inputs))
         )
-        content = self.content(inputs["items"])[item]  # [N, W]
+        content = event_content(inputs)  # [N, C]
         tastes = [
-            (inputs["items"][item] * taste[user_row]).sum(-1, keepdim=True)
+            (content[:, part] * taste[user_row, part]).sum(-1, keepdim=True)
             for taste in self._tastes(inputs)
-        ]  # two of [N, 1]: nearness to what was opened and to what was dismissed
+            for part in CONTENT_PARTS
+        ]  # four of [N, 1]: nearness to what was opened and to what was dismissed
         repeats = [
-            ((inputs[f"{name}_items"][user_row] == item[:, None]) & (item[:, None] > 0))
+            ((inputs[f"{name}_items"][user_row] == best[:, None]) & (best[:, None] > 0))
             .float()
             .sum(-1, keepdim=True)
             for name in SEQUENCES
-        ]  # three of [N, 1]: how often the item stands in the user's sequences
+        ]  # three of [N, 1]: how often the best item stands in the user's sequences
         shared = self.shared(torch.cat([type_numbers(inputs), *tastes, *repeats], dim=-1))
-        return torch.stack([event, content, shared], dim=1)
+        return torch.stack([event, self.content(content), shared], dim=1)
 
     @staticmethod
     def _tastes(inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean content of the items opened or clicked, and of those dismissed, each [U, 64]."""
+        """Mean content of the items opened or clicked, and of those dismissed, each [U, C]."""
         kinds = inputs["response_kinds"]  # [U, L]
-        content = inputs["items"][inputs["response_items"].long()]  # [U, L, 64]
+        content = inputs["items"][inputs["response_items"].long()]  # [U, L, C]
         liked = (kinds == int(StepKind.OPEN)) | (kinds == int(StepKind.CLICK))
         return _mean(content, liked), _mean(content, kinds == int(StepKind.DISMISS))
+
+
+def event_content(inputs: Mapping[str, Tensor]) -> Tensor:
+    """The embedding of each event [N, C]: the mean content of its best items, those further down
+    weighing less (1, ½, ⅓, ¼); zeros for an event without items."""
+    items = inputs["event_items"].long()  # [N, M]
+    places = torch.arange(1, items.shape[1] + 1, dtype=torch.float32)
+    weights = (items > 0).float() / places  # [N, M]
+    total = (weights[:, None] @ inputs["items"][items])[:, 0]
+    return total / torch.clamp(weights.sum(1, keepdim=True), min=1)
 
 
 def _mean(content: Tensor, chosen: Tensor) -> Tensor:

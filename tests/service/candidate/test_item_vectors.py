@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,10 @@ from heliograph.type.v1alpha1 import event_pb2
 from structlog.testing import capture_logs
 
 from services.candidate import catalogue_store
+from services.candidate.attribute_types import AttributeTypes
+from services.candidate.catalogue import CatalogueWriter, Changes
 from services.candidate.catalogue_store import Record
+from services.candidate.cursors import Position
 from services.candidate.index.reading import BEGINNING
 from services.candidate.text import DIMENSIONS, TextEncoder, TextModelError, weights
 from services.candidate.text.encoder import Floats
@@ -212,3 +216,51 @@ def test_a_title_that_the_text_repeats_counts_once() -> None:
     assert item_text(event_pb2.Item(title="Big", text="Big: Comedy, 1988.")) == "Big: Comedy, 1988."
     assert item_text(event_pb2.Item(title="Big", text="A boy grows.")) == "Big\nA boy grows."
     assert item_text(event_pb2.Item()) == ""
+
+
+async def test_an_item_is_told_of_again_with_its_embedding(database: Database) -> None:
+    """Who reads from the start hears of each item once; who follows hears of each change."""
+    vectors = task(database, Lengths())
+    await put(database, *map(str, range(600)))
+    before = await read_on(database)
+    assert [len(part.items) for part in before] == [500, 100]
+    assert not any(part.embeddings for part in before)
+
+    await vectors.run()
+    await put(database, "another", *map(str, range(1, 600)))
+    for parts in (await read_on(database, before[-1].position), await read_on(database)):
+        items = [item.item_id for part in parts for item in part.items]
+        assert len(items) == len(set(items)) == 600
+        versions = {item.item_id: item.content_version for part in parts for item in part.items}
+        assert versions == dict.fromkeys(items, 1) | {"0000": 2}
+        made = {one.item_id: one for part in parts for one in part.embeddings}
+        assert made.keys() == set(items) - {"0000"}
+        for part in parts:
+            together = {item.item_id for item in part.items}
+            assert {one.item_id for one in part.embeddings} <= together
+        assert (made["0042"].content_version, made["0042"].model) == (1, weights.MODEL)
+        assert np.frombuffer(made["0042"].vector, "<f2")[0] == len("42\n")
+
+    here = (await read_on(database))[-1].position
+    await vectors.run()
+    (last,) = await read_on(database, here)
+    assert [item.title for item in last.items] == ["another"]
+    assert [(one.item_id, one.content_version) for one in last.embeddings] == [("0000", 2)]
+
+
+async def test_who_does_not_ask_for_embeddings_hears_of_items_once(database: Database) -> None:
+    await put(database, "a", "bb")
+    await task(database, Lengths()).run()
+    (only,) = await read_on(database, embeddings=False)
+    assert len(only.items) == 2
+    assert not only.embeddings
+    assert await read_on(database, only.position, embeddings=False) == []
+
+
+async def read_on(
+    database: Database, after: Position | None = None, *, embeddings: bool = True
+) -> list[Changes]:
+    """What WatchItems tells."""
+    writer = CatalogueWriter(database, AttributeTypes(database), timedelta(minutes=5))
+    later = writer.changes(after or Position(), embeddings=embeddings)
+    return [changes async for changes in later]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from heliograph.candidate.v1alpha1 import candidate_pb2_grpc, catalogue_pb2
@@ -41,12 +42,27 @@ def item(number: int, title: str = "", version: int = 1) -> event_pb2.Item:
     )
 
 
+def _embedding(item: event_pb2.Item) -> catalogue_pb2.ItemEmbedding:
+    """Of length 1 and of its own for each title."""
+    random = np.random.default_rng(list(item.title.encode()))
+    vector = random.normal(size=384)
+    vector /= np.linalg.norm(vector)
+    return catalogue_pb2.ItemEmbedding(
+        item_id=item.item_id,
+        content_version=item.content_version,
+        model="test",
+        vector=vector.astype("<f2").tobytes(),
+    )
+
+
 class Peers(candidate_pb2_grpc.CandidateServiceServicer, policy_pb2_grpc.PolicyServiceServicer):
     """The logs of candidate and policy."""
 
     def __init__(self) -> None:
         self.address = ""
         self.items = [item(number) for number in range(6)]
+        self.embeddings = {item.item_id: _embedding(item) for item in self.items[:3]}
+        """By item; those of items without one are made later."""
         self.entries: list[feed_pb2.FeedEntry] = []
         self.batch = 1000
         self.oldest_entry = 0
@@ -58,8 +74,22 @@ class Peers(candidate_pb2_grpc.CandidateServiceServicer, policy_pb2_grpc.PolicyS
     ) -> AsyncIterator[catalogue_pb2.WatchItemsResponse]:
         read = int(request.cursor or 0)
         if read < len(self.items):
-            cursor = str(len(self.items))
-            yield catalogue_pb2.WatchItemsResponse(items=self.items[read:], cursor=cursor)
+            assert request.embeddings
+            changed = self.items[read:]
+            embeddings = [
+                made
+                for item in changed
+                if (made := self.embeddings.get(item.item_id)) is not None
+                and made.content_version == item.content_version
+            ]
+            yield catalogue_pb2.WatchItemsResponse(
+                items=changed, embeddings=embeddings, cursor=str(len(self.items))
+            )
+
+    def embed(self, item: event_pb2.Item) -> None:
+        """The embedding of an item's text has been made: it is sent again."""
+        self.embeddings[item.item_id] = _embedding(item)
+        self.items.append(item)
 
     async def ReadFeed(
         self, request: feed_pb2.ReadFeedRequest, context: Any

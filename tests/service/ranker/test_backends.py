@@ -185,7 +185,7 @@ def _with(name: str, value: int) -> Features:
     [
         _with("user_row", -1),
         _with("user_row", 4),
-        _with("event_item", 22),
+        _with("event_items", 22),
         _with("response_items", -1),
         _with("send_kinds", 99),
         _with("segment", 16),

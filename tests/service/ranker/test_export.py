@@ -150,7 +150,7 @@ async def test_silence_sampling_and_drops(ranker: Ranker, peers: Peers, tmp_path
     assert examples.channel[rows[silent]] == Channel.NONE
     assert label(examples, rows[silent], Head.PUSH_OPEN) == -1
     assert label(examples, rows[silent], Head.SESSION_1D) == 0
-    assert not examples.events["event_item"][rows[silent]].any()
+    assert not examples.events["event_items"][rows[silent]].any()
     assert label(examples, rows[email], Head.EMAIL_CLICK) == 0
     np.testing.assert_allclose(examples.log_probability[[rows[silent], rows[email]]], [0.1, 1.0])
 

@@ -17,6 +17,7 @@ from heliograph.ranker.v1alpha1 import ranker_pb2
 from heliograph.type.v1alpha1 import notification_pb2
 
 from services.ranker.features import (
+    Embedding,
     FeatureState,
     UserSignals,
     apply,
@@ -87,7 +88,10 @@ async def test_served_features_equal_those_of_the_whole_history(
     items = ItemTable()
     for each in peers.items:
         genres = list(each.attributes["genres"].list_value.values)
-        items.put(each.item_id, 1, content_vector(each.title, "movie", {"genres": genres}))
+        made = peers.embeddings.get(each.item_id)
+        embedding = made and Embedding(made.model, np.frombuffer(made.vector, "<f2"))
+        vector = content_vector("movie", {"genres": genres}, embedding)
+        items.put(each.item_id, 1, vector, embedding)
     entries = [entry for message in peers.entries if (entry := entry_of(message)) is not None]
     state = apply(FeatureState(), entries)
     signals = UserSignals("core", "America/New_York")
@@ -107,7 +111,7 @@ async def test_a_snapshot_stays_as_it_was(ranker: Ranker, peers: Peers) -> None:
     peers.sent(NOW - HOUR, "u1", "20260105.d1", "i1")
     response = await ranker.rank(["u1"], [["i1"]])
     before = await ranker.snapshot(response.rank_id, "u1")
-    peers.items.append(item(1, "Another title", version=2))
+    peers.embed(item(1, "Another title", version=2))
     peers.engaged(NOW - HOUR / 2, "u1", "20260105.d1", "i1")
     later = await ranker.rank(["u1"], [["i1"]], NOW + HOUR)
     assert await ranker.snapshot(response.rank_id, "u1", NOW + HOUR) == before

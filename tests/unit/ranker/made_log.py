@@ -31,7 +31,7 @@ def made_items(count: int = 80) -> ItemTable:
     items = ItemTable()
     for number in range(count):
         genre = GENRES[number % len(GENRES)]
-        vector = content_vector(f"Title {number}", "movie", {"genres": [genre]})
+        vector = content_vector("movie", {"genres": [genre]})
         items.put(f"i{number}", 1, vector)
     return items
 

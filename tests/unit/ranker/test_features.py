@@ -10,6 +10,7 @@ from services.ranker.features import (
     STEPS,
     USER_FEATURES,
     Channel,
+    Embedding,
     Engagement,
     EngagementKind,
     EventFacts,
@@ -33,8 +34,8 @@ NOW = seconds(datetime(2026, 1, 5, 9, 30, tzinfo=UTC))  # a Monday
 
 def table() -> ItemTable:
     items = ItemTable()
-    items.put("m1", 1, content_vector("Toy Story (1995)", "movie", {"genres": ["Animation"]}))
-    items.put("m2", 3, content_vector("Heat (1995)", "movie", {"genres": ["Crime"]}))
+    items.put("m1", 1, content_vector("movie", {"genres": ["Animation"]}))
+    items.put("m2", 3, content_vector("movie", {"genres": ["Crime"]}))
     return items
 
 
@@ -89,14 +90,53 @@ def test_hour_profile_is_relative_to_an_even_spread() -> None:
 
 
 def test_content_is_deterministic_and_near_for_like_items() -> None:
-    first = content_vector("Toy Story (1995)", "movie", {"genres": ["Animation", "Comedy"]})
-    again = content_vector("toy story 1995", "movie", {"genres": ["comedy", "animation"]})
-    like = content_vector("Aladdin (1992)", "movie", {"genres": ["Animation", "Comedy"]})
-    unlike = content_vector("Heat", "movie", {"genres": ["Crime"]})
+    first = content_vector("movie", {"genres": ["Animation", "Comedy"]})
+    again = content_vector("movie", {"genres": ["comedy", "animation"]})
+    like = content_vector("movie", {"genres": ["Animation", "Adventure"]})
+    unlike = content_vector("movie", {"genres": ["Crime"]})
     np.testing.assert_array_equal(first, again)
     assert np.linalg.norm(first) == pytest.approx(1.0)
     assert float(first @ like) > float(first @ unlike)
-    assert not content_vector("").any()
+    assert not content_vector().any()
+
+
+def test_text_keeps_its_cosines_beside_the_attributes() -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(200, 384))
+    vectors[100:] += vectors[:100] * random.uniform(0, 3, (100, 1))  # pairs, from unlike to alike
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    half = vectors.astype(np.float16)
+    attributes = {"genres": ["Crime"]}
+    contents = np.array([content_vector("", attributes, Embedding("m", row)) for row in half])
+    bare = content_vector("", attributes)
+    np.testing.assert_array_equal(contents[:, :64], np.tile(bare[:64], (200, 1)))
+    assert not bare[64:].any()
+    texts = contents[:, 64:]
+    np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-6)
+    wrong = (texts[:100] * texts[100:]).sum(1) - (vectors[:100] * vectors[100:]).sum(1)
+    assert 0.05 < np.sqrt((wrong**2).mean()) < 0.125
+    assert not content_vector("", {}, Embedding("m", np.zeros(384))).any()
+
+
+def test_content_with_another_embedding_is_another_content() -> None:
+    embeddings = [None, Embedding("m", np.ones(8)), Embedding("n", np.ones(8))]
+    refs = {content_ref("i", version, each) for version in (1, 2) for each in embeddings}
+    assert len(refs) == 6
+    items = ItemTable()
+    items.put("i", 1, content_vector("movie"))
+    items.put("i", 1, content_vector("movie", {}, embeddings[1]), embeddings[1])
+    refs_now = items.refs(np.array([item_key("i")]))
+    assert refs_now.tolist() == [content_ref("i", 1, embeddings[1])]
+    assert items.vectors(refs_now)[0, 64:].any()
+
+
+def test_an_event_is_about_its_first_items() -> None:
+    items = table()
+    facts = [EventFacts("a", ("m2", "ghost", "m1", "m1", "m2")), EventFacts("a", ("m1",))]
+    events = event_features(facts, NOW, items)
+    m1, m2 = content_ref("m1", 1), content_ref("m2", 3)
+    assert events["event_items"].tolist() == [[m2, 0, m1, m1], [m1, 0, 0, 0]]
+    assert events["event_numbers"][:, 2].tolist() == [5 / 32, 1 / 32]
 
 
 def test_item_history_and_unknown_items() -> None:
@@ -107,14 +147,15 @@ def test_item_history_and_unknown_items() -> None:
     events = event_features(facts, NOW, items)
     assert events["event_numbers"][:, 3] == pytest.approx(np.log1p([4, 2, 0]))
     assert events["event_numbers"][:, 4] == pytest.approx([2 / 24, 1 / 22, 1 / 20])
-    assert events["event_item"].tolist() == [content_ref("m1", 1), 0, 0]
+    assert events["event_items"][:, 0].tolist() == [content_ref("m1", 1), 0, 0]
+    assert not events["event_items"][:, 1:].any()
 
 
 def test_table_grows_and_forgets_replaced_content() -> None:
     items = ItemTable()
     for number in range(100):
-        items.put(f"i{number}", 1, np.full(64, number, np.float32))
-    items.put("i7", 2, np.full(64, -1, np.float32))
+        items.put(f"i{number}", 1, np.full(128, number, np.float32))
+    items.put("i7", 2, np.full(128, -1, np.float32))
     refs = items.refs(np.array([item_key("i7"), item_key("i99")]))
     assert refs.tolist() == [content_ref("i7", 2), content_ref("i99", 1)]
     assert items.vectors(refs)[:, 0].tolist() == [-1.0, 99.0]
@@ -129,8 +170,8 @@ def test_inputs_point_into_the_items() -> None:
     refs = items.refs(np.array([item_key("m1"), item_key("m2")]))
     expected = items.vectors(refs)
     np.testing.assert_array_equal(inputs["items"][inputs["send_items"][1, 0]], expected[0])
-    np.testing.assert_array_equal(inputs["items"][inputs["event_item"][0]], expected[1])
-    assert inputs["event_item"][1] == 0
+    np.testing.assert_array_equal(inputs["items"][inputs["event_items"][0, 0]], expected[1])
+    assert not inputs["event_items"][1].any()
     assert not inputs["items"][0].any()
     assert inputs["send_kinds"].shape == (2, 1)
     assert users["send_kinds"].shape == (2, STEPS)

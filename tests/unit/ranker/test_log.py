@@ -122,7 +122,7 @@ def test_other_columns_are_refused(tmp_path: Path, damage: str) -> None:
 
 
 def test_missing_content_is_an_error() -> None:
-    contents = LogContents(np.array([5]), np.zeros((1, 64), np.float32))
+    contents = LogContents(np.array([5]), np.zeros((1, 128), np.float32))
     with pytest.raises(LogError):
         contents.vectors(np.array([4]))
     with pytest.raises(LogError):

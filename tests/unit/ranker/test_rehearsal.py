@@ -55,8 +55,8 @@ def test_events_keep_their_users_and_come_in_turn() -> None:
     part = sized(requests, np.array([2, 0, 1, 2]), 60)
     assert part.user_row[:4].tolist() == [0, 1, 2, 3]
     origin = np.array([2, 0, 1, 2])[part.user_row]
-    expected = [requests.events["event_item"][requests.user_row == user][0] for user in origin]
-    assert part.events["event_item"].tolist() == expected
+    expected = [requests.events["event_items"][requests.user_row == user][0, 0] for user in origin]
+    assert part.events["event_items"][:, 0].tolist() == expected
 
 
 def test_snapshots_of_other_features_are_left_out() -> None:

@@ -67,7 +67,7 @@ def test_padded_events_belong_to_a_user_of_their_own() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("user_row", 4), ("user_row", -1), ("event_item", 22), ("send_items", -1),
+    [("user_row", 4), ("user_row", -1), ("event_items", 22), ("send_items", -1),
      ("send_kinds", 200), ("segment", 16), ("hour_of_week", 168)],
 )  # fmt: skip
 def test_an_index_outside_of_its_table_is_refused(name: str, value: int) -> None:

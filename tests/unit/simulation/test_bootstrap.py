@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.ranker.features import HEADS, Head, content_ref
+from services.ranker.features import HEADS, Head, item_key
 from services.ranker.training.log import MASKED, Examples, read_log
 from simulation.bootstrap import BootstrapOptions, make_log
 from simulation.movielens import MovieLens
+from simulation.snapshots import item_table
 from simulation.suggestions import suggestions
 from simulation.world import BOOTSTRAP_CUT, make_world
 
@@ -52,11 +53,12 @@ def test_what_does_not_happen_in_this_world_is_masked(log: Examples) -> None:
 def test_opens_are_those_of_the_truth(data: MovieLens, log: Examples) -> None:
     """A send is labelled as opened exactly when the training part of the truth likes the item."""
     world = make_world(data, BOOTSTRAP_CUT)
-    item_of = {content_ref(item.item_id, 1): row for row, item in enumerate(data.items)}
+    keys = np.array([item_key(item.item_id) for item in data.items])
+    item_of = {ref: row for row, ref in enumerate(item_table(data).refs(keys).tolist())}
     sent = np.flatnonzero(log.channel)
     opened = (log.labels[sent, :3] == 1).any(axis=1)
     users = [int(log.user_id[row]) - 1 for row in sent]
-    items = [item_of[ref] for ref in log.events["event_item"][sent].tolist()]
+    items = [item_of[ref] for ref in log.events["event_items"][sent, 0].tolist()]
     assert opened.sum() > 10
     assert (opened == world.liked[users, items]).all()
 

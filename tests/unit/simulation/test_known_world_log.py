@@ -68,7 +68,7 @@ def test_features_know_what_went_before_and_nothing_else(
         sends[user] = sends.get(user, 0) + int(examples.channel[row] > 0)
     steps = examples.users["engagement_kinds"] > 0
     assert (examples.users["engagement_ages"][steps] > 0).all()
-    assert (examples.events["event_item"] != 0).sum() == (examples.channel > 0).sum()
+    assert (examples.events["event_items"][:, 0] != 0).sum() == (examples.channel > 0).sum()
 
 
 def test_logging_rates_are_the_rankers(tmp_path: Path) -> None:
