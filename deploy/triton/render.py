@@ -19,6 +19,7 @@ import numpy as np
 import onnxruntime as ort
 from tritonclient.utils import np_to_triton_dtype
 
+from deploy.triton.traffic import Size, TrafficError, choose, padded_work, read_traffic
 from services.ranker import triton_model
 from services.ranker.acceptance import check_folder
 from services.ranker.backend import MOST_EVENTS, MOST_USERS, ModelRefused
@@ -45,8 +46,8 @@ BUCKETS = tuple(
     for users, events in ((1, 32), (8, 160), (32, 640), (MOST_USERS, MOST_EVENTS))
     for steps in (SHORT_STEPS, STEPS)
 )
-"""Users, events and steps. No traffic chose them yet: events are 20 a user, rounded up, and many
-users have short histories. The last one takes every run that the ranker makes."""
+"""Users, events and steps, for who has counted no traffic yet: events are 20 a user, rounded up,
+and many users have short histories. The last one takes every run that the ranker makes."""
 
 _NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(int32)": "int32", "tensor(float)": "float32"}
 
@@ -161,6 +162,24 @@ def _tensor(kind: str, name: str, data_type: str, dims: Sequence[int]) -> str:
     return f'{kind} [{{ name: "{name}", data_type: TYPE_{data_type}, dims: {list(dims)} }}]'
 
 
+def _by_traffic(paths: Sequence[Path]) -> list[Size]:
+    try:
+        runs = read_traffic(paths)
+    except TrafficError as error:
+        raise RenderError(str(error)) from error
+    total = sum(runs.values())
+    if not total:
+        raise RenderError("no runs have been counted yet")
+    chosen = choose(runs, MOST_BUCKETS)
+    named = " ".join("x".join(map(str, size)) for size in chosen)
+    click.echo(
+        f"{named}: chosen by {total:,.0f} runs, whose work padding makes "
+        f"{padded_work(chosen, runs):.2f} times as much; with the {len(BUCKETS)} buckets that are "
+        f"there without traffic {padded_work(BUCKETS, runs):.2f} times"
+    )
+    return chosen
+
+
 def _size(text: str) -> tuple[int, int, int]:
     parts = text.split("x")
     if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
@@ -182,6 +201,12 @@ def _size(text: str) -> tuple[int, int, int]:
 @click.option("--instances", default=1, show_default=True, help="Per GPU, or on the CPU in all.")
 @click.option("--threads", default=2, show_default=True, help="Per run, on the CPU.")
 @click.option("--bucket", "sizes", multiple=True, help="USERSxEVENTSxSTEPS; instead of ours.")
+@click.option(
+    "--traffic",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What /metrics of a ranker answered: the buckets are chosen by its runs.",
+)
 def main(
     folders: Sequence[Path],
     repository: Path,
@@ -190,9 +215,12 @@ def main(
     instances: int,
     threads: int,
     sizes: Sequence[str],
+    traffic: Sequence[Path],
 ) -> None:
     """Render model FOLDERS of the registry into a Triton model repository."""
-    chosen = [_size(text) for text in sizes] or BUCKETS
+    if sizes and traffic:
+        raise click.UsageError("--bucket and --traffic can't go together")
+    chosen = _by_traffic(traffic) if traffic else [_size(text) for text in sizes] or BUCKETS
     for folder in folders:
         made = render(
             folder.resolve(), repository, gpu=gpu, half=half, instances=instances,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from services.ranker.backend import MOST_USERS, Backend
 from services.ranker.catalogue import Catalogue
 from services.ranker.features import HEADS, Features, concatenate, model_inputs, rows
+from services.ranker.run_sizes import RunSizes
 from services.ranker.triton_model.buckets import BadInputs
 from services.runtime import calls
 
@@ -125,6 +126,7 @@ class Batcher:
     catalogue: Catalogue
     parallel_runs: int
     """Runs that go on at once."""
+    sizes: RunSizes = field(default_factory=RunSizes)
     _waiting: dict[str, deque[_Waiting]] = field(default_factory=dict)
     """Of each version, in the order in which they came."""
     _running: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -164,6 +166,7 @@ class Batcher:
         """Score some parts. Of those that the model can't take only their own call fails."""
         try:
             inputs = self._inputs(parts)
+            self.sizes.count(inputs)
             scores = await self.backend.score(version, inputs)
         except BadInputs as error:
             if len(parts) == 1:

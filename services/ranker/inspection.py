@@ -12,7 +12,7 @@ from services.runtime.errors import NotFound
 
 @dataclass(frozen=True, slots=True)
 class SeenFeatures:
-    """The inputs of the model for one user: arrays [1, …], and `items` [I, 64]."""
+    """The inputs of the model for one user: arrays [1, …], and `items` [I, 128]."""
 
     time: datetime
     model_version: str

@@ -22,6 +22,12 @@ class BadInputs(ValueError):
     """Inputs that the model must not see: their shapes, types or indices are wrong."""
 
 
+def tokens(users: int, events: int, steps: int) -> int:
+    """Tokens that go through transformer blocks, as a measure of the work: three sequences with
+    their summary per user, nine tokens per event."""
+    return 3 * users * (steps + 1) + 9 * events
+
+
 @dataclass(frozen=True)
 class Bucket:
     """How much fits into one run. `items` counts the zeros in row 0 too."""
@@ -33,9 +39,8 @@ class Bucket:
 
     @property
     def tokens(self) -> int:
-        """Tokens that go through transformer blocks, as a measure of the work: three sequences
-        with their summary per user, nine tokens per event."""
-        return 3 * self.users * (self.steps + 1) + 9 * self.events
+        """See `tokens`."""
+        return tokens(self.users, self.events, self.steps)
 
     @property
     def axes(self) -> dict[str, int]:

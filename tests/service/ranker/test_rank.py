@@ -120,6 +120,34 @@ async def test_a_snapshot_stays_as_it_was(ranker: Ranker, peers: Peers) -> None:
     assert by_name(after)["items"] != by_name(before)["items"]
 
 
+async def test_an_embedding_that_is_made_later_changes_later_features_only(
+    ranker: Ranker, peers: Peers
+) -> None:
+    """The item has the same content version before and after."""
+    peers.sent(NOW - HOUR, "u1", "20260105.d1", "i4")
+    early = await ranker.rank(["u1"], [["i4"]])
+    before = await ranker.snapshot(early.rank_id, "u1")
+    peers.embed(peers.items[4])
+    late = await ranker.rank(["u1"], [["i4"]], NOW + HOUR)
+    assert await ranker.snapshot(early.rank_id, "u1", NOW + HOUR) == before
+    after = await ranker.snapshot(late.rank_id, "u1", NOW + HOUR)
+    bare, embedded = (
+        np.reshape(by_name(each)["items"], (2, 2, 64))[1] for each in (before, after)
+    )  # attributes and text of the item that was sent
+    np.testing.assert_array_equal(bare[0], embedded[0])
+    assert not bare[1].any()
+    assert embedded[1].any()
+
+
+async def test_an_event_of_several_items_is_scored_by_all_of_them(ranker: Ranker) -> None:
+    wanted = request(["u1"], [["i1", "i1", "i1"]])
+    for event, items in zip(wanted.events, (["i1"], ["i1", "i2", "i4"], ["i1"]), strict=True):
+        event.item_ids[:] = items
+    first, second, third = scores(await ranker.call(wanted))
+    assert (first == third).all()
+    assert (first != second).any()
+
+
 async def test_the_feed_counts_once(ranker: Ranker, peers: Peers) -> None:
     peers.sent(NOW - HOUR, "u1", "20260105.d1", "i1")
     peers.entries *= 3
