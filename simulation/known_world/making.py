@@ -6,9 +6,11 @@ import numpy as np
 from rich.progress import track
 
 from simulation.known_world import offers, people
-from simulation.known_world.chances import chances
+from simulation.known_world.chances import Chances, chances
+from simulation.known_world.offers import Offers
 from simulation.known_world.parameters import SLOTS_PER_DAY, WORLDS
-from simulation.known_world.play import play
+from simulation.known_world.people import People
+from simulation.known_world.play import Played, play
 from simulation.known_world.record import Record, record, together
 from simulation.known_world.tastes import Tastes, fit
 from simulation.known_world.truth import truth
@@ -43,10 +45,24 @@ def play_world(data: MovieLens, options: WorldOptions, *, show: bool) -> Record:
     tastes = fit(data, WORLDS[options.world])
     blocks = range(0, options.users, BLOCK)
     shown = track(blocks, "Playing", disable=not show)
-    return together([_block(data, tastes, options, first) for first in shown])
+    logged = options.days * SLOTS_PER_DAY
+    return together(
+        [_recorded(play_block(data, tastes, options, first), logged) for first in shown]
+    )
 
 
-def _block(data: MovieLens, tastes: Tastes, options: WorldOptions, first: int) -> Record:
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some users, what was to be expected of them, and what they did."""
+
+    people: People
+    offers: Offers
+    chances: Chances
+    played: Played
+
+
+def play_block(data: MovieLens, tastes: Tastes, options: WorldOptions, first: int) -> Block:
+    """The users from position `first` on, BLOCK of them or those that are left."""
     parameters = WORLDS[options.world]
     random = np.random.default_rng((options.seed, first))
     count = min(BLOCK, options.users - first)
@@ -54,6 +70,9 @@ def _block(data: MovieLens, tastes: Tastes, options: WorldOptions, first: int) -
     slots = drawn.slots.shape[1] - 1
     offered = offers.draw(drawn.taste, slots, tastes, parameters, random)
     probabilities = chances(drawn, offered, parameters)
-    played = play(drawn, probabilities, random)
-    logged = options.days * SLOTS_PER_DAY
-    return record(drawn, offered, played, truth(probabilities, played, logged), logged)
+    return Block(drawn, offered, probabilities, play(drawn, probabilities, random))
+
+
+def _recorded(block: Block, logged: int) -> Record:
+    known = truth(block.chances, block.played, logged)
+    return record(block.people, block.offers, block.played, known, logged)

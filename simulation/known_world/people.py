@@ -59,14 +59,14 @@ def draw(
     """People for `days` logged days and the trailing ones."""
     real = random.integers(len(data.users), size=(count, 2))
     zones = [data.users[row].time_zone for row in real[:, 0].tolist()]
-    offset = np.array([_offset(zone) for zone in zones], np.int64)
+    offset = np.array([seconds_ahead(zone) for zone in zones], np.int64)
     slots = _slots(offset, days + TRAILING_DAYS, random)
     first_hour = int(START.timestamp()) // 3600 - parameters.warm_up_days * 24
     played_days = parameters.warm_up_days + days + TRAILING_DAYS + 2
     hours = np.arange(first_hour, first_hour + played_days * 24)
-    rhythm = _rhythm(count, parameters, random)
+    rhythm = draw_rhythm(count, parameters, random)
     local = (hours * 3600 + offset[:, None]) // 3600
-    relative = np.take_along_axis(rhythm, _hour_of_week(local), axis=1)
+    relative = np.take_along_axis(rhythm, hour_of_week(local), axis=1)
     rate = parameters.sessions_per_day * np.exp(random.normal(0, parameters.session_sd, count))
     joined = random.integers(*parameters.joined_days, count)
     started = START.timestamp() - joined * DAY_S
@@ -74,7 +74,7 @@ def draw(
     at_slot = np.take_along_axis(relative, slots[:, :-1] // 3600 - first_hour, axis=1)
     openness = random.normal(0, parameters.openness_sd, (count, 1))
     return People(
-        taste=tastes.scores(_blended(tastes.users, real, parameters.blend)),
+        taste=tastes.scores(blended(tastes.users, real, parameters.blend)),
         openness=openness + random.normal(0, parameters.channel_sd, (count, CHANNELS)),
         hourly=relative * rate[:, None] / 24 * here,
         relative=at_slot,
@@ -89,7 +89,7 @@ def draw(
     )
 
 
-def _blended(users: Array, pairs: Ints, share: float) -> Array:
+def blended(users: Array, pairs: Ints, share: float) -> Array:
     """Factors [U, …] between two real users each, by position [U, 2]; mean and covariance stay."""
     mean = users.mean(axis=0)
     apart = users - mean
@@ -97,7 +97,7 @@ def _blended(users: Array, pairs: Ints, share: float) -> Array:
     return mixed
 
 
-def _offset(zone: str) -> int:
+def seconds_ahead(zone: str) -> int:
     """Seconds ahead of UTC at the start; the world keeps them (no summer time)."""
     ahead = datetime.fromtimestamp(START.timestamp(), ZoneInfo(zone)).utcoffset()
     return int(ahead.total_seconds()) if ahead else 0
@@ -115,12 +115,12 @@ def _slots(offset: Ints, days: int, random: np.random.Generator) -> Ints:
     return found
 
 
-def _hour_of_week(hours: Ints) -> Ints:
+def hour_of_week(hours: Ints) -> Ints:
     """0 for Monday 00:00; the first hour of 1970 was a Thursday's."""
     return (hours + 3 * 24) % 168
 
 
-def _rhythm(count: int, parameters: Parameters, random: np.random.Generator) -> Array:
+def draw_rhythm(count: int, parameters: Parameters, random: np.random.Generator) -> Array:
     """Relative activity by local hour of the week [U, 168], mean 1."""
     peaks = np.array(parameters.peak_hours)
     peaks = peaks + random.normal(0, parameters.peak_sd_h, (count, len(peaks)))
