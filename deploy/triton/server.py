@@ -34,6 +34,25 @@ class Ports:
     metrics: int = 8002
 
 
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files: the server's certificate and key, and the authority of its callers'."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+    @property
+    def arguments(self) -> list[str]:
+        """What makes the server take callers with a certificate only."""
+        return [
+            "--grpc-use-ssl-mutual=true",
+            f"--grpc-server-cert={self.certificate}",
+            f"--grpc-server-key={self.key}",
+            f"--grpc-root-cert={self.authority}",
+        ]
+
+
 def installed(environment: Path = ENVIRONMENT) -> Path:
     """The server's folder in its environment, whole. Raises ServerMissing."""
     found = list(environment.glob("lib/python3.*/site-packages/pytriton/tritonserver"))
@@ -60,10 +79,15 @@ def backends(server: Path, python: str, folder: Path) -> Path:
 
 
 def command(
-    repository: Path, work: Path, ports: Ports, regions: str, environment: Path = ENVIRONMENT
+    repository: Path,
+    work: Path,
+    ports: Ports,
+    regions: str,
+    certificates: Certificates | None = None,
+    environment: Path = ENVIRONMENT,
 ) -> tuple[list[str], Mapping[str, str]]:
     """Arguments and environment variables that start the server; `work` keeps the links, `regions`
-    is what the names of its regions of shared memory begin with.
+    is what the names of its regions of shared memory begin with. Plain text without certificates.
 
     Models are loaded when the ranker asks for them. Raises ServerMissing.
     """
@@ -82,6 +106,7 @@ def command(
         "--metrics-address=127.0.0.1",
         f"--metrics-port={ports.metrics}",
         "--disable-auto-complete-config",
+        *(certificates.arguments if certificates else ()),
     ]
     libraries = (str(sysconfig.get_config_var("LIBDIR")), os.environ.get("LD_LIBRARY_PATH", ""))
     variables = os.environ | {
@@ -102,12 +127,26 @@ def run(arguments: Sequence[str], variables: Mapping[str, str]) -> None:
 @click.option("--work", default=ROOT / "out" / "triton-backends", type=click.Path(path_type=Path))
 @click.option("--grpc-port", default=Ports.grpc, show_default=True)
 @click.option("--metrics-port", default=Ports.metrics, show_default=True)
-def main(repository: Path, work: Path, grpc_port: int, metrics_port: int) -> None:
+@click.option(
+    "--tls",
+    nargs=3,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="CERTIFICATE KEY AUTHORITY",
+    help="PEM files: serve by TLS, to callers whose certificates the authority signed.",
+)
+def main(
+    repository: Path,
+    work: Path,
+    grpc_port: int,
+    metrics_port: int,
+    tls: tuple[Path, Path, Path] | None,
+) -> None:
     """Serve a rendered model repository until interrupted."""
     if left := sweep():
         click.echo(f"removed {left} regions of shared memory that a killed server left", err=True)
     ports = Ports(grpc_port, metrics_port)
-    run(*command(repository.resolve(), work.resolve(), ports, claim()))
+    certificates = Certificates(*(path.resolve() for path in tls)) if tls else None
+    run(*command(repository.resolve(), work.resolve(), ports, claim(), certificates))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ from services.ranker.shadowing import Shadowing
 from services.ranker.triton import TritonBackend
 from services.runtime import Host
 from services.runtime.errors import Aborted
+from services.runtime.settings import ConfigurationError, RuntimeSettings
+from services.runtime.tls import channel_credentials
 
 
 async def bind(host: Host) -> None:
@@ -47,7 +49,7 @@ async def bind(host: Host) -> None:
     store = FeatureStore(host.database, settings.cached_states)
     catalogue = Catalogue(host.database, candidate)
     feed = FeedFollower(host.database, policy, host.clock, host.log)
-    backend = _backend(settings)
+    backend = _backend(settings, host.settings)
     host.on_close(backend.close)
     batcher = Batcher(backend, catalogue, settings.parallel_runs)
     registry = Registry(settings.model_dir)
@@ -81,9 +83,15 @@ async def bind(host: Host) -> None:
     host.add(ranker_pb2_grpc.add_RankerServiceServicer_to_server, handler)
 
 
-def _backend(settings: RankerSettings) -> Backend:
+def _backend(settings: RankerSettings, runtime: RuntimeSettings) -> Backend:
+    """Raises ConfigurationError."""
     if settings.backend == "triton":
-        return TritonBackend(settings.triton_address, settings.triton_patience)
+        credentials = channel_credentials(runtime) if settings.triton_tls else None
+        if settings.triton_tls and credentials is None:
+            raise ConfigurationError(
+                "HELIOGRAPH_RANKER_TRITON_TLS needs HELIOGRAPH_TLS_CERTIFICATE_FILE"
+            )
+        return TritonBackend(settings.triton_address, settings.triton_patience, credentials)
     return InProcessBackend(
         intra_op_threads=settings.intra_op_threads, parallel_runs=settings.parallel_runs
     )

@@ -23,6 +23,8 @@ class RankerSettings(ServiceSettings):
     """Where models run: in this process on its CPU, or in a Triton server."""
     triton_address: str = "127.0.0.1:8001"
     """Host and port of Triton's gRPC endpoint; it serves what `deploy.triton.render` made."""
+    triton_tls: bool = False
+    """Call Triton by TLS, with this service's certificate (HELIOGRAPH_TLS_…) as the client's."""
     triton_patience: timedelta = Field(default=timedelta(seconds=2), gt=timedelta(0))
     """How long a call without a deadline of its own waits for Triton."""
     intra_op_threads: int = Field(default=1, ge=1, le=64)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferRequestedOutput
@@ -48,11 +49,17 @@ Answer = TypeVar("Answer")
 class TritonBackend:
     """A client of Triton. Retries while Triton is down, within the deadline of the call."""
 
-    def __init__(self, address: str, patience: timedelta) -> None:
-        """`patience`: how long a call without a deadline waits."""
+    def __init__(
+        self,
+        address: str,
+        patience: timedelta,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        """`patience`: how long a call without a deadline waits. `credentials`: None for plain
+        text."""
         self._address = address
         self._patience_s = patience.total_seconds()
-        self._client = InferenceServerClient(address, channel_args=_OPTIONS)
+        self._client = InferenceServerClient(address, creds=credentials, channel_args=_OPTIONS)
         self._loaded: dict[str, Manifest] = {}
         self._configs: dict[str, Any] = {}
         """Triton's configuration of each version."""

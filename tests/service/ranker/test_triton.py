@@ -25,11 +25,14 @@ from services.ranker.settings import RankerSettings
 from services.ranker.triton import TritonBackend
 from services.runtime import calls
 from services.runtime.errors import Unavailable
+from services.runtime.settings import ConfigurationError, RuntimeSettings
+from services.runtime.tls import channel_credentials
 from tests.conftest import StartSystem
 from tests.service.ranker.conftest import Ranker
 from tests.service.ranker.model_folders import DEFAULT, copy_model, shifted_model
 from tests.service.ranker.test_rank import reason_of
 from tests.service.ranker.triton_process import FEW_BUCKETS, TritonProcess
+from tests.service.runtime.certificates import LOOPBACK, Authority
 from tests.unit.ranker.random_inputs import random_inputs
 
 FOLDER = RankerSettings().model_dir / DEFAULT
@@ -253,3 +256,34 @@ async def test_a_version_stays_in_the_server_while_another_replica_uses_it(
             pass
     await other.close()
     assert (await backend.score(DEFAULT, INPUTS)).shape == (6, 9)
+
+
+async def test_by_tls_with_certificates_of_one_authority(tmp_path: Path, deadline: None) -> None:
+    (tmp_path / "other").mkdir()
+    authority, other = Authority(tmp_path), Authority(tmp_path / "other")
+    server = TritonProcess(tmp_path, list(authority.issue("triton", LOOPBACK).values()))
+    render(FOLDER, server.repository, sizes=FEW_BUCKETS)
+    server.start()
+    try:
+        settings = RuntimeSettings(**authority.issue("ranker"))
+        trusted = TritonBackend(
+            server.address, timedelta(seconds=10), channel_credentials(settings)
+        )
+        await accept(trusted, read_manifest(FOLDER), FOLDER)
+        assert (await trusted.score(DEFAULT, INPUTS)).shape == (6, 9)
+        await trusted.close()
+        strange = RuntimeSettings(**other.issue("ranker") | {"tls_ca_file": authority.file})
+        for credentials in (None, channel_credentials(strange)):
+            stranger = TritonBackend(server.address, timedelta(seconds=1), credentials)
+            with pytest.raises(Unavailable, match="doesn't answer"):
+                await stranger.load(read_manifest(FOLDER), FOLDER)
+            await stranger.close()
+    finally:
+        server.stop()
+
+
+async def test_tls_needs_a_certificate(start_system: StartSystem, beside: dict[str, str]) -> None:
+    environ = {"HELIOGRAPH_RANKER_BACKEND": "triton", "HELIOGRAPH_RANKER_TRITON_TLS": "true"}
+    with pytest.raises(ConfigurationError, match="needs HELIOGRAPH_TLS_CERTIFICATE_FILE"):
+        async with start_system("ranker", environ=beside | environ):
+            pass

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,8 @@ FEW_BUCKETS = ((1, 32, 16), (8, 160, 64), (128, 2048, 64))
 class TritonProcess:
     """One server over one repository, at an address that outlives restarts."""
 
-    def __init__(self, folder: Path) -> None:
-        """Skips the test where there is no server."""
+    def __init__(self, folder: Path, tls: Sequence[Path] = ()) -> None:
+        """Skips the test where there is no server. `tls`: certificate, key and authority."""
         try:
             installed()
         except ServerMissing as error:
@@ -37,6 +38,7 @@ class TritonProcess:
         self._work = folder / "backends"
         self._log = folder / "triton.log"
         self._ports = Ports(_free_port(), _free_port())
+        self._tls = [str(path) for path in tls]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -58,10 +60,22 @@ class TritonProcess:
         """Start without any model loaded, and wait until it answers."""
         self.launch()
         ends = time.monotonic() + START_SECONDS
-        with InferenceServerClient(self.address) as client:
+        with self._client() as client:
             while not _ready(client):
                 assert time.monotonic() < ends, self._log.read_text()
                 time.sleep(POLL_SECONDS)
+
+    def _client(self) -> InferenceServerClient:
+        if not self._tls:
+            return InferenceServerClient(self.address)
+        certificate, key, authority = self._tls
+        return InferenceServerClient(
+            self.address,
+            ssl=True,
+            root_certificates=authority,
+            private_key=key,
+            certificate_chain=certificate,
+        )
 
     def launch(self) -> None:
         """Start, and don't wait."""
@@ -74,6 +88,8 @@ class TritonProcess:
         command = [sys.executable, "-m", "deploy.triton.server"]
         for name, value in options.items():
             command += [name, str(value)]
+        if self._tls:
+            command += ["--tls", *self._tls]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
