@@ -166,7 +166,8 @@ class Round:
         entries: list[Entry] = [Decision(seconds(now), key, drawn is not None)]
         if drawn:
             item_id = self._world.data.items[drawn.suggestion.item].item_id
-            entries.append(Send(seconds(now), key, drawn.channel, EVENT_TYPE, [item_id]))
+            score = drawn.suggestion.score
+            entries.append(Send(seconds(now), key, drawn.channel, EVENT_TYPE, [item_id], score))
             kinds = _kinds(drawn)
             answered = now + drawn.response.delay
             entries += [
@@ -186,7 +187,8 @@ class Round:
 
     def _count(self, person: Person, item_id: str, answered: datetime, drawn: Drawn) -> None:
         opened = drawn.response.reaction is Reaction.OPEN
-        self._items.count([item_id], sends=1, opens=int(opened))
+        score = drawn.suggestion.score
+        self._items.count(item_id, sends=1, opens=int(opened), source_score=score)
         if opened:
             person.profile.notice(answered)
         if drawn.response.disables:

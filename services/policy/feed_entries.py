@@ -34,7 +34,9 @@ class Notification:
     channel: int
 
 
-def send(sent: Notification, time: datetime, variant_id: str, style: str) -> Entry:
+def send(
+    sent: Notification, time: datetime, *, source_score: float, variant_id: str, style: str
+) -> Entry:
     """A delivery was handed to its channel."""
     entry = feed_pb2.SendEntry(
         delivery_id=sent.delivery_id,
@@ -45,6 +47,7 @@ def send(sent: Notification, time: datetime, variant_id: str, style: str) -> Ent
         channel=Channel.ValueType(sent.channel),
         variant_id=variant_id,
         style=style,
+        source_score=source_score,
     )
     return _sealed(feed_pb2.FeedEntry(send=entry), sent.user_id, time)
 

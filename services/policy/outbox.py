@@ -161,9 +161,8 @@ class Outbox:
         await outbox_store.store_states(work, ended)
         await outbox_store.give_caps_back(work, sure)
         await outbox_store.book_volume(work, ended, now)
-        entries = [
-            feed_entries.drop(_notification(delivery), now, reason) for delivery, reason in dropped
-        ]
+        entries = [feed_entries.drop(_notification(delivery, _event(delivery)), now, reason)
+                   for delivery, reason in dropped]  # fmt: skip
         await feed_store.append(work, now, entries)
 
     async def _store(
@@ -189,19 +188,30 @@ class Outbox:
 
 
 def _entry(delivery: Delivery, ack: Ack, now: datetime) -> Entry:
-    about = _notification(delivery)
-    if ack.end is End.DELIVERED:
-        return feed_entries.send(about, now, ack.variant_id, ack.style)
-    return feed_entries.drop(about, now, ack.end.name)
+    event = _event(delivery)
+    about = _notification(delivery, event)
+    if ack.end is not End.DELIVERED:
+        return feed_entries.drop(about, now, ack.end.name)
+    return feed_entries.send(
+        about,
+        now,
+        source_score=event.source_score,
+        variant_id=ack.variant_id,
+        style=ack.style,
+    )
 
 
-def _notification(delivery: Delivery) -> Notification:
+def _event(delivery: Delivery) -> event_pb2.Event:
+    return event_pb2.Event.FromString(delivery.event)
+
+
+def _notification(delivery: Delivery, event: event_pb2.Event) -> Notification:
     return Notification(
         user_id=delivery.user_id,
         decision_id=delivery.decision_id,
         delivery_id=delivery.delivery_id,
         event_id=delivery.event_id,
         event_type=delivery.event_type,
-        item_ids=event_pb2.Event.FromString(delivery.event).item_ids,
+        item_ids=event.item_ids,
         channel=delivery.channel,
     )

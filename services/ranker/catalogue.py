@@ -95,10 +95,8 @@ class Catalogue:
     def _put(self, rows: Sequence[Any]) -> None:
         for row in rows:
             vector = _NO_VECTOR if row.vector is None else np.frombuffer(row.vector, "<f4")
-            record = ItemRecord(
-                row.item_key, row.content_ref, vector, sends=row.sends, opens=row.opens
-            )
-            self._table.put_record(record)
+            history = (row.sends, row.opens, row.scored, row.scores)
+            self._table.put_record(ItemRecord(row.item_key, row.content_ref, vector, history))
 
 
 @dataclass(frozen=True, slots=True)

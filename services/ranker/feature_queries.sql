@@ -51,17 +51,20 @@ WHERE kept.content_ref <> excluded.content_ref;
 
 -- name: count_items
 -- Add to items' history. Needs the lock on the cursor 'items'.
-INSERT INTO items AS kept (item_key, sends, opens)
+INSERT INTO items AS kept (item_key, sends, opens, scored, scores)
 SELECT * FROM unnest(
-    CAST(:keys AS bigint[]), CAST(:sends AS bigint[]), CAST(:opens AS bigint[])
+    CAST(:keys AS bigint[]), CAST(:sends AS bigint[]), CAST(:opens AS bigint[]),
+    CAST(:scored AS bigint[]), CAST(:scores AS bigint[])
 )
 ON CONFLICT (item_key) DO UPDATE
 SET sends = kept.sends + excluded.sends, opens = kept.opens + excluded.opens,
+    scored = kept.scored + excluded.scored, scores = kept.scores + excluded.scores,
     change = nextval('item_changes');
 
 -- name: changed_items
 -- Items changed after a change number, oldest change first.
-SELECT items.item_key, items.content_ref, items.sends, items.opens, items.change, contents.vector
+SELECT items.item_key, items.content_ref, items.sends, items.opens, items.scored, items.scores,
+    items.change, contents.vector
 FROM items LEFT JOIN item_contents AS contents USING (content_ref)
 WHERE items.change > :change ORDER BY items.change LIMIT :most;
 

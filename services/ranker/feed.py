@@ -29,6 +29,7 @@ from services.ranker.features import (
     item_key,
     new_entries,
 )
+from services.ranker.features.items import HISTORY, units
 from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.database import Database, UnitOfWork
@@ -124,7 +125,7 @@ def entry_of(message: feed_pb2.FeedEntry) -> Entry | None:
             if not send.channel:
                 return None
             about = (Channel(send.channel), send.event_type, tuple(send.item_ids))
-            return Send(time, send.delivery_id, *about)
+            return Send(time, send.delivery_id, *about, send.source_score)
         case "engagement":
             done = message.engagement
             if not done.channel or not done.kind:
@@ -168,19 +169,18 @@ def _applied(
 
 async def _count_items(work: UnitOfWork, entries: Sequence[Entry]) -> None:
     """Items' history counts each send and open once, for the first item."""
-    sends: Tally[int] = Tally()
-    opens: Tally[int] = Tally()
+    counts: defaultdict[int, Tally[str]] = defaultdict(Tally)
     for entry in entries:
         match entry:
-            case Send(item_ids=[first, *_]):
-                sends[item_key(first)] += 1
+            case Send(item_ids=[first, *_], source_score=score):
+                counts[item_key(first)].update(sends=1, scored=score > 0, scores=units(score))
             case Engagement(kind=kind, item_ids=[first, *_]) if kind in _OPENS:
-                opens[item_key(first)] += 1
-    keys = sorted(sends.keys() | opens.keys())
-    if keys:
+                counts[item_key(first)].update(opens=1)
+    if counts:
+        keys = sorted(counts)
+        columns = {name: [counts[key][name] for key in keys] for name in HISTORY}
         await work.execute(feature_queries.lock_cursor, {"log": "items"})
-        counts = {"sends": [sends[key] for key in keys], "opens": [opens[key] for key in keys]}
-        await work.execute(feature_queries.count_items, {"keys": keys, **counts})
+        await work.execute(feature_queries.count_items, {"keys": keys, **columns})
 
 
 async def _update_logs(work: UnitOfWork, messages: Sequence[feed_pb2.FeedEntry]) -> None:

@@ -231,6 +231,8 @@ class _ItemHistory:
         self._time = time[order]
         self._item = [item_ids[each] for each in item[order].tolist()]
         self._is_open = (order >= len(sent)).tolist()
+        scores = np.concatenate((made.score[sent], np.zeros(len(opened))))
+        self._score = scores[order].tolist()
         self._next = 0
 
     def count(self, items: ItemTable, before: int) -> None:
@@ -238,7 +240,8 @@ class _ItemHistory:
         end = int(np.searchsorted(self._time, before))
         for at in range(self._next, end):
             opens = int(self._is_open[at])
-            items.count([self._item[at]], sends=1 - opens, opens=opens)
+            score = self._score[at]
+            items.count(self._item[at], sends=1 - opens, opens=opens, source_score=score)
         self._next = end
 
 

@@ -6,15 +6,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ranker.features.items import ItemTable
+from services.ranker.features.items import ItemTable, log_score
 from services.ranker.features.schema import EVENT_ITEMS, Features
 from services.ranker.features.users import Moments
 from services.ranker.features.vocabulary import item_key, source_bucket, type_bucket
 
 MOST_ITEMS = 32
-SCORE_SCALE = 1e4
 PRIOR_OPENS, PRIOR_SENDS = 1.0, 20.0
 """An item without history has an open rate of 1 in 20."""
+PRIOR_SCORE, PRIOR_SCORED = 0.5, 1.0
+"""And a mean log score of the sources of one half."""
 
 
 class EventFacts(NamedTuple):
@@ -36,22 +37,24 @@ class EventFacts(NamedTuple):
 def event_features(events: Sequence[EventFacts], now: Moments, items: ItemTable) -> Features:
     """EVENT_FEATURES of events [N] as they are at `now`, a time of all of them or of each.
 
-    `event_numbers` [N, 5]: the source's score s, mostly a small probability, as log(1 + 10⁴ s) /
-    log(1 + 10⁴); log(1 + age in hours); items / 32; log(1 + sends of the item to anyone); smoothed
-    open rate (opens + 1) / (sends + 20) of the item.
+    `event_numbers` [N, 7]: the source's log score; log(1 + age in hours); items / 32; of the first
+    item, over all users: log(1 + sends); smoothed open rate (opens + 1) / (sends + 20); log(1 +
+    sends whose event had a score); the smoothed mean of these log scores, (sum + ½) / (count + 1).
     """
     types, abouts, sources, scores, times = zip(*events, strict=True) if events else [()] * 5
     keys = _item_keys(abouts)
     history = items.history(keys[:, 0]).astype(np.float64)
-    sends, opens = history[:, 0], history[:, 1]
+    sends, opens, scored, scores_sum = history.T
     created = np.array([np.nan if time is None else time for time in times])
     ages = np.fmax(now - created, 0.0)
     numbers = [
-        np.log1p(SCORE_SCALE * np.array(scores, np.float64)) / np.log1p(SCORE_SCALE),
+        log_score(np.array(scores, np.float64)),
         np.log1p(ages / 3600),
         np.array(list(map(len, abouts))) / MOST_ITEMS,
         np.log1p(sends),
         (opens + PRIOR_OPENS) / (sends + PRIOR_SENDS),
+        np.log1p(scored),
+        (scores_sum / 1e6 + PRIOR_SCORE * PRIOR_SCORED) / (scored + PRIOR_SCORED),
     ]
     return {
         "event_type": np.array(list(map(type_bucket, types)), np.int32),

@@ -7,6 +7,7 @@ candidate makes of the item's title and text, brought to 64 dimensions by a matr
 standard deviation), and to unit length again; zeros as long as there is no embedding.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,10 +23,26 @@ ATTRIBUTE_DIMENSIONS = 64
 TEXT_DIMENSIONS = 64
 CONTENT_DIMENSIONS = ATTRIBUTE_DIMENSIONS + TEXT_DIMENSIONS
 
+HISTORY = ("sends", "opens", "scored", "scores")
+"""What is counted of an item over all users: sends; opens and clicks; sends whose event had a score
+of its source; and the sum of these scores in `units`."""
+SCORE_SCALE = 1e4
+
 AttributeValue: TypeAlias = str | bool | int | float | Sequence[str] | Mapping[str, float]
 Vector: TypeAlias = NDArray[np.float32]
 ATTRIBUTE_WEIGHT = 2.0
 """How much more an attribute's value weighs than the type."""
+
+
+def log_score(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores s of sources, mostly small probabilities, as log(1 + 10⁴ s) / log(1 + 10⁴)."""
+    found: NDArray[np.float64] = np.log1p(SCORE_SCALE * scores) / np.log1p(SCORE_SCALE)
+    return found
+
+
+def units(score: float) -> int:
+    """A log score in millionths: sums of whole numbers don't depend on their order."""
+    return round(1e6 * math.log1p(SCORE_SCALE * score) / math.log1p(SCORE_SCALE))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -106,9 +123,7 @@ class ItemRecord:
     key: int
     ref: int
     vector: Vector
-    sends: int = 0
-    opens: int = 0
-    """Opens and clicks."""
+    history: Sequence[int] = (0,) * len(HISTORY)
 
 
 class Contents(Protocol):
@@ -126,7 +141,7 @@ class ItemTable:
         self._by_ref: dict[int, int] = {}
         self._refs = np.zeros(16, np.int64)
         self._vectors = np.zeros((16, CONTENT_DIMENSIONS), np.float32)
-        self._history = np.zeros((16, 2), np.int64)
+        self._history = np.zeros((16, len(HISTORY)), np.int64)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -142,19 +157,21 @@ class ItemTable:
         """Set all that is known of an item."""
         row = self._row(record.key)
         self._set_content(row, record.ref, record.vector)
-        self._history[row] = (record.sends, record.opens)
+        self._history[row] = record.history
 
-    def count(self, item_ids: Iterable[str], *, sends: int = 0, opens: int = 0) -> None:
-        """Add to the history of items; an item without content is known by its history only."""
-        for item_id in item_ids:
-            self._history[self._row(item_key(item_id))] += (sends, opens)
+    def count(
+        self, item_id: str, *, sends: int = 0, opens: int = 0, source_score: float = 0.0
+    ) -> None:
+        """Add to the history of an item; one without content is known by its history only."""
+        added = (sends, opens, source_score > 0, units(source_score))
+        self._history[self._row(item_key(item_id))] += added
 
     def refs(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Current content references of item keys, any shape; 0 where there is no content."""
         return self._refs[self._rows_of(self._rows, keys)]
 
     def history(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Sends and opens [..., 2] of item keys; 0 for unknown ones."""
+        """HISTORY [..., 4] of item keys; 0 for unknown ones."""
         return self._history[self._rows_of(self._rows, keys)]
 
     def vectors(self, refs: NDArray[np.int64]) -> NDArray[np.float32]:

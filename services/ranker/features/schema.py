@@ -19,7 +19,10 @@ TYPE_COUNTS = ("sends", "engagements", "dismissals")
 PROFILE_NUMBERS = ("known", "hour_of_week", "hour_of_day", "day_of_week")
 """Columns of `hour_profile`: a flag, then the user's share of activity at the delivery hour,
 relative to an even spread (1 = as much as in any hour), cut at 8."""
-EVENT_NUMBERS = ("source_log_score", "age", "items", "item_sends", "item_open_rate")
+EVENT_NUMBERS = (
+    "source_log_score", "age", "items", "item_sends", "item_open_rate", "item_scored",
+    "item_mean_score",
+)  # fmt: skip
 """Columns of `event_numbers`; see event_features."""
 SEQUENCES = ("engagement", "send", "response")
 HOURS_OF_WEEK = 168

@@ -65,6 +65,8 @@ class Send:
     channel: Channel
     event_type: str
     item_ids: Sequence[str] = ()
+    source_score: float = 0.0
+    """Of the event, in [0, 1]; 0: its source gave none."""
 
 
 @dataclass(frozen=True, slots=True)

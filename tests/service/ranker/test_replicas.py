@@ -60,7 +60,7 @@ async def test_replicas_apply_the_feed_once_and_see_each_others_work(
             await replica.catalogue.refresh()
             items = replica.catalogue.items
             keys = np.array([item_key(f"i{number}") for number in range(6)])
-            assert items.history(keys).tolist() == [[10, 10]] * 6
+            assert items.history(keys).tolist() == [[10, 10, 0, 0]] * 6
             assert items.refs(keys).all()
         peers.sent(NOW, "u0", "20260105.new", "i0")
         with at(NOW):

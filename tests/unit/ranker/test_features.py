@@ -141,14 +141,26 @@ def test_an_event_is_about_its_first_items() -> None:
 
 def test_item_history_and_unknown_items() -> None:
     items = table()
-    items.count(["m1", "m1", "ghost"], sends=2)
-    items.count(["m1"], opens=1)
+    for item in ("m1", "m1", "ghost"):
+        items.count(item, sends=2)
+    items.count("m1", opens=1)
     facts = [EventFacts("a", ("m1",)), EventFacts("a", ("ghost",)), EventFacts("a")]
     events = event_features(facts, NOW, items)
     assert events["event_numbers"][:, 3] == pytest.approx(np.log1p([4, 2, 0]))
     assert events["event_numbers"][:, 4] == pytest.approx([2 / 24, 1 / 22, 1 / 20])
     assert events["event_items"][:, 0].tolist() == [content_ref("m1", 1), 0, 0]
     assert not events["event_items"][:, 1:].any()
+
+
+def test_an_item_is_known_by_the_scores_its_sources_gave() -> None:
+    items = table()
+    assert items.history(np.array([item_key("m1")])).tolist() == [[0, 0, 0, 0]]
+    for score in (0.02, 0.2, 0.0, 1.0):
+        items.count("m1", sends=1, source_score=score)
+    events = event_features([EventFacts("a", ("m1",)), EventFacts("a", ("m2",))], NOW, items)
+    logs = np.log1p(1e4 * np.array([0.02, 0.2, 1.0])) / np.log1p(1e4)
+    assert events["event_numbers"][:, 5] == pytest.approx(np.log1p([3, 0]))
+    assert events["event_numbers"][:, 6] == pytest.approx([(logs.sum() + 0.5) / 4, 0.5])
 
 
 def test_table_grows_and_forgets_replaced_content() -> None:
