@@ -173,7 +173,7 @@ async def _count_items(work: UnitOfWork, entries: Sequence[Entry]) -> None:
     for entry in entries:
         match entry:
             case Send(item_ids=[first, *_], source_score=score):
-                counts[item_key(first)].update(sends=1, scored=score > 0, scores=units(score))
+                counts[item_key(first)].update(sends=1, scored=int(score > 0), scores=units(score))
             case Engagement(kind=kind, item_ids=[first, *_]) if kind in _OPENS:
                 counts[item_key(first)].update(opens=1)
     if counts:

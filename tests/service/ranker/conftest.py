@@ -127,6 +127,7 @@ class Peers(candidate_pb2_grpc.CandidateServiceServicer, policy_pb2_grpc.PolicyS
         decision: str,
         item_id: str,
         channel: notification_pb2.Channel.ValueType = PUSH,
+        source_score: float = 0.0,
     ) -> None:
         """A delivery went out."""
         entry = feed_pb2.SendEntry(
@@ -135,6 +136,7 @@ class Peers(candidate_pb2_grpc.CandidateServiceServicer, policy_pb2_grpc.PolicyS
             event_type=TYPE,
             item_ids=[item_id],
             channel=channel,
+            source_score=source_score,
         )
         self._add(moment, user, send=entry)
 

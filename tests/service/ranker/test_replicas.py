@@ -13,6 +13,7 @@ from heliograph.policy.v1alpha1 import policy_pb2_grpc
 from services.ranker.catalogue import Catalogue
 from services.ranker.feature_store import FeatureStore
 from services.ranker.features import item_key
+from services.ranker.features.items import units
 from services.ranker.features.vocabulary import Counter
 from services.ranker.feed import FeedFollower
 from services.runtime.clock import Clock, at
@@ -48,7 +49,9 @@ async def test_replicas_apply_the_feed_once_and_see_each_others_work(
     users = [f"u{number}" for number in range(5)]
     for number in range(60):
         moment = NOW - timedelta(hours=number)
-        peers.sent(moment, users[number % 5], f"20260105.{number}", f"i{number % 6}")
+        score = 0.0 if number % 4 else 0.2
+        decision, item_id = f"20260105.{number}", f"i{number % 6}"
+        peers.sent(moment, users[number % 5], decision, item_id, source_score=score)
         peers.engaged(moment, users[number % 5], f"20260105.{number}", f"i{number % 6}")
     async with grpc.aio.insecure_channel(peers.address) as channel:
         replicas = [Replica(open_database, channel) for _ in range(2)]
@@ -60,7 +63,8 @@ async def test_replicas_apply_the_feed_once_and_see_each_others_work(
             await replica.catalogue.refresh()
             items = replica.catalogue.items
             keys = np.array([item_key(f"i{number}") for number in range(6)])
-            assert items.history(keys).tolist() == [[10, 10, 0, 0]] * 6
+            scored = [10, 10, 5, 5 * units(0.2)]
+            assert items.history(keys).tolist() == [scored, [10, 10, 0, 0]] * 3
             assert items.refs(keys).all()
         peers.sent(NOW, "u0", "20260105.new", "i0")
         with at(NOW):
