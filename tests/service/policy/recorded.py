@@ -200,6 +200,7 @@ def _delivery(one: Sent) -> dict[str, Any]:
         event_id=f"event-{one.key}",
         event_type=one.event_type,
         item_ids=one.item_ids,
+        source_score=0.25,
     )
     return {
         "day": one.day,

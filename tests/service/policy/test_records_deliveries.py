@@ -107,7 +107,7 @@ async def test_a_delivery_handed_over_is_counted_and_told_once(policy: Policy) -
     (entry,) = await policy.feed()
     assert entry.WhichOneof("entry") == "send"
     assert (entry.user_id, entry.send.variant_id, entry.send.style) == ("ann", "v1", "warm")
-    assert list(entry.send.item_ids) == ["m1"]
+    assert (list(entry.send.item_ids), entry.send.source_score) == (["m1"], 0.25)
     assert await policy.sends_of("ann") == [one.delivery_id]
 
 
