@@ -91,7 +91,7 @@ def test_a_non_finite_number_stays_in_its_row(model: RankingModel) -> None:
     inputs = model_inputs(users, events, row, ITEMS)
     expected = logits(model, inputs)
     numbers = inputs["event_numbers"].copy()
-    numbers[3] = [np.nan, np.inf, -np.inf, np.nan, np.nan]
+    numbers[3] = np.resize([np.nan, np.inf, -np.inf], numbers.shape[1])
     found = logits(model, {**inputs, "event_numbers": numbers})
     assert np.isfinite(found).all()
     others = np.arange(EVENTS) != 3
