@@ -281,20 +281,12 @@ def _shares(logarithms: Array) -> Array:
     return found
 
 
-def divergences(
-    data: MovieLens, name: str, options: WorldOptions, particles: int
-) -> dict[str, float]:
-    """Mean divergence of one observer's predictions from the truth, by head."""
-    parameters = WORLDS[options.world]
-    tastes = fit(data, parameters)
-    crowd = Crowd.draw(particles, data, tastes, parameters, np.random.default_rng(0))
-    observer = Observer(OBSERVERS[name], crowd, parameters)
+def divergences(observer: Observer, blocks: Sequence[Block], slots: int) -> dict[str, float]:
+    """Mean divergence of an observer's predictions from the truth, by head."""
     told: dict[int, list[tuple[float, float]]] = {}
-    for first in range(0, options.users, BLOCK):
-        block = play_block(data, tastes, options, first)
-        users = range(len(block.people.push))
-        for user in track(users, f"{name}, users from {first}", disable=not sys.stderr.isatty()):
-            found = observer.predictions(block, user, options.days * SLOTS_PER_DAY)
+    for block in blocks:
+        for user in range(len(block.people.push)):
+            found = observer.predictions(block, user, slots)
             for channel, true, predicted in found:
                 told.setdefault(channel, []).append((true, predicted))
     lost = {}
@@ -314,7 +306,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     world, seed = JUDGED_ON[0]
     options, data = WorldOptions(given.users, given.days, seed, world), load()
-    found = {name: divergences(data, name, options, given.particles) for name in OBSERVERS}
+    parameters = WORLDS[world]
+    tastes = fit(data, parameters)
+    crowd = Crowd.draw(given.particles, data, tastes, parameters, np.random.default_rng(0))
+    firsts = range(0, given.users, BLOCK)
+    blocks = [play_block(data, tastes, options, first) for first in firsts]
+    found = {}
+    for name in track(OBSERVERS, "Observing", disable=not sys.stderr.isatty()):
+        observer = Observer(OBSERVERS[name], crowd, parameters)
+        found[name] = divergences(observer, blocks, given.days * SLOTS_PER_DAY)
     for name, heads in found.items():
         print(f"{name:18}", {head: round(value, 5) for head, value in heads.items()})
     series = {"world": world, "seed": seed, "particles": given.particles, "divergence": found}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ranker.features.items import ItemTable, log_score
+from services.ranker.features.items import UNITS, ItemTable, log_score
 from services.ranker.features.schema import EVENT_ITEMS, Features
 from services.ranker.features.users import Moments
 from services.ranker.features.vocabulary import item_key, source_bucket, type_bucket
@@ -54,7 +54,7 @@ def event_features(events: Sequence[EventFacts], now: Moments, items: ItemTable)
         np.log1p(sends),
         (opens + PRIOR_OPENS) / (sends + PRIOR_SENDS),
         np.log1p(scored),
-        (scores_sum / 1e6 + PRIOR_SCORE * PRIOR_SCORED) / (scored + PRIOR_SCORED),
+        (scores_sum / UNITS + PRIOR_SCORE * PRIOR_SCORED) / (scored + PRIOR_SCORED),
     ]
     return {
         "event_type": np.array(list(map(type_bucket, types)), np.int32),

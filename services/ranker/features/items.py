@@ -7,7 +7,6 @@ candidate makes of the item's title and text, brought to 64 dimensions by a matr
 standard deviation), and to unit length again; zeros as long as there is no embedding.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +26,7 @@ HISTORY = ("sends", "opens", "scored", "scores")
 """What is counted of an item over all users: sends; opens and clicks; sends whose event had a score
 of its source; and the sum of these scores in `units`."""
 SCORE_SCALE = 1e4
+UNITS = 1e6
 
 AttributeValue: TypeAlias = str | bool | int | float | Sequence[str] | Mapping[str, float]
 Vector: TypeAlias = NDArray[np.float32]
@@ -42,7 +42,7 @@ def log_score(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def units(score: float) -> int:
     """A log score in millionths: sums of whole numbers don't depend on their order."""
-    return round(1e6 * math.log1p(SCORE_SCALE * score) / math.log1p(SCORE_SCALE))
+    return round(UNITS * float(log_score(np.array(score, np.float64))))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

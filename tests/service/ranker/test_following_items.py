@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 from heliograph.candidate.v1alpha1 import catalogue_pb2
@@ -19,11 +20,9 @@ from tests.conftest import OpenDatabase
 Reading = Callable[[catalogue_pb2.WatchItemsRequest], AsyncIterator[Any]]
 
 
-class Candidate:
-    """Answers WatchItems as a test says."""
-
-    def __init__(self, reading: Reading) -> None:
-        self.WatchItems = reading
+def following(database: Database, reading: Reading) -> Catalogue:
+    """A replica to whom WatchItems answers so."""
+    return Catalogue(database, Mock(WatchItems=reading))
 
 
 def batch(version: int, cursor: str) -> catalogue_pb2.WatchItemsResponse:
@@ -33,7 +32,7 @@ def batch(version: int, cursor: str) -> catalogue_pb2.WatchItemsResponse:
 
 async def standing(database: Database) -> tuple[str, int]:
     """The cursor, and which content the item has."""
-    catalogue = Catalogue(database, Candidate(nothing))  # type: ignore[arg-type]
+    catalogue = following(database, nothing)
     await catalogue.refresh()
     async with database.read() as work:
         (row,) = await work.rows(queries.read_cursor, {"log": "items"})
@@ -63,8 +62,8 @@ async def test_who_falls_behind_another_replica_changes_nothing(
         yield batch(2, "2")
         yield batch(3, "3")
 
-    slow = Catalogue(database, Candidate(slowly))  # type: ignore[arg-type]
-    quick = Catalogue(database, Candidate(quickly))  # type: ignore[arg-type]
+    slow = following(database, slowly)
+    quick = following(database, quickly)
     async with asyncio.timeout(30):
         behind = asyncio.create_task(slow.follow())
         await first_is_read.wait()

@@ -9,6 +9,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from prometheus_client import REGISTRY
 
 from services.ranker.backend import MOST_USERS
 from services.ranker.batching import CALL_EVENTS, RUN_EVENTS, Batcher, Rows
@@ -16,6 +17,7 @@ from services.ranker.catalogue import Catalogue
 from services.ranker.features import HEADS, Features, ItemTable
 from services.ranker.features.schema import EVENT_FEATURES, USER_FEATURES, empty
 from services.ranker.manifest import Manifest
+from services.ranker.run_sizes import NAME
 from services.ranker.triton_model.buckets import BadInputs
 from services.runtime import calls
 from services.runtime.errors import Unavailable
@@ -198,3 +200,10 @@ async def test_who_gave_up_is_left_out_and_a_run_has_the_longest_deadline() -> N
     assert recorder.runs == [("a", 1, 1), ("a", 2, 2)]
     assert recorder.left_s[0] is None
     assert recorder.left_s[1] == pytest.approx(50.0, abs=5.0)
+
+
+async def test_runs_are_counted_by_their_size() -> None:
+    size = {"users": "3", "events": "8", "steps": "8"}  # rounded up
+    before = REGISTRY.get_sample_value(f"{NAME}_total", size) or 0
+    await batcher(Recorder()).score("a", rows([0, 1, 2, 2, 2]))
+    assert REGISTRY.get_sample_value(f"{NAME}_total", size) == before + 1

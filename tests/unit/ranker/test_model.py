@@ -20,7 +20,7 @@ from services.ranker.features import (
 )
 from services.ranker.features.schema import SEQUENCES
 from services.ranker.features.vocabulary import Channel
-from services.ranker.training.model import ModelConfig, RankingModel
+from services.ranker.training.model import ModelConfig, RankingModel, event_content
 from services.ranker.training.multitask import INPUT_NAMES
 from tests.unit.ranker.made_log import START, made_items
 
@@ -132,3 +132,26 @@ def test_cutting_by_length_changes_nothing(
     cut = logits(model, inputs)
     monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
     np.testing.assert_allclose(logits(model, inputs), cut, atol=1e-5)
+
+
+def test_content_of_an_event_is_that_of_its_items_the_first_weighing_most() -> None:
+    items = torch.zeros(4, 128)
+    items[1:, 0] = torch.tensor([11.0, 22.0, 33.0])
+    events = torch.tensor([[1, 2, 3, 0], [2, 0, 0, 0], [0, 0, 0, 0]])
+    found = event_content({"items": items, "event_items": events})
+    expected = [(11 + 22 / 2 + 33 / 3) / (1 + 1 / 2 + 1 / 3), 22.0, 0.0]
+    assert found[:, 0].tolist() == pytest.approx(expected)
+
+
+def test_training_leaves_out_texts_and_nothing_else() -> None:
+    inputs = model_inputs(*batch(), ITEMS)
+    seen = []
+    for share in (0.0, 1.0):
+        model = RankingModel(ModelConfig(dropout=0.0, text_dropout=share)).train()
+        model.content.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+        items = np.ones_like(inputs["items"])
+        model.raw_logits({n: torch.from_numpy(a) for n, a in {**inputs, "items": items}.items()})
+    whole, without = seen
+    assert whole[:, 64:].any()
+    assert not without[:, 64:].any()
+    assert (whole[:, :64] == without[:, :64]).all()
