@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bench.ranker_flat import CATEGORIES, flat
 from services.ranker.features.items import Contents
 from services.ranker.features.vocabulary import HEADS
-from services.ranker.training.calibrate import fit_calibration
+from services.ranker.training.calibrate import fit_calibration, information
 from services.ranker.training.fit import trainable
 from services.ranker.training.log import MASKED, Examples
 from services.ranker.training.logistic import log_losses, sigmoid
@@ -87,7 +87,8 @@ def boosted(
             np.asarray(booster.predict(each, raw_score=True)) for each in (sets[1][0], *asked)
         ]
         _, labels, weights = sets[1]
-        scale, shift = fit_calibration(logits[0][:, None], labels[:, None], weights)
+        learned = information(sets[0][1][:, None], sets[0][2])
+        scale, shift = fit_calibration(logits[0][:, None], labels[:, None], weights, learned)
         tuning, *scored = (sigmoid(each * scale[0] + shift[0]) for each in logits)
         losses[column] = np.average(log_losses(labels, tuning), weights=weights)
         for scores, own in zip(found, scored, strict=True):

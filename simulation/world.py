@@ -28,16 +28,20 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Shares of a user's ratings in order of time: history up to `history`, truth up to `truth`."""
+    """Shares of a user's ratings: history up to `history`, truth up to `truth`, the rest unused."""
 
     history: float
     truth: float
+    is_drawn: bool = False
+    """What is history and what is truth is drawn, from all ratings up to `truth` in order of time;
+    else the first ones are history."""
 
 
 REPLAY_CUT = Cut(history=0.7, truth=1.0)
 """History is the first 70 %, the truth the last 30 %."""
-BOOTSTRAP_CUT = Cut(history=0.4, truth=0.7)
-"""For the training log: what the replay's truth holds back isn't in it at all."""
+BOOTSTRAP_CUT = Cut(history=0.4, truth=0.7, is_drawn=True)
+"""For the training log: what the replay's truth holds back isn't in it at all. Drawn, since people
+rated what was new first: a history of everyone's first ratings would miss what is liked later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ def make_world(data: MovieLens, cut: Cut, start: datetime = DEFAULT_START) -> Wo
     rank = np.arange(len(ratings)) - first[ratings.user]
     history_end = np.floor(counts * cut.history).astype(np.int64)[ratings.user]
     truth_end = np.floor(counts * cut.truth).astype(np.int64)[ratings.user]
+    if cut.is_drawn:
+        rank = _drawn(ratings.user, rank, truth_end)
     past = ratings.take(rank < history_end)
     held = ratings.take((rank >= history_end) & (rank < truth_end))
     shape = (len(data.users), len(data.items))
@@ -89,6 +95,17 @@ def make_world(data: MovieLens, cut: Cut, start: datetime = DEFAULT_START) -> Wo
     moved = past.time + _shift(data.ratings, start)
     history = Ratings(past.user, past.item, past.stars, moved)
     return World(start, data, history, truth, seen)
+
+
+def _drawn(
+    user: npt.NDArray[np.int32], rank: npt.NDArray[np.int64], end: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Other ranks of ratings that stand by user and time: each user's below `end` shuffled."""
+    key = np.random.default_rng(0).random(len(rank)) + (rank >= end) * (1 + rank)
+    order = np.lexsort((key, user))
+    found = np.empty_like(rank)
+    found[order] = rank
+    return found
 
 
 def _shift(ratings: Ratings, start: datetime) -> int:

@@ -4,27 +4,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.ranker.training.log import MASKED
-from services.ranker.training.logistic import regression
+from services.ranker.training.logistic import Prior, regression
 
 LEAST_POSITIVES = 20
 """With fewer positives, a head keeps its logits as they are."""
-RIDGE = 100.0
-"""Pull of scale towards 1 and of shift towards 0: a few hundred labels say less of the level than
-the training did, which saw many times as many."""
+SCALE_PRIOR = 30.0
+"""Information that speaks for a scale of 1."""
 LEAST_SCALE = 0.05
 """Logits that say nothing, or the opposite, keep their order at least."""
 
 
 def fit_calibration(
-    logits: NDArray[np.float64], labels: NDArray[np.int8], weights: NDArray[np.float64]
+    logits: NDArray[np.float64],
+    labels: NDArray[np.int8],
+    weights: NDArray[np.float64],
+    learned: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Scale and shift [heads] that minimise the weighted log loss of scale · logit + shift."""
+    """Scale and shift [heads] that minimise the weighted log loss of scale · logit + shift.
+
+    `learned` [heads]: the `information` of the rows that the model learned from. Their level counts
+    by it beside that of these rows, which are fewer and of one week; how far apart scores may be,
+    only rows tell from which nothing was learned.
+    """
     scale = np.ones(logits.shape[1], np.float32)
     shift = np.zeros(logits.shape[1], np.float32)
     for head in range(logits.shape[1]):
         known = labels[:, head] != MASKED
         y = labels[known, head].astype(np.float64)
         if min(y.sum(), (1 - y).sum()) >= LEAST_POSITIVES:
-            found = regression(logits[known, head], y, weights[known], RIDGE)
+            prior = Prior(SCALE_PRIOR, float(learned[head]))
+            found = regression(logits[known, head], y, weights[known], prior)
             scale[head], shift[head] = max(found[0], LEAST_SCALE), found[1]
     return scale, shift
+
+
+def information(labels: NDArray[np.int8], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What rows say of each head's level [heads]: n p (1 − p) of n weighted rows at the rate p."""
+    known = (weights[:, None] * (labels != MASKED)).sum(0)
+    positives = (weights[:, None] * (labels == 1)).sum(0)
+    found: NDArray[np.float64] = positives * (1 - positives / np.maximum(known, 1e-9))
+    return found

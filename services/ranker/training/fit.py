@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from services.ranker.features.items import Contents
 from services.ranker.features.vocabulary import HEADS, Head
-from services.ranker.training.calibrate import fit_calibration
+from services.ranker.training.calibrate import fit_calibration, information
 from services.ranker.training.checkpoint import Checkpoint
 from services.ranker.training.downsampling import corrections, learned
 from services.ranker.training.log import MASKED, Examples, LogError
@@ -90,7 +90,9 @@ def train(
     descent.run(progress, checkpoint)
     logits = predict(model, examples, contents, parts.tuning)
     tuning = parts.tuning
-    scale, shift = fit_calibration(logits, examples.labels[tuning], examples.weights[tuning])
+    scale, shift = fit_calibration(
+        logits, examples.labels[tuning], examples.weights[tuning], descent.learned
+    )
     with torch.no_grad():
         model.scale.copy_(torch.from_numpy(scale) * model.scale)
         model.shift.copy_(torch.from_numpy(scale) * model.shift + torch.from_numpy(shift))
@@ -182,6 +184,7 @@ class Descent:
         self._parts, self._used, self._config = parts, used, config
         self._weights = examples.weights
         self._shares = _label_shares(examples, used, parts.train)
+        self.learned = information(examples.labels[parts.train], examples.weights[parts.train])
         self._optimiser = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -219,12 +222,14 @@ class Descent:
                 progress.advance(task)
             if checkpoint and checkpoint.is_due:
                 checkpoint.save(self._state())
-        model, parts = self._model, self._parts
-        self.losses.append(_tuning_loss(model, self._examples, self._contents, parts.tuning))
+        part = self._parts.tuning
+        self.losses.append(
+            _tuning_loss(self._model, self._examples, self._contents, part, self.learned)
+        )
         if progress and task is not None:
             progress.update(task, description=f"{name}: loss {self.losses[-1]:.5f}")
         if self.losses[-1] == min(self.losses):
-            self._best = copy.deepcopy(model.state_dict())
+            self._best = copy.deepcopy(self._model.state_dict())
         self._epoch_random, self._done = self._random.bit_generator.state, 0
 
     def _step(self, index: NDArray[np.int64]) -> None:
@@ -300,13 +305,17 @@ def masked_loss(
 
 
 def _tuning_loss(
-    model: MultiTaskModel, examples: Examples, contents: Contents, part: NDArray[np.int64]
+    model: MultiTaskModel,
+    examples: Examples,
+    contents: Contents,
+    part: NDArray[np.int64],
+    learned: NDArray[np.float64],
 ) -> float:
     """Mean over trained heads of the weighted log loss, once calibrated: what the rest of the
     training can't improve by calibration alone."""
     logits, labels = predict(model, examples, contents, part), examples.labels[part]
     weights = examples.weights[part]
-    scale, shift = fit_calibration(logits, labels, weights)
+    scale, shift = fit_calibration(logits, labels, weights, learned)
     z = logits * scale + shift
     losses = np.logaddexp(0, z) - np.maximum(labels, 0) * z
     known = (labels != MASKED) & model.trained.numpy()

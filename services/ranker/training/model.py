@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from services.ranker.features.items import ATTRIBUTE_DIMENSIONS, CONTENT_DIMENSIONS
-from services.ranker.features.schema import SEQUENCES
+from services.ranker.features.schema import EVENT_ITEMS, SEQUENCES
 from services.ranker.features.vocabulary import (
     HEADS,
     LOCALE_BUCKETS,
@@ -314,7 +314,7 @@ def event_content(inputs: Mapping[str, Tensor]) -> Tensor:
     places = torch.arange(1, items.shape[1] + 1, dtype=torch.float32)
     weights = (items > 0).float() / places  # [N, M]
     total = (weights[:, None] @ inputs["items"][items])[:, 0]
-    return total / torch.clamp(weights.sum(1, keepdim=True), min=1)
+    return total / torch.clamp(weights.sum(1, keepdim=True), min=1 / EVENT_ITEMS)
 
 
 def _mean(content: Tensor, chosen: Tensor) -> Tensor:

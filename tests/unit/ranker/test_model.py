@@ -134,10 +134,10 @@ def test_cutting_by_length_changes_nothing(
     np.testing.assert_allclose(logits(model, inputs), cut, atol=1e-5)
 
 
-def test_content_of_an_event_is_that_of_its_items_the_first_weighing_most() -> None:
+def test_content_of_an_event_is_that_of_its_known_items_the_first_weighing_most() -> None:
     items = torch.zeros(4, 128)
     items[1:, 0] = torch.tensor([11.0, 22.0, 33.0])
-    events = torch.tensor([[1, 2, 3, 0], [2, 0, 0, 0], [0, 0, 0, 0]])
+    events = torch.tensor([[1, 2, 3, 0], [0, 2, 0, 0], [0, 0, 0, 0]])
     found = event_content({"items": items, "event_items": events})
     expected = [(11 + 22 / 2 + 33 / 3) / (1 + 1 / 2 + 1 / 3), 22.0, 0.0]
     assert found[:, 0].tolist() == pytest.approx(expected)

@@ -14,10 +14,10 @@ from services.ranker.features import HEADS, Head, model_inputs, rows
 from services.ranker.golden import read_golden
 from services.ranker.inprocess import InProcessBackend
 from services.ranker.manifest import MODEL_FILE, file_sha256, read_manifest, write_manifest
-from services.ranker.training.calibrate import fit_calibration
+from services.ranker.training.calibrate import fit_calibration, information
 from services.ranker.training.export import export, weights_sha256
 from services.ranker.training.fit import Trained, TrainingConfig, predict, train
-from services.ranker.training.log import LogError, unlabelled
+from services.ranker.training.log import MASKED, LogError, unlabelled
 from services.ranker.training.model import ModelConfig
 from services.ranker.training.multitask import INPUT_NAMES
 from services.ranker.training.split import split
@@ -142,7 +142,7 @@ def test_calibration_recovers_scale_and_shift() -> None:
     chance = 1 / (1 + np.exp(-(0.5 * logits - 0.7)))
     labels = (random.random(logits.shape) < chance).astype(np.int8)
     labels[:, 2] = -1
-    scale, shift = fit_calibration(logits, labels, np.ones(len(logits)))
+    scale, shift = fit_calibration(logits, labels, np.ones(len(logits)), np.zeros(len(HEADS)))
     assert scale[0] == pytest.approx(0.5, abs=0.03)
     assert shift[0] == pytest.approx(-0.7, abs=0.06)
     assert (scale[2], shift[2]) == (1.0, 0.0)
@@ -153,13 +153,30 @@ def test_a_few_labels_move_the_level_less_than_they_say() -> None:
     labels[:30] = 1  # a tenth, where the training found a fifth
     logits = np.full(labels.shape, np.log(0.2 / 0.8))
     said = np.log(0.1 / 0.9) - logits[0, 0]
+    trained_on = np.tile(labels[:60], (5, 1))
+    learned = information(trained_on, np.ones(300))
     moved = []
     for times in (1, 100):
         rows = np.tile(logits, (times, 1)), np.tile(labels, (times, 1)), np.ones(300 * times)
-        scale, shift = fit_calibration(*rows)
+        scale, shift = fit_calibration(*rows, learned)
         moved.append((scale[0] - 1) * logits[0, 0] + shift[0])
     assert 0.3 < moved[0] / said < 0.7
     assert moved[1] / said == pytest.approx(1, abs=0.05)
+
+
+def test_a_doubtful_scale_leaves_the_level_alone() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(-4, 1, (3000, len(HEADS)))
+    labels = (random.random(logits.shape) < 0.02).astype(np.int8)  # whatever the logits say
+    scale, shift = fit_calibration(logits, labels, np.ones(3000), np.zeros(len(HEADS)))
+    scores = 1 / (1 + np.exp(-(logits * scale + shift)))
+    assert (scale < 0.8).all()
+    assert scores.mean(0) == pytest.approx(labels.mean(0))
+
+
+def test_rows_say_of_the_level_what_their_weights_and_spread_do() -> None:
+    labels = np.array([[1, 0], [0, MASKED], [0, 0], [1, MASKED]], np.int8)
+    assert information(labels, np.array([1.0, 1.0, 2.0, 4.0])) == pytest.approx([5 * 3 / 8, 0.0])
 
 
 def test_the_golden_set_holds_what_the_trained_model_answers(

@@ -48,6 +48,19 @@ def test_the_training_world_never_sees_the_replays_truth(data: MovieLens, world:
     assert (known <= world.seen).all()
 
 
+def test_the_training_worlds_history_is_drawn_from_early_and_late_ratings(data: MovieLens) -> None:
+    training = make_world(data, BOOTSTRAP_CUT)
+    assert not (training.seen & (training.truth > 0)).any()
+    places = []
+    for user in range(len(data.users)):
+        own = np.flatnonzero(data.ratings.user == user)
+        in_order = data.ratings.item[own[np.argsort(data.ratings.time[own], kind="stable")]]
+        assert not (training.seen[user] | (training.truth[user] > 0))[in_order[14:]].any()
+        places.append(training.seen[user][in_order[:14]])
+    assert np.sum(places, axis=1).tolist() == [8] * len(data.users)
+    assert all(0 < share < 1 for share in np.mean(places, axis=0))
+
+
 def test_times_move_by_whole_days_to_the_day_before_the_start(data: MovieLens) -> None:
     start = datetime(2026, 1, 5, tzinfo=UTC)
     everything = make_world(data, Cut(1.0, 1.0), start)
