@@ -1,6 +1,7 @@
 """`python -m bench.tables JSON …`: rewrites the tables of docs/evaluation.md from bench results.
 
 The table of the bench NAME stands between the lines `<!-- bench:NAME -->` and `<!-- end -->`.
+Results without such a place are named and left out.
 """
 
 import json
@@ -28,13 +29,13 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"Measured at commit {result['commit']} on {ran}."])
 
 
-def rewritten(page: str, name: str, text: str) -> str:
-    """The page with the bench's table replaced. Raises ValueError when it has no place there."""
+def rewritten(page: str, name: str, text: str) -> str | None:
+    """The page with the bench's table replaced; None when it has no place there."""
     begin, end = f"<!-- bench:{name} -->", "<!-- end -->"
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ValueError(f"{PAGE} has no place for the bench {name!r}: {begin} … {end}")
+        return None
     return f"{before}{begin}\n{text}\n{end}{after}"
 
 
@@ -43,7 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page = PAGE.read_text()
     for path in arguments if arguments is not None else sys.argv[1:]:
         result = json.loads(Path(path).read_text())
-        page = rewritten(page, result["bench"], table(result))
+        name = result["bench"]
+        changed = rewritten(page, name, table(result))
+        if changed is None:
+            print(f"{path}: {PAGE.name} has no table of the bench {name}", file=sys.stderr)
+        page = changed or page
     PAGE.write_text(page)
     return 0
 
