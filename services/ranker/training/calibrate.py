@@ -10,6 +10,9 @@ LEAST_POSITIVES = 20
 """With fewer positives, a head keeps its logits as they are."""
 SCALE_PRIOR = 30.0
 """Information that speaks for a scale of 1."""
+BELIEVED = 0.25
+"""What a row that the model learned from says of the level, beside one that it didn't: levels move
+with time, and what was learned is older."""
 LEAST_SCALE = 0.05
 """Logits that say nothing, or the opposite, keep their order at least."""
 
@@ -23,8 +26,8 @@ def fit_calibration(
     """Scale and shift [heads] that minimise the weighted log loss of scale · logit + shift.
 
     `learned` [heads]: the `information` of the rows that the model learned from. Their level counts
-    by it beside that of these rows, which are fewer and of one week; how far apart scores may be,
-    only rows tell from which nothing was learned.
+    beside that of these rows, which are fewer and of a week of their own; how far apart scores may
+    be, only rows tell from which nothing was learned.
     """
     scale = np.ones(logits.shape[1], np.float32)
     shift = np.zeros(logits.shape[1], np.float32)
@@ -32,7 +35,7 @@ def fit_calibration(
         known = labels[:, head] != MASKED
         y = labels[known, head].astype(np.float64)
         if min(y.sum(), (1 - y).sum()) >= LEAST_POSITIVES:
-            prior = Prior(SCALE_PRIOR, float(learned[head]))
+            prior = Prior(SCALE_PRIOR, BELIEVED * float(learned[head]))
             found = regression(logits[known, head], y, weights[known], prior)
             scale[head], shift[head] = max(found[0], LEAST_SCALE), found[1]
     return scale, shift

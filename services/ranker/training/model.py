@@ -5,7 +5,8 @@
                                                          │ gathered by user_row
     events ─ event, its content, what both share ──── 3 event tokens [N, 3, W]   once per event
                                                          ▼
-                                  transformer mixer over 9 tokens [N, 9, W] → one tower per head
+            9 tokens [N, 9, W] ─┬─ transformer mixer ─┬─ trunk ─ one tower per head
+                                └───── wide net ──────┘
 
 Sizes in the comments: U users, N events, I distinct items, L steps, S sequence width, W width,
 H heads of the output, C numbers of content, M items of an event. Inputs are those of
@@ -61,8 +62,10 @@ class ModelConfig:
     sequence_layers: int = 1
     width: int = 48
     numbers_width: int = 64
-    mixer_layers: int = 2
+    mixer_layers: int = 1
     attention_heads: int = 4
+    wide_width: int = 128
+    trunk_widths: tuple[int, int] = (128, 64)
     tower_width: int = 32
     dropout: float = 0.2
     text_dropout: float = 0.3
@@ -228,9 +231,22 @@ class RankingModel(MultiTaskModel):
             Block(width, config.attention_heads, config.dropout) for _ in range(config.mixer_layers)
         )
         self.norm = nn.LayerNorm(width)
+        first, last = config.trunk_widths
+        self.wide = nn.Sequential(
+            nn.Linear(len(self.place) * width, config.wide_width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+        )
+        self.trunk = nn.Sequential(
+            nn.Linear(2 * width + config.wide_width, first),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(first, last),
+            nn.GELU(),
+        )
         self.towers = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(2 * width, config.tower_width),
+                nn.Linear(last, config.tower_width),
                 nn.GELU(),
                 nn.Linear(config.tower_width, 1),
             )
@@ -245,11 +261,13 @@ class RankingModel(MultiTaskModel):
         user_tokens = self._user_tokens(inputs)[user_row]  # [N, 6, W]
         event_tokens = self._event_tokens(inputs, user_row)  # [N, 3, W]
         tokens = torch.cat([event_tokens, user_tokens], dim=1) + self.place  # [N, 9, W]
+        wide = self.wide(tokens.flatten(1))
         for block in self.mixer:
             tokens = block(tokens)
         tokens = self.norm(tokens)
-        pooled = torch.cat([tokens.mean(dim=1), tokens[:, 0]], dim=-1)  # [N, 2W]
-        return torch.cat([tower(pooled) for tower in self.towers], dim=-1)  # [N, H]
+        pooled = torch.cat([tokens.mean(dim=1), tokens[:, 0], wide], dim=-1)
+        trunk = self.trunk(pooled)
+        return torch.cat([tower(trunk) for tower in self.towers], dim=-1)  # [N, H]
 
     def _some_without_text(self, items: Tensor) -> Tensor:
         """Content [I, C] as it is before an embedding was made, for items drawn anew each time."""
