@@ -249,7 +249,20 @@ class RankingModel(MultiTaskModel):
             tokens = block(tokens)
         tokens = self.norm(tokens)
         pooled = torch.cat([tokens.mean(dim=1), tokens[:, 0]], dim=-1)  # [N, 2W]
-        return torch.cat([tower(pooled) for tower in self.towers], dim=-1)  # [N, H]
+        return self._towers(pooled)  # [N, H]
+
+    def _towers(self, pooled: Tensor) -> Tensor:
+        """Logits [N, H] of pooled [N, 2W]: all towers in one, which takes fewer steps."""
+        first, last = ([tower.get_submodule(at) for tower in self.towers] for at in ("0", "2"))
+        weight, bias = (
+            torch.cat([getattr(each, name) for each in first]) for name in ("weight", "bias")
+        )
+        inner = nn.functional.gelu(nn.functional.linear(pooled, weight, bias))
+        weight, bias = (
+            torch.cat([getattr(each, name) for each in last]) for name in ("weight", "bias")
+        )
+        logits: Tensor = (inner.reshape(-1, *weight.shape) * weight).sum(-1) + bias
+        return logits
 
     def _some_without_text(self, items: Tensor) -> Tensor:
         """Content [I, C] as it is before an embedding was made, for items drawn anew each time."""
