@@ -27,7 +27,7 @@ class FeatureStore:
         distinct = list(dict.fromkeys(user_ids))
         cached = {user: self._cache[user] for user in distinct if user in self._cache}
         versions = [cached[user][0] if user in cached else 0 for user in distinct]
-        async with self._database.read() as work:
+        async with self._database.statement() as work:
             rows = await work.rows(
                 queries.changed_states, {"user_ids": distinct, "versions": versions}
             )

@@ -8,6 +8,7 @@ loop: a thread would hold the interpreter's lock as long, and the loop would wai
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from services.ranker.features import (
     rows,
     user_features,
 )
-from services.ranker.snapshots import encode_events, encode_users
+from services.ranker.snapshots import encode_users, event_records
 from services.runtime.gathering import Gathered
 
 PREPARED_TOGETHER = 1024
@@ -96,12 +97,11 @@ class Preparation:
         events = event_features(
             list(chain.from_iterable(call.events for call in calls)), np.repeat(now, counts), items
         )
-        encoded = encode_users(users)
+        encoded, records = encode_users(users), event_records(events)
         found = []
         for call, own_users, own_events in zip(calls, _slices(sizes), _slices(counts), strict=True):
-            of_users, of_events = rows(users, own_users), rows(events, own_events)
-            snapshots = _snapshots(encoded[own_users], of_events, call.user_row)
-            found.append(Prepared(of_users, of_events, snapshots))
+            snapshots = _snapshots(encoded[own_users], records[own_events], call.user_row)
+            found.append(Prepared(rows(users, own_users), rows(events, own_events), snapshots))
         return found
 
 
@@ -111,11 +111,12 @@ def _slices(sizes: Sequence[int]) -> Iterator[slice]:
 
 
 def _snapshots(
-    users: Sequence[bytes], events: Features, user_row: NDArray[np.int64]
+    users: Sequence[bytes], events: NDArray[Any], user_row: NDArray[np.int64]
 ) -> list[tuple[bytes, Sequence[int], bytes]]:
     order = np.argsort(user_row, kind="stable")
-    ends = np.searchsorted(user_row[order], np.arange(len(users) + 1))
-    positions = [order[start:end].tolist() for start, end in pairwise(ends.tolist())]
+    ends = np.searchsorted(user_row[order], np.arange(len(users) + 1)).tolist()
+    positions, size, stored = order.tolist(), events.itemsize, events[order].tobytes()
     return [
-        (user, own, encode_events(events, own)) for user, own in zip(users, positions, strict=True)
+        (user, positions[start:end], stored[start * size : end * size])
+        for user, (start, end) in zip(users, pairwise(ends), strict=True)
     ]

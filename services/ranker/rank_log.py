@@ -10,9 +10,9 @@ from services.runtime.database import Database, UnitOfWork, load_queries
 from services.runtime.gathering import Gathered
 from services.runtime.partitions import (
     drop_days_before,
-    ensure_day_partitions,
     existing_days,
     partition,
+    provide_day_partitions,
 )
 
 queries = load_queries(Path(__file__).with_name("log_queries.sql"))
@@ -82,10 +82,9 @@ class RankLog:
             await self._kept.do(_Ranked(rank_id, now, snapshots))
 
     async def _keep(self, calls: Sequence[_Ranked]) -> list[None]:
-        async with self._database.unit_of_work() as work:
-            await ensure_day_partitions(work, "snapshots", {call.day for call in calls})
+        await provide_day_partitions(self._database, "snapshots", {call.day for call in calls})
+        async with self._database.statement() as work:
             await work.copy_binary("snapshots", _SNAPSHOT_COLUMNS, _rows(calls))
-            await work.commit()
         return [None] * len(calls)
 
     async def snapshot(self, rank_id: str, user_id: str) -> KeptSnapshot | None:

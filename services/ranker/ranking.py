@@ -1,7 +1,6 @@
 """Rank: from users and events to scores, with the features kept under a rank id."""
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from services.ranker.preparing import Facts, Preparation, Prepared
 from services.ranker.promotion import Models
 from services.ranker.rank_log import RankLog, UserSnapshot
 from services.ranker.shadowing import Shadowing
+from services.runtime import calls
 from services.runtime.together import together
 
 
@@ -101,7 +101,7 @@ class Ranker:
         )
         prepared = await self._preparation.prepare(facts)
         parts = _by_version(call, prepared, served)
-        rank_id = f"{now.astimezone(UTC):%Y%m%d}.{secrets.token_hex(10)}"
+        rank_id = f"{now.astimezone(UTC):%Y%m%d}.{calls.fresh_id(10)}"
         scores, _ = await asyncio.gather(
             self._score(parts, len(call.events)),
             self._log.keep(rank_id, now, _snapshots(call, prepared, served)),

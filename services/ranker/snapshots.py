@@ -1,8 +1,10 @@
 """Snapshots: the features of one user and of their events, as bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.ranker.features.batch import rows
 from services.ranker.features.schema import (
@@ -16,7 +18,27 @@ from services.ranker.features.schema import (
     schema_hash,
 )
 
-_MARK = b"hsn1" + bytes.fromhex(schema_hash())
+_MARK = b"hsn2" + bytes.fromhex(schema_hash())
+
+
+def _record(specs: Iterable[FeatureSpec], *, of_steps: bool = False) -> np.dtype[Any]:
+    """One user, event, or step, as it is stored: its features one after the other."""
+    return np.dtype(
+        [
+            (spec.name, np.dtype(spec.dtype).newbyteorder("<"), () if of_steps else spec.shape)
+            for spec in specs
+        ]
+    )
+
+
+_USER = _record(spec for spec in USER_FEATURES if spec.shape != (STEPS,))
+_EVENT = _record(EVENT_FEATURES)
+_STEPS = {
+    name: _record(
+        (spec for spec in USER_FEATURES if spec.name.startswith(f"{name}_")), of_steps=True
+    )
+    for name in SEQUENCES
+}
 
 
 class SnapshotError(Exception):
@@ -24,18 +46,15 @@ class SnapshotError(Exception):
 
 
 def encode_users(users: Features) -> list[bytes]:
-    """One snapshot for each user: a mark, the lengths of the sequences, the arrays' rows."""
-    arrays = {spec.name: _little_endian(users, spec) for spec in USER_FEATURES}
-    lengths = {name: (users[f"{name}_kinds"] > 0).sum(1).tolist() for name in SEQUENCES}
+    """One snapshot for each user: a mark, the lengths of the sequences, what isn't in a sequence,
+    the steps of each sequence."""
+    lengths = np.stack([(users[f"{name}_kinds"] > 0).sum(1) for name in SEQUENCES], axis=1)
+    heads, own = lengths.astype(np.uint8), _records(users, _USER)
+    steps = [_records(users, _STEPS[name]) for name in SEQUENCES]
     encoded = []
-    for row in range(len(users["segment"])):
-        parts = [_MARK, bytes(lengths[name][row] for name in SEQUENCES)]
-        for spec in USER_FEATURES:
-            values = arrays[spec.name][row]
-            if spec.shape == (STEPS,):
-                values = values[: lengths[spec.name.split("_")[0]][row]]
-            parts.append(values.tobytes())
-        encoded.append(b"".join(parts))
+    for row, counts in enumerate(lengths.tolist()):
+        parts = [part[row, :count].tobytes() for part, count in zip(steps, counts, strict=True)]
+        encoded.append(b"".join([_MARK, heads[row].tobytes(), own[row].tobytes(), *parts]))
     return encoded
 
 
@@ -46,25 +65,21 @@ def decode_users(snapshots: Sequence[bytes]) -> Features:
     for row, data in enumerate(snapshots):
         if data[: len(_MARK)] != _MARK:
             raise SnapshotError("a snapshot of another version of the features")
-        lengths = dict(zip(SEQUENCES, data[len(_MARK) : head], strict=True))
-        offset = head
-        for spec in USER_FEATURES:
-            is_sequence = spec.shape == (STEPS,)
-            length = lengths[spec.name.split("_")[0]] if is_sequence else int(np.prod(spec.shape))
-            dtype = np.dtype(spec.dtype).newbyteorder("<")
-            values = np.frombuffer(data, dtype, length, offset)
-            if is_sequence:
-                users[spec.name][row, :length] = values
-            else:
-                users[spec.name][row] = values.reshape(spec.shape)
-            offset += values.nbytes
+        own = np.frombuffer(data, _USER, 1, head)[0]
+        for name in _names(_USER):
+            users[name][row] = own[name]
+        offset = head + _USER.itemsize
+        for sequence, length in zip(SEQUENCES, data[len(_MARK) : head], strict=True):
+            steps = np.frombuffer(data, _STEPS[sequence], length, offset)
+            for name in _names(steps.dtype):
+                users[name][row, :length] = steps[name]
+            offset += steps.nbytes
     return users
 
 
-def encode_events(events: Features, index: Sequence[int]) -> bytes:
-    """The features of the events at these positions."""
-    at = np.asarray(index, np.int64)
-    return b"".join(_little_endian(events, spec)[at].tobytes() for spec in EVENT_FEATURES)
+def event_records(events: Features) -> NDArray[Any]:
+    """Events [N] as they are stored, each in a record: the bytes of some are their snapshot."""
+    return _records(events, _EVENT)
 
 
 def decode_event(data: bytes, position: int, count: int) -> Features:
@@ -73,17 +88,20 @@ def decode_event(data: bytes, position: int, count: int) -> Features:
 
 
 def decode_events(data: bytes, count: int) -> Features:
-    """Features of all `count` events that were encoded, not to be written to."""
-    features: Features = {}
-    offset = 0
-    for spec in EVENT_FEATURES:
-        dtype = np.dtype(spec.dtype).newbyteorder("<")
-        size = int(np.prod(spec.shape))
-        values = np.frombuffer(data, dtype, size * count, offset).reshape(count, *spec.shape)
-        features[spec.name] = values.astype(spec.dtype, copy=False)
-        offset += values.nbytes
-    return features
+    """Features of all `count` events that were encoded."""
+    found = np.frombuffer(data, _EVENT, count)
+    return {spec.name: found[spec.name].astype(spec.dtype) for spec in EVENT_FEATURES}
 
 
-def _little_endian(features: Features, spec: FeatureSpec) -> np.ndarray:
-    return features[spec.name].astype(np.dtype(spec.dtype).newbyteorder("<"), copy=False)
+def _records(features: Features, record: np.dtype[Any]) -> NDArray[Any]:
+    """Records [U], [N] or, of steps, [U, STEPS]."""
+    first, *_ = names = _names(record)
+    found = np.empty(features[first].shape, record)
+    for name in names:
+        found[name] = features[name]
+    return found
+
+
+def _names(record: np.dtype[Any]) -> tuple[str, ...]:
+    assert record.names is not None
+    return record.names

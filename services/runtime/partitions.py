@@ -42,7 +42,7 @@ async def ensure_day_partitions(work: UnitOfWork, table: str, days: Iterable[dat
     the unit of work, with all the days it will touch.
     """
     known = _known.setdefault(work.database, set())
-    wanted = {(table, day) for day in days} - _certain(known, table)
+    wanted = _uncertain(work.database, table, days)
     if not wanted:
         return
     if await _missing(work, wanted):
@@ -50,6 +50,15 @@ async def ensure_day_partitions(work: UnitOfWork, table: str, days: Iterable[dat
         for name, day in await _missing(work, wanted):
             await _create(work, name, day)
     work.after_commit(lambda: known.update(wanted))
+
+
+async def provide_day_partitions(database: Database, table: str, days: Iterable[date]) -> None:
+    """The same in a transaction of its own, if there is anything to do: for writers that need none
+    but for this."""
+    if wanted := {day for _, day in _uncertain(database, table, days)}:
+        async with database.unit_of_work() as work:
+            await ensure_day_partitions(work, table, wanted)
+            await work.commit()
 
 
 async def drop_partitions_before(work: UnitOfWork, table: str, day: date) -> list[date]:
@@ -93,10 +102,11 @@ def partition(table: str, day: date) -> str:
     return f"{table}_{day:%Y%m%d}"
 
 
-def _certain(known: set[tuple[str, date]], table: str) -> set[tuple[str, date]]:
-    days = {day for name, day in known if name == table}
-    oldest = max(days, default=date.min + CERTAIN_AGE) - CERTAIN_AGE
-    return {(table, day) for day in days if day >= oldest}
+def _uncertain(database: Database, table: str, days: Iterable[date]) -> set[tuple[str, date]]:
+    """Of the partitions of these days those that this process can't be certain of."""
+    seen = {day for name, day in _known.get(database, ()) if name == table}
+    oldest = max(seen, default=date.min + CERTAIN_AGE) - CERTAIN_AGE
+    return {(table, day) for day in days if day not in seen or day < oldest}
 
 
 async def _missing(work: UnitOfWork, wanted: set[tuple[str, date]]) -> list[tuple[str, date]]:

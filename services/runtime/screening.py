@@ -6,7 +6,7 @@ field over all messages. A type with a rule that isn't known here is left to pro
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cache, partial
 from itertools import chain
 from operator import attrgetter, itemgetter
@@ -19,6 +19,8 @@ from google.protobuf.message import Message
 Offered = TypeVar("Offered", bound=Message)
 Test = Callable[[Sequence[Any]], bool]
 """Of a field's values in all messages."""
+Check = Callable[["Columns[Any]"], bool]
+"""Of all messages, by some of their fields."""
 
 
 class Columns(Generic[Offered]):
@@ -39,11 +41,17 @@ class Columns(Generic[Offered]):
             self._read[name] = found
         return found
 
+    def sizes(self, name: str) -> Sequence[int]:
+        """How many values a repeated field or a map has; their values aren't looked at."""
+        return [len(getattr(message, name)) for message in self.messages]
+
 
 _WITHOUT_RULES = {"google.protobuf.Timestamp"}
 _CLASS = r"\[(?:[^\[\]\\]|\\x[0-9a-f]{2})+\]"
 _CLASSES = re.compile(rf"\^((?:{_CLASS}[*+?]?)+)\$")
 """Patterns that mean the same to Python and to RE2: character classes, one after the other."""
+_SAME_SIZE = re.compile(r"this\.(\w+)\.size\(\) == this\.(\w+)\.size\(\)")
+"""A rule over two fields, in CEL."""
 _ONE_CLASS = re.compile(rf"\^({_CLASS}\*)\$")
 """Among them those that any texts fit exactly when they fit joined together."""
 _ENDLESS = 2**64
@@ -58,9 +66,7 @@ class _UnknownRuleError(Exception):
 def all_valid(columns: Columns[Any]) -> bool:
     """Whether all messages are valid for certain; False says nothing."""
     checks = _checks(columns.messages[0].DESCRIPTOR)
-    if checks is None:
-        return False
-    return all(fits(columns[name]) for name, fits in checks)
+    return checks is not None and all(fits(columns) for fits in checks)
 
 
 @cache
@@ -70,34 +76,71 @@ def _lists(message: Descriptor) -> Set[str]:
 
 
 @cache
-def _checks(message: Descriptor) -> Sequence[tuple[str, Test]] | None:
-    """The fields to check, for all rules of a type; None when there are others."""
-    if message.GetOptions().ListFields() or message.oneofs:
+def _checks(message: Descriptor) -> Sequence[Check] | None:
+    """What to check, for all rules of a type; None when there are others."""
+    options = message.GetOptions()
+    rules = options.Extensions[validate_pb2.message]
+    if len(options.ListFields()) > bool(rules.ListFields()) or message.oneofs:
         return None
     try:
-        return [(field.name, test) for field in message.fields for test in _field_tests(field)]
+        _require_only(rules, {"cel"})
+        found = [_same_sizes(rule.expression) for rule in rules.cel]
+        return found + [check for field in message.fields for check in _field_checks(field)]
     except _UnknownRuleError:
         return None
 
 
-def _field_tests(field: FieldDescriptor) -> Iterator[Test]:
-    rules = field.GetOptions().Extensions[validate_pb2.field]
+def _same_sizes(expression: str) -> Check:
+    rule = _SAME_SIZE.fullmatch(expression)
+    if rule is None:
+        raise _UnknownRuleError
+    one, other = rule.groups()
+    return lambda columns: columns.sizes(one) == columns.sizes(other)
+
+
+def _field_checks(field: FieldDescriptor) -> Iterator[Check]:
+    rules, name = field.GetOptions().Extensions[validate_pb2.field], field.name
     if field.message_type is not None and _is_map(field):
         _require_only(rules, {"map"})
         _require_only(rules.map, {"max_pairs", "keys", "values"})
         key, value = field.message_type.fields
-        yield _sizes(0, rules.map.max_pairs or _ENDLESS)
-        yield from _inside(chain.from_iterable, _value_tests(key, rules.map.keys))
-        yield from _inside(_map_values, _value_tests(value, rules.map.values))
+        yield _of_sizes(name, 0, rules.map.max_pairs)
+        tests = [*_inside(chain.from_iterable, _value_tests(key, rules.map.keys)),
+                 *_inside(_map_values, _value_tests(value, rules.map.values))]  # fmt: skip
     elif field.is_repeated:
         _require_only(rules, {"repeated"})
         _require_only(rules.repeated, {"min_items", "max_items", "items"})
-        yield _sizes(rules.repeated.min_items, rules.repeated.max_items or _ENDLESS)
-        yield from _inside(chain.from_iterable, _value_tests(field, rules.repeated.items))
+        yield _of_sizes(name, rules.repeated.min_items, rules.repeated.max_items)
+        tests = list(_inside(chain.from_iterable, _item_tests(field, rules.repeated.items)))
     elif field.message_type is not None or not field.has_presence:
-        yield from _value_tests(field, rules)
+        tests = list(_value_tests(field, rules))
     else:
         raise _UnknownRuleError  # rules of what is not set don't apply
+    for test in tests:
+        yield partial(_fits, name, test)
+
+
+def _fits(name: str, test: Test, columns: Columns[Any]) -> bool:
+    return test(columns[name])
+
+
+def _of_sizes(name: str, least: int, most: int) -> Check:
+    fits = _between(least, most or _ENDLESS)
+    return lambda columns: fits(columns.sizes(name))
+
+
+def _item_tests(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> Iterable[Test]:
+    """Of the items of a repeated field: none where they are told to be left alone, which handlers
+    do that look at each item for itself."""
+    item = field.message_type
+    if rules.ignore == validate_pb2.IGNORE_ALWAYS:
+        return []
+    if item is None or item.full_name in _WITHOUT_RULES:
+        return _value_tests(field, rules)
+    _require_only(rules, set())
+    if _checks(item) is None:
+        raise _UnknownRuleError
+    return [lambda items: not items or all_valid(Columns(items))]
 
 
 def _is_map(field: FieldDescriptor) -> bool:
@@ -140,22 +183,18 @@ def _map_values(column: Sequence[Mapping[Any, Any]]) -> list[Any]:
     return [container[key] for container in column for key in container]
 
 
-def _sizes(least: int, most: int) -> Test:
-    def test(column: Sequence[Sized]) -> bool:
-        sizes = set(map(len, column))
-        return not sizes or (least <= min(sizes) and max(sizes) <= most)
-
-    return test
+def _between(least: int, most: int) -> Callable[[Sequence[int]], bool]:
+    return lambda sizes: not sizes or (least <= min(sizes) and max(sizes) <= most)
 
 
 def _texts(rules: validate_pb2.StringRules) -> Test:
     _require_only(rules, {"min_len", "max_len", "pattern"})
     most = rules.max_len if rules.HasField("max_len") else _ENDLESS
-    fits_length = _sizes(rules.min_len, most)
+    fits_length = _between(rules.min_len, most)
     if not rules.HasField("pattern"):
-        return fits_length
+        return lambda texts: fits_length(list(map(len, texts)))
     fits_pattern = _pattern(rules.pattern)
-    return lambda texts: fits_length(texts) and fits_pattern(texts)
+    return lambda texts: fits_length(list(map(len, texts))) and fits_pattern(texts)
 
 
 def _pattern(pattern: str) -> Callable[[Sequence[str]], bool]:

@@ -50,6 +50,8 @@ class ItemRules:
 
 def check(message: Message) -> None:
     """Raise InvalidArgument with the wrong fields of `message`, as `violations` tells them."""
+    if all_valid(Columns([message])):
+        return
     if fields := violations(message):
         more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
         raise InvalidArgument(f"{_first(fields)}{more}", fields=fields)

@@ -180,9 +180,10 @@ class ItemTable:
 
     @staticmethod
     def _rows_of(rows: dict[int, int], keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        distinct, inverse = np.unique(keys, return_inverse=True)
-        found = np.array([rows.get(key, 0) for key in distinct.tolist()], np.int64)
-        return found[inverse].reshape(keys.shape)
+        found = np.zeros(keys.shape, np.int64)
+        there = keys != 0
+        found[there] = [rows.get(key, 0) for key in keys[there].tolist()]
+        return found
 
     def _row(self, key: int) -> int:
         row = self._rows.get(key)

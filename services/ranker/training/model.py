@@ -244,14 +244,8 @@ class RankingModel(MultiTaskModel):
             nn.Linear(first, last),
             nn.GELU(),
         )
-        self.towers = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(last, config.tower_width),
-                nn.GELU(),
-                nn.Linear(config.tower_width, 1),
-            )
-            for _ in HEADS
-        )
+        self.towers = nn.Linear(last, len(HEADS) * config.tower_width)  # side by side
+        self.tower_outputs = nn.Linear(config.tower_width, len(HEADS))  # a row for each tower
 
     def raw_logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Logits [N, H] before calibration."""
@@ -266,8 +260,10 @@ class RankingModel(MultiTaskModel):
             tokens = block(tokens)
         tokens = self.norm(tokens)
         pooled = torch.cat([tokens.mean(dim=1), tokens[:, 0], wide], dim=-1)
-        trunk = self.trunk(pooled)
-        return torch.cat([tower(trunk) for tower in self.towers], dim=-1)  # [N, H]
+        weight, bias = self.tower_outputs.weight, self.tower_outputs.bias
+        inner = nn.functional.gelu(self.towers(self.trunk(pooled))).reshape(-1, *weight.shape)
+        logits: Tensor = (inner * weight).sum(-1) + bias  # [N, H]
+        return logits
 
     def _some_without_text(self, items: Tensor) -> Tensor:
         """Content [I, C] as it is before an embedding was made, for items drawn anew each time."""
@@ -278,9 +274,7 @@ class RankingModel(MultiTaskModel):
 
     def tower_bias(self, column: int) -> Tensor:
         """The bias of a head's logit [1], by the head's column."""
-        output = self.towers[column].get_submodule("2")
-        assert isinstance(output, nn.Linear)
-        return output.bias
+        return self.tower_outputs.bias[column : column + 1]
 
     def _user_tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Profile, counts, delivery time and the three summaries [U, 6, W]."""

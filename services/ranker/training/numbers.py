@@ -50,11 +50,13 @@ def user_numbers(inputs: Mapping[str, Tensor]) -> Tensor:
     counts = inputs["counts"].float()
     parts = [torch.log1p(counts), *_rates(counts)]
     found = [part.flatten(1) for part in parts]
-    for name in SEQUENCES:
-        hours = inputs[f"{name}_ages"].float() / 3600  # [U, L], newest first
-        there = (inputs[f"{name}_kinds"] > 0).float()
-        found += [_recency(hours, there), _nearness(hours, there)]
-    return torch.cat(found, dim=1)
+    ages, kinds = (
+        torch.stack([inputs[f"{name}_{feature}"] for name in SEQUENCES], dim=1)
+        for feature in ("ages", "kinds")
+    )
+    hours, there = ages.float() / 3600, (kinds > 0).float()  # [U, sequences, L], newest first
+    habits = torch.cat([_recency(hours, there), _nearness(hours, there)], dim=2)
+    return torch.cat([*found, habits.flatten(1)], dim=1)
 
 
 def time_numbers(inputs: Mapping[str, Tensor]) -> Tensor:
@@ -106,21 +108,21 @@ def _log_rate(hits: Tensor, tries: Tensor) -> Tensor:
 
 
 def _recency(hours: Tensor, there: Tensor) -> Tensor:
-    """Steps that fade with time, and the log ages of the latest and of the oldest step [U, 5]."""
-    faded = [(torch.exp(-hours / memory) * there).sum(1) for memory in MEMORY_HOURS]
-    latest = torch.where(there[:, 0] > 0, hours[:, 0], NEVER_HOURS)
-    ages = [torch.log1p(latest), torch.log1p((hours * there).amax(1))]
-    return torch.stack([*faded, *ages], dim=1)
+    """Steps that fade with time, and the log ages of the latest and of the oldest step
+    [U, sequences, 5]."""
+    memories = torch.tensor(MEMORY_HOURS)[:, None]
+    faded = (torch.exp(-hours[:, :, None] / memories) * there[:, :, None]).sum(-1)
+    latest = torch.where(there[..., 0] > 0, hours[..., 0], NEVER_HOURS)
+    ages = torch.stack([latest, (hours * there).amax(-1)], dim=-1)
+    return torch.cat([faded, torch.log1p(ages)], dim=-1)
 
 
 def _nearness(hours: Tensor, there: Tensor) -> Tensor:
     """Log of how much more of the past lies at this hour of the day or week than if it were spread
-    evenly, for each of NEARNESS [U, 3]."""
-    past = there * (hours > PENDING_HOURS)
-    steps = past.sum(1)
-    found = []
-    for (period, concentration), even in zip(NEARNESS, EVEN, strict=True):
-        angle = hours * (2 * math.pi / period)
-        near = (torch.exp(concentration * (torch.cos(angle) - 1)) * past).sum(1) / even
-        found.append(torch.log((near + BELIEVED_STEPS) / (steps + BELIEVED_STEPS)))
-    return torch.stack(found, dim=1)
+    evenly, for each of NEARNESS [U, sequences, 3]."""
+    past = (there * (hours > PENDING_HOURS))[:, :, None]
+    turns = torch.tensor([[2 * math.pi / period] for period, _ in NEARNESS])
+    kernels = torch.tensor([[concentration] for _, concentration in NEARNESS])
+    near = torch.exp(kernels * (torch.cos(hours[:, :, None] * turns) - 1)) * past
+    near = near.sum(-1) / torch.tensor(EVEN)
+    return torch.log((near + BELIEVED_STEPS) / (past.sum(-1) + BELIEVED_STEPS))

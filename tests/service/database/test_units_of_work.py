@@ -210,6 +210,21 @@ async def test_statement_stops_at_the_deadline(database: Database) -> None:
         assert (await work.rows(text("SHOW statement_timeout")))[0][0] == "0"
 
 
+async def test_a_statement_alone_is_kept_and_stops_at_the_deadline(database: Database) -> None:
+    async with database.statement() as work:
+        await work.execute(text("DELETE FROM account WHERE id = 1"))
+    assert await count(database) == 1
+    with pytest.raises(DeadlineExceeded):
+        async with database.statement(timeout=timedelta(milliseconds=50)) as work:
+            await work.execute(text("SELECT pg_sleep(30)"))
+    calls.set_deadline(0.05)
+    with pytest.raises(DeadlineExceeded):
+        async with database.statement() as work:
+            await work.execute(text("SELECT pg_sleep(30)"))
+    calls.set_deadline(None)
+    assert await count(database) == 1
+
+
 async def test_cancelled_work_gives_its_connection_back(
     database_url: str, secret_key: SecretStr
 ) -> None:

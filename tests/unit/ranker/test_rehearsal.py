@@ -13,7 +13,7 @@ from services.ranker.features.schema import SEQUENCES
 from services.ranker.inputs import check_inputs
 from services.ranker.rank_log import Scored
 from services.ranker.rehearsal import SIZES, readable, runs, sized
-from services.ranker.snapshots import encode_events, encode_users
+from services.ranker.snapshots import encode_users, event_records
 from tests.unit.ranker.made_log import START, made_items, made_log
 
 ITEMS = made_items()
@@ -27,7 +27,7 @@ def stored() -> list[Scored]:
     found = []
     for user, count in enumerate(COUNTS):
         facts = [EventFacts("a", (f"i{user}",), "als", (n + 1) / 50) for n in range(count)]
-        events = encode_events(event_features(facts, START, ITEMS), range(count))
+        events = event_records(event_features(facts, START, ITEMS)).tobytes()
         found.append(Scored(users[user], count, events))
     return found
 

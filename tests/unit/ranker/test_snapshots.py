@@ -19,8 +19,8 @@ from services.ranker.snapshots import (
     SnapshotError,
     decode_event,
     decode_users,
-    encode_events,
     encode_users,
+    event_records,
 )
 from tests.unit.ranker.entries import START, histories
 from tests.unit.ranker.made_log import made_items
@@ -42,7 +42,7 @@ def test_users_round_trip(users: list[list[Entry]]) -> None:
 def test_events_round_trip() -> None:
     facts = [EventFacts("a", ("i1",), "als", 0.25, START), EventFacts("b"), EventFacts("c")]
     features = event_features(facts, NOW, made_items(4))
-    data = encode_events(features, [2, 0])
+    data = event_records(features)[[2, 0]].tobytes()
     for position, row in ((0, 2), (1, 0)):
         decoded = decode_event(data, position, 2)
         for name, array in features.items():

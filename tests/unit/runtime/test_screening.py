@@ -8,6 +8,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from heliograph.candidate.v1alpha1 import publishing_pb2
 from heliograph.policy.v1alpha1 import recipients_pb2
+from heliograph.ranker.v1alpha1 import ranker_pb2
 from heliograph.type.v1alpha1 import event_pb2
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -48,6 +49,30 @@ events = st.builds(
 @example(event_pb2.Event(**GOOD))
 def test_it_says_what_protovalidate_says(event: event_pb2.Event) -> None:
     assert all_valid(Columns([event])) == (not violations(event))
+
+
+ranked = st.builds(
+    ranker_pb2.RankRequest,
+    users=st.lists(
+        st.builds(
+            ranker_pb2.RankUser,
+            user_id=ids,
+            segment=names,
+            locale=names,
+            hour_profile=st.lists(st.just(1.0), max_size=2) | st.just([1.0] * 169),
+        ),
+        max_size=2,
+    ),
+    events=st.lists(st.builds(ranker_pb2.RankEvent, event_id=ids), max_size=2),
+    user_row=st.lists(st.just(0), max_size=2),
+)
+
+
+@given(ranked)
+@example(ranker_pb2.RankRequest(users=[{"user_id": "u"}], events=[{}], user_row=[0]))
+@example(ranker_pb2.RankRequest(users=[{"user_id": "u"}] * 1001, events=[{}], user_row=[0]))
+def test_it_says_the_same_of_messages_in_messages(request: ranker_pb2.RankRequest) -> None:
+    assert all_valid(Columns([request])) == (not violations(request))
 
 
 @pytest.mark.parametrize(
