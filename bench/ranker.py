@@ -3,8 +3,9 @@
 A ranker runs in a process of its own on an embedded Postgres that holds feature states and items;
 calls come by gRPC, as bytes made before, from threads of the bench. Beside it a bare loop calls
 ONNX Runtime on inputs prepared before, in the bench's own process: with all cores in one run and
-with a run on each core, whichever is faster. The contenders take turns of some seconds; ratios are
-of the medians over the rounds.
+with a run on each core, whichever is faster. So that it shows what calls cost in themselves, empty
+ones (health checks of the same service) are made in the same way as the small ones. The contenders
+take turns of some seconds; ratios are of the medians over the rounds.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from services.ranker.triton_model.sessions import CPU, session_options
 
 PACKAGES = ("grpcio", "numpy", "onnxruntime", "psycopg")
 METHOD = "/heliograph.ranker.v1alpha1.RankerService/Rank"
+EMPTY_METHOD = "/grpc.health.v1.Health/Check"
 CALLS = 64
 """Different ones, again and again."""
 SIZES: Mapping[str, tuple[int, int, int]] = {"batch": (32, 20, 16), "small": (1, 20, 64)}
@@ -92,10 +94,16 @@ class Bare:
 
 
 class Called:
-    """Rank, by gRPC."""
+    """Rank, or another method, by gRPC."""
 
-    def __init__(self, service: ServiceProcess, requests: Sequence[bytes], in_flight: int) -> None:
-        self._call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = service.channel.unary_unary(METHOD)
+    def __init__(
+        self,
+        service: ServiceProcess,
+        requests: Sequence[bytes],
+        in_flight: int,
+        method: str = METHOD,
+    ) -> None:
+        self._call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = service.channel.unary_unary(method)
         self._requests = requests
         self._in_flight = in_flight
 
@@ -183,6 +191,9 @@ def measured(data: RankData, service: ServiceProcess, rounds: int, seconds: floa
         sent = [request.SerializeToString() for request in requests]
         rank = called[name] = Called(service, sent, in_flight)
         contenders[f"rank_{name}"] = rank.turn(users * events, seconds)
+    users, events, in_flight = SIZES["small"]
+    empty = Called(service, [b""], in_flight, EMPTY_METHOD)
+    contenders["empty"] = empty.turn(users * events, seconds)
     taken = in_turns(contenders, rounds)
     metrics: dict[str, Metric] = {}
     for name in SIZES:
@@ -193,6 +204,7 @@ def measured(data: RankData, service: ServiceProcess, rounds: int, seconds: floa
         metrics[f"{name}_user_once_over_rows"] = ratio_metric(
             taken[f"bare_{name}"], taken[f"rows_{name}"], ROW_GOAL
         )
+    metrics["empty_calls_over_bare_small"] = ratio_metric(taken["empty"], taken["bare_small"], 1.0)
     series: dict[str, Any] = {
         "events_per_second": {name: float(1 / np.median(each)) for name, each in taken.items()},
         "latency_ms": {
