@@ -322,17 +322,24 @@ def _compared(on: Judged, scores: Mapping[str, Scores]) -> Compared:
         goal = GOAL if head in ENGAGEMENT else 0.0
         name = f"{head.name.lower()}_gap_closed_over_{rival}"
         metrics[name] = share(sums["heliograph"][0], sums[rival][0], goal, redrawn)
-    rows = on.examples
-    figures = evaluate("heliograph", HEADS, rows, scores["heliograph"], 0)
-    verdicts = [
-        (head.name, group.name, group.as_json()["calibrated"])
+    wrong, calibrated = _not_calibrated(on.examples, scores["heliograph"])
+    metrics["calibrated_groups"] = Metric(calibrated, "share", 1.0, "higher")
+    _, at_best = _not_calibrated(on.examples, np.nan_to_num(on.truth))
+    calibration = {"not_calibrated": wrong, "calibrated_groups_of_the_truth": at_best}
+    return Compared(metrics, {"divergence": told, **calibration})
+
+
+def _not_calibrated(rows: Examples, scores: Scores) -> tuple[list[str], float]:
+    """Groups of heads that `heliograph ranker evaluate` wouldn't call calibrated, and the share of
+    those that it would. Labels drawn by chance fail some scores that are the truth."""
+    figures = evaluate("heliograph", HEADS, rows, scores, 0)
+    verdicts = {
+        f"{head.name} {group.name}": group.as_json()["calibrated"]
         for head, groups in figures.heads.items()
         for group in groups
-    ]
-    judged_groups = [good for _, _, good in verdicts if good is not None]
-    metrics["calibrated_groups"] = Metric(float(np.mean(judged_groups)), "share", 1.0, "higher")
-    wrong = [f"{head} {group}" for head, group, good in verdicts if good is False]
-    return Compared(metrics, {"divergence": told, "not_calibrated": wrong})
+    }
+    told = {name: good for name, good in verdicts.items() if good is not None}
+    return [name for name, good in told.items() if not good], float(np.mean(list(told.values())))
 
 
 def _on_films(rows: Examples, scores: Mapping[str, Scores]) -> Compared:
