@@ -322,16 +322,16 @@ def _compared(on: Judged, scores: Mapping[str, Scores]) -> Compared:
         goal = GOAL if head in ENGAGEMENT else 0.0
         name = f"{head.name.lower()}_gap_closed_over_{rival}"
         metrics[name] = share(sums["heliograph"][0], sums[rival][0], goal, redrawn)
-    wrong, calibrated = _not_calibrated(on.examples, scores["heliograph"])
+    wrong, calibrated = _calibration(on.examples, scores["heliograph"])
     metrics["calibrated_groups"] = Metric(calibrated, "share", 1.0, "higher")
-    _, at_best = _not_calibrated(on.examples, np.nan_to_num(on.truth))
+    _, at_best = _calibration(on.examples, np.nan_to_num(on.truth))
     calibration = {"not_calibrated": wrong, "calibrated_groups_of_the_truth": at_best}
     return Compared(metrics, {"divergence": told, **calibration})
 
 
-def _not_calibrated(rows: Examples, scores: Scores) -> tuple[list[str], float]:
-    """Groups of heads that `heliograph ranker evaluate` wouldn't call calibrated, and the share of
-    those that it would. Labels drawn by chance fail some scores that are the truth."""
+def _calibration(rows: Examples, scores: Scores) -> tuple[list[str], float]:
+    """The groups that `heliograph ranker evaluate` wouldn't call calibrated, and the share of all
+    that it would. Labels are drawn by chance, so that some groups fail even the true scores."""
     figures = evaluate("heliograph", HEADS, rows, scores, 0)
     verdicts = {
         f"{head.name} {group.name}": group.as_json()["calibrated"]

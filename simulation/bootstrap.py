@@ -4,9 +4,9 @@ A deployment that has never sent anything has nothing to learn from, so the worl
 played offline under uniformly random sends: at each of a user's slots something is sent with
 probability 1/2; then the event is drawn evenly from the user's pool and the channel evenly from
 those the user takes. Sources, slots, segments, hour profiles and features are those of the
-services; there are no caps, thresholds or quiet hours. Of each user's
-first 70 % of ratings, those that the replay tells as history, four in seven are drawn as this
-world's history, and the others are its truth: what the replay holds back is not in this log.
+services; there are no caps, thresholds or quiet hours. Of the first 70 % of each user's ratings,
+which the replay tells as history, four in seven are drawn as this world's history, and the others
+are its truth: what the replay holds back is not in this log.
 
 Several rounds start from nothing, as a new deployment does. App deletes and sessions after a
 notification don't happen in this world, so their labels are masked.

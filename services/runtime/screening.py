@@ -50,10 +50,10 @@ _WITHOUT_RULES = {"google.protobuf.Timestamp"}
 _CLASS = r"\[(?:[^\[\]\\]|\\x[0-9a-f]{2})+\]"
 _CLASSES = re.compile(rf"\^((?:{_CLASS}[*+?]?)+)\$")
 """Patterns that mean the same to Python and to RE2: character classes, one after the other."""
-_SAME_SIZE = re.compile(r"this\.(\w+)\.size\(\) == this\.(\w+)\.size\(\)")
-"""A rule over two fields, in CEL."""
 _ONE_CLASS = re.compile(rf"\^({_CLASS}\*)\$")
 """Among them those that any texts fit exactly when they fit joined together."""
+_SAME_SIZE = re.compile(r"this\.(\w+)\.size\(\) == this\.(\w+)\.size\(\)")
+"""A rule over two fields, in CEL."""
 _ENDLESS = 2**64
 _as_list = itemgetter(slice(None))
 """Of what is repeated: several times faster to go through."""

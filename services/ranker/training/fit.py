@@ -91,7 +91,7 @@ def train(
     logits = predict(model, examples, contents, parts.tuning)
     tuning = parts.tuning
     scale, shift = fit_calibration(
-        logits, examples.labels[tuning], examples.weights[tuning], descent.learned
+        logits, examples.labels[tuning], examples.weights[tuning], descent.told
     )
     with torch.no_grad():
         model.scale.copy_(torch.from_numpy(scale) * model.scale)
@@ -184,7 +184,7 @@ class Descent:
         self._parts, self._used, self._config = parts, used, config
         self._weights = examples.weights
         self._shares = _label_shares(examples, used, parts.train)
-        self.learned = information(examples.labels[parts.train], examples.weights[parts.train])
+        self.told = information(examples.labels[parts.train], examples.weights[parts.train])
         self._optimiser = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -224,7 +224,7 @@ class Descent:
                 checkpoint.save(self._state())
         part = self._parts.tuning
         self.losses.append(
-            _tuning_loss(self._model, self._examples, self._contents, part, self.learned)
+            _tuning_loss(self._model, self._examples, self._contents, part, self.told)
         )
         if progress and task is not None:
             progress.update(task, description=f"{name}: loss {self.losses[-1]:.5f}")
@@ -309,13 +309,13 @@ def _tuning_loss(
     examples: Examples,
     contents: Contents,
     part: NDArray[np.int64],
-    learned: NDArray[np.float64],
+    told: NDArray[np.float64],
 ) -> float:
     """Mean over trained heads of the weighted log loss, once calibrated: what the rest of the
-    training can't improve by calibration alone."""
+    training can't improve by calibration alone. `told` [heads]: the information learned from."""
     logits, labels = predict(model, examples, contents, part), examples.labels[part]
     weights = examples.weights[part]
-    scale, shift = fit_calibration(logits, labels, weights, learned)
+    scale, shift = fit_calibration(logits, labels, weights, told)
     z = logits * scale + shift
     losses = np.logaddexp(0, z) - np.maximum(labels, 0) * z
     known = (labels != MASKED) & model.trained.numpy()

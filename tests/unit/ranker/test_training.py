@@ -153,7 +153,7 @@ def test_a_few_labels_move_the_level_less_than_they_say() -> None:
     labels[:30] = 1  # a tenth, where the training found a fifth
     logits = np.full(labels.shape, np.log(0.2 / 0.8))
     said = np.log(0.1 / 0.9) - logits[0, 0]
-    learned = information(np.tile(labels[:60], (20, 1)), np.ones(1200))
+    learned = information(np.tile(labels[:150], (6, 1)), np.ones(900))
     moved = []
     for times in (1, 100):
         rows = np.tile(logits, (times, 1)), np.tile(labels, (times, 1)), np.ones(300 * times)
