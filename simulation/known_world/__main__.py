@@ -14,7 +14,7 @@ from simulation.known_world.figures import HeadFigures, figures
 from simulation.known_world.making import MOST_DAYS, WorldOptions, play_world
 from simulation.known_world.offers import TooFewItemsError
 from simulation.known_world.parameters import WORLDS, parameters_hash
-from simulation.known_world.training_log import label, write
+from simulation.known_world.training_log import Files, HistoryError, label, write
 from simulation.movielens import DatasetError
 
 
@@ -34,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     labelled = label(record, options, everything=given.everything)
-    rows = write(data, options, record, labelled, given.out, given.truth, show=show)
+    files = Files(given.out, given.truth, given.history_before, given.history_after)
+    try:
+        rows = write(data, options, record, labelled, files, show=show)
+    except HistoryError as error:
+        print(error, file=sys.stderr)
+        return 1
     print(
         f"{given.out}: {rows:,} of {len(labelled.row):,} decisions, world {options.world}, "
         f"parameters {parameters_hash(WORLDS[options.world])}, seed {options.seed}, "
@@ -52,6 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--world", choices=sorted(WORLDS), default="base")
     parser.add_argument("--out", type=Path, required=True, help="the training log to write")
     parser.add_argument("--truth", type=Path, required=True, help="the true probabilities to write")
+    parser.add_argument(
+        "--history-before",
+        type=Path,
+        metavar="FILE",
+        help="begin with the items' history that an earlier world wrote (default: none was sent)",
+    )
+    parser.add_argument(
+        "--history-after", type=Path, metavar="FILE", help="write the items' history at the end"
+    )
     parser.add_argument(
         "--everything",
         action="store_true",

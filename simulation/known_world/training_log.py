@@ -27,8 +27,10 @@ from services.ranker.features import (
     ItemTable,
     apply,
     concatenate,
+    item_key,
     user_features,
 )
+from services.ranker.features.items import HISTORY
 from services.ranker.labels import (
     Decided,
     Outcome,
@@ -53,6 +55,22 @@ from simulation.world import DAY_S
 UNSENT_HEADS = (Head.APP_DELETE, Head.SESSION_1H, Head.SESSION_1D, Head.SESSION_3D)
 """Heads whose truth is also given for the case that nothing had been sent."""
 LONGEST_WINDOW_S = int(max(head.window for head in HEADS).total_seconds())
+
+
+class HistoryError(Exception):
+    """A file that doesn't hold items' history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What a world is written to, and the history of its items that it begins with."""
+
+    log: Path
+    truth: Path
+    history_before: Path | None = None
+    """The `history_after` of a world that went before, with other users; None: its items were never
+    sent."""
+    history_after: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +106,15 @@ def write(
     options: WorldOptions,
     record: Record,
     labelled: Labelled,
-    out: Path,
-    truth: Path,
+    files: Files,
     *,
     show: bool,
 ) -> int:
     """Write the log and the truth of the decisions that are kept; how many. Both name the world,
-    the hash of its parameters, and the seed in their metadata."""
+    the hash of its parameters, and the seed in their metadata.
+
+    Raises HistoryError for a file of items' history that can't be read.
+    """
     notes = {
         "heliograph_world": options.world,
         "heliograph_world_parameters": parameters_hash(WORLDS[options.world]),
@@ -105,11 +125,15 @@ def write(
     kept = kept[np.lexsort((made.user[row], made.time[row]))]
     row = labelled.row[kept]
     maker = _Maker(data, options, record)
-    with LogWriter(out, maker.items) as log:
+    if files.history_before:
+        maker.begin_with(files.history_before)
+    with LogWriter(files.log, maker.items) as log:
         log.note(notes)
         for chosen in track(_by(made.time[row] // DAY_S, kept), "Writing", disable=not show):
             log.write(maker.examples(labelled, chosen))
-    _write_truth(record, row, maker.decision_ids, notes, truth)
+    _write_truth(record, row, maker.decision_ids, notes, files.truth)
+    if files.history_after:
+        maker.write_history(files.history_after)
     return len(kept)
 
 
@@ -168,6 +192,24 @@ class _Maker:
             Profile(zone, datetime.fromtimestamp(joined, UTC), ActiveDays(first))
             for zone, joined in zip(record.time_zone, record.joined.tolist(), strict=True)
         ]
+
+    def begin_with(self, path: Path) -> None:
+        """Add the history of items that another world left. Raises HistoryError."""
+        try:
+            table = pq.read_table(path, columns=["item_id", *HISTORY])
+            rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        except (pa.ArrowException, OSError) as error:
+            raise HistoryError(f"{path}: no history of items ({error})") from error
+        for item_id, *added in rows:
+            self.items.add_history(item_id, added)
+
+    def write_history(self, path: Path) -> None:
+        """The history of all items when everything has happened, also in the days after the log
+        in which windows close."""
+        self._history.count(self.items, int(np.iinfo(np.int64).max))
+        keys = np.array([item_key(item_id) for item_id in self._item_ids], np.int64)
+        columns = dict(zip(HISTORY, self.items.history(keys).T, strict=True))
+        pq.write_table(pa.table({"item_id": self._item_ids, **columns}), path)
 
     def examples(self, labelled: Labelled, chosen: NDArray[np.int64]) -> Examples:
         """Examples of these rows of `labelled`, which must be later than all before."""

@@ -163,8 +163,11 @@ class ItemTable:
         self, item_id: str, *, sends: int = 0, opens: int = 0, source_score: float = 0.0
     ) -> None:
         """Add to the history of an item; one without content is known by its history only."""
-        added = (sends, opens, source_score > 0, units(source_score))
-        self._history[self._row(item_key(item_id))] += added
+        self.add_history(item_id, (sends, opens, int(source_score > 0), units(source_score)))
+
+    def add_history(self, item_id: str, added: Sequence[int]) -> None:
+        """Add HISTORY [4] to that of an item."""
+        self._history[self._row(item_key(item_id))] += np.asarray(added, np.int64)
 
     def refs(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Current content references of item keys, any shape; 0 where there is no content."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -100,6 +101,32 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert made[0] == made[1]
     assert made[0][0] != made[2][0]
     assert made[0][1] != made[2][1]
+
+
+def test_items_history_goes_on_in_the_next_world(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    after, later = tmp_path / "after.parquet", tmp_path / "later.parquet"
+    _made(tmp_path / "a", "--history-after", str(after))
+    log, _ = _made(
+        tmp_path / "b",
+        *("--seed", "2", "--everything"),
+        *("--history-before", str(after), "--history-after", str(later)),
+    )
+    examples, _ = read_log([log])
+    sent = examples.channel > 0
+    before, then = (pq.read_table(path) for path in (after, later))
+    assert before["item_id"] == then["item_id"]
+    own = pc.subtract(then["sends"], before["sends"])
+    assert pc.sum(own).as_py() >= sent.sum()  # and those of the days in which windows close
+    seen = np.round(np.expm1(examples.events["event_numbers"][sent, 3])).astype(int)
+    assert set(seen[:20].tolist()) <= set(before["sends"].to_pylist())
+    assert seen.max() <= max(then["sends"].to_pylist())
+    assert seen[:20].sum() > 0
+    log.write_bytes(b"no Parquet")
+    out = ["--out", str(tmp_path / "c"), "--truth", str(tmp_path / "d")]
+    assert command.main([*ARGUMENTS, *out, "--history-before", str(log)]) == 1
+    assert "no history of items" in capsys.readouterr().err
 
 
 def test_bad_sizes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
