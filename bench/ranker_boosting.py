@@ -46,13 +46,15 @@ class Boosted:
     """Of each set of rows that was asked for [n, heads]."""
 
 
-def table(examples: Examples, contents: Contents, index: NDArray[np.int64]) -> Table:
-    """Flattened features of these rows."""
+def table(
+    examples: Examples, contents: Contents, index: NDArray[np.int64], *, helped: bool
+) -> Table:
+    """Flattened features of these rows; see `ranker_flat`."""
     parts = []
     for start in range(0, len(index), ROWS):
         inputs = examples.inputs(index[start : start + ROWS], contents)
         tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-        parts.append(flat(tensors).numpy())
+        parts.append(flat(tensors, helped=helped).numpy())
     return np.concatenate(parts)
 
 
@@ -62,12 +64,16 @@ def boosted(
     parts: Split,
     asked: Sequence[Table],
     setting: Mapping[str, float],
+    *,
+    helped: bool,
 ) -> Boosted:
     """Train each head that has enough labels; others answer their base rate."""
     used = np.zeros(examples.labels.shape, bool)
     used[parts.train] = examples.labels[parts.train] != MASKED
     heads = trainable(examples, used)
-    tables = [table(examples, contents, part) for part in (parts.train, parts.tuning)]
+    tables = [
+        table(examples, contents, part, helped=helped) for part in (parts.train, parts.tuning)
+    ]
     losses = np.full(len(HEADS), np.nan)
     found = [np.zeros((len(each), len(HEADS))) for each in asked]
     for column, head in enumerate(HEADS):

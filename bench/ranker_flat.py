@@ -1,8 +1,9 @@
 """The ranker's inputs as one row of plain numbers per event, for models without sequences.
 
-Everything that the ranking model can see is there in some form: the numbers that it derives itself,
-what user and event share, the mean content of each kind of response, and of each sequence its
-length, the kinds that it holds and the ages of its latest steps.
+Everything that the ranking model can see is there in some form: counts and other numbers as they
+are, what user and event share, the mean content of each kind of response, and of each sequence its
+length, the kinds that it holds and the ages of its latest steps. Models that are helped have the
+numbers besides that the ranking model derives within its graph (`training/numbers.py`).
 """
 
 from collections.abc import Mapping
@@ -10,12 +11,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from services.ranker.features.schema import EVENT_NUMBERS, SEQUENCES
+from services.ranker.features.schema import (
+    EVENT_NUMBERS,
+    PROFILE_NUMBERS,
+    SEQUENCES,
+    TYPE_COUNTS,
+    WINDOWS_HOURS,
+)
 from services.ranker.features.vocabulary import (
     LOCALE_BUCKETS,
     SEGMENT_BUCKETS,
     SOURCE_BUCKETS,
     TYPE_BUCKETS,
+    Counter,
     StepKind,
 )
 from services.ranker.training.model import CONTENT_PARTS, event_content
@@ -25,6 +33,7 @@ from services.ranker.training.numbers import (
     TYPE_NUMBERS,
     USER_NUMBERS,
     event_numbers,
+    finite,
     time_numbers,
     type_numbers,
     user_numbers,
@@ -45,12 +54,10 @@ BAGS = ("liked", "dismissed", "sent")
 """Items of a user whose mean content is told."""
 NEVER = 10.0
 """Log of hours since a step that isn't there: 2.5 years."""
-NUMBERS = (
-    USER_NUMBERS
-    + TIME_NUMBERS
-    + TYPE_NUMBERS
-    + EVENT_ROW_NUMBERS
-    + len(EVENT_NUMBERS)
+_AS_THEY_ARE = len(Counter) * len(WINDOWS_HOURS) + len(PROFILE_NUMBERS) + len(TYPE_COUNTS)
+_DERIVED = USER_NUMBERS + TIME_NUMBERS + TYPE_NUMBERS + EVENT_ROW_NUMBERS
+_OTHERS = (
+    len(EVENT_NUMBERS)
     + len(SEQUENCES) * (len(StepKind) + LATEST)
     + len(BAGS) * len(CONTENT_PARTS)
     + len(SEQUENCES)
@@ -70,10 +77,22 @@ def categories(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: rows[user_row] for name, rows in of_user.items()} | of_event
 
 
-def numbers(inputs: Mapping[str, Tensor]) -> Tensor:
-    """[N, NUMBERS]."""
+def number_count(*, helped: bool) -> int:
+    """Columns of `numbers`."""
+    return _OTHERS + (_DERIVED if helped else _AS_THEY_ARE)
+
+
+def numbers(inputs: Mapping[str, Tensor], *, helped: bool) -> Tensor:
+    """[N, `number_count`]."""
     user_row, item = inputs["user_row"].long(), inputs["event_items"][:, 0].long()
-    of_user = [user_numbers(inputs), time_numbers(inputs)]
+    if helped:
+        of_user = [user_numbers(inputs), time_numbers(inputs)]
+        of_event = [type_numbers(inputs), event_numbers(inputs)]
+    else:
+        counts = torch.log1p(inputs["counts"].float()).flatten(1)
+        of_user = [counts, finite(inputs["hour_profile"])]
+        of_type = inputs["type_counts"].float()[user_row, inputs["event_type"].long()]
+        of_event = [torch.log1p(of_type)]
     for name in SEQUENCES:
         of_user += _of_sequence(inputs[f"{name}_kinds"], inputs[f"{name}_ages"])
     content = event_content(inputs)
@@ -89,8 +108,7 @@ def numbers(inputs: Mapping[str, Tensor]) -> Tensor:
         for name in SEQUENCES
     ]
     users = torch.cat(of_user, dim=1)[user_row]
-    of_event = [type_numbers(inputs), event_numbers(inputs), inputs["event_numbers"]]
-    return torch.cat([users, *of_event, *near, *again], dim=1)
+    return torch.cat([users, *of_event, finite(inputs["event_numbers"]), *near, *again], dim=1)
 
 
 def contents(inputs: Mapping[str, Tensor]) -> list[Tensor]:
@@ -115,10 +133,10 @@ def bags(inputs: Mapping[str, Tensor]) -> list[Tensor]:
     return found
 
 
-def flat(inputs: Mapping[str, Tensor]) -> Tensor:
+def flat(inputs: Mapping[str, Tensor], *, helped: bool) -> Tensor:
     """All of it [N, F]: categories first, then numbers, then contents."""
     numbered = torch.stack(list(categories(inputs).values()), dim=1).float()
-    return torch.cat([numbered, numbers(inputs), *contents(inputs)], dim=1)
+    return torch.cat([numbered, numbers(inputs, helped=helped), *contents(inputs)], dim=1)
 
 
 def _of_sequence(kinds: Tensor, ages: Tensor) -> list[Tensor]:

@@ -1,16 +1,19 @@
 """`python -m bench.ranker_quality --json OUT`: the ranking model beside rivals.
 
 *The known world.* All learn from one log of the base world, where every decision is kept: the
-ranking model, LightGBM on flattened features, a DLRM-like and a SASRec-like net, each with four
+ranking model, LightGBM on flattened features, a DLRM-like and a SASRec-like net, each with as many
 settings, chosen by the loss on the log's tuning users; for LightGBM head by head. They are judged
-on logs that nobody learned from: another seed of the base world, which is the headline, and altered
-worlds.
+on logs of other users, from whom nobody learned: another seed of the base world, which is the
+headline, and altered worlds. The items are the same, and their history over all users goes on from
+where the log to learn from ended, as it does for a model that is put to use.
 
 The world knows the true probability p of each label, so a prediction q is judged by its expected
 log loss beyond the Bayes entropy, the Kullback-Leibler divergence of p and q, which doesn't depend
 on the labels that happened to be drawn. `gap_closed` of a head is the share of the best rival's
 divergence that the ranking model is without; the best rival is the one with the least on the same
-rows. Intervals redraw users. Ablations are judged alike, against the whole model.
+rows. Intervals redraw users. Ablations are judged alike, against the whole model. All have the same
+features. Each rival stands there a second time, `helped` by the numbers that the ranking model
+derives from them within its graph; the best of these is compared with apart.
 
 *MovieLens.* All learn from the bootstrap log of two thirds of its users, with the settings chosen
 above, LightGBM again head by head, and are judged on the others by log loss, over that of the best
@@ -22,10 +25,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +47,8 @@ from services.ranker.training.evaluation import evaluate
 from services.ranker.training.fit import TrainingConfig, predict, train
 from services.ranker.training.log import MASKED, Examples, LogContents, LogWriter, read_log
 from services.ranker.training.logistic import log_losses, sigmoid
-from services.ranker.training.model import RankingModel
+from services.ranker.training.model import ModelConfig, RankingModel
+from services.ranker.training.multitask import MultiTaskModel
 from services.ranker.training.split import split
 
 PACKAGES = ("lightgbm", "numpy", "torch")
@@ -61,15 +65,28 @@ HELD_OUT = 3
 """One user of the bootstrap log in this many, by hash."""
 LEAST_POSITIVES = 50
 """Of a head among those users, to say anything of it."""
-NETS = {"heliograph": RankingModel, "dlrm": DlrmLike, "sasrec": SasrecLike}
+NETS: Mapping[str, Callable[[ModelConfig], MultiTaskModel]] = {
+    "heliograph": RankingModel,
+    "dlrm": DlrmLike,
+    "sasrec": SasrecLike,
+    "helped_dlrm": partial(DlrmLike, helped=True),
+    "helped_sasrec": partial(SasrecLike, helped=True),
+}
+TREES = ("lightgbm", "helped_lightgbm")
+NAMES = (*NETS, *TREES)
+RIVALS = (("dlrm", "sasrec", "lightgbm"), ("helped_dlrm", "helped_sasrec", "helped_lightgbm"))
+"""The best of each kind is compared with."""
 NET_SETTINGS: Sequence[Mapping[str, float]] = (
     {"learning_rate": 1e-3, "dropout": 0.1},
+    {"learning_rate": 2e-3, "dropout": 0.3},
     {"learning_rate": 1e-3, "dropout": 0.3},
     {"learning_rate": 2e-3, "dropout": 0.1},
-    {"learning_rate": 2e-3, "dropout": 0.3},
 )
-TREE_SETTINGS: Sequence[Mapping[str, float]] = tuple(
-    {"num_leaves": leaves, "min_data_in_leaf": rows} for leaves in (7, 31) for rows in (20, 100)
+TREE_SETTINGS: Sequence[Mapping[str, float]] = (
+    {"num_leaves": 7, "min_data_in_leaf": 20},
+    {"num_leaves": 31, "min_data_in_leaf": 100},
+    {"num_leaves": 7, "min_data_in_leaf": 100},
+    {"num_leaves": 31, "min_data_in_leaf": 20},
 )
 
 
@@ -118,16 +135,19 @@ class Judged:
 
 def make_logs(folder: Path, users: int, judged_users: int, days: int) -> None:
     """The logs to learn from, and those to be judged on, where it is known with the truth."""
-    worlds = {WORLD: (*TRAINED_ON, users)}
-    for name, each in zip(JUDGED[WORLD], JUDGED_ON, strict=True):
-        worlds[name] = (*each, judged_users)
-    for name, (world, seed, count) in worlds.items():
-        command = [sys.executable, "-m", "simulation.known_world", "--everything"]
+    history = str(folder / "history.parquet")
+
+    def make(name: str, world: str, seed: int, count: int, *more: str) -> None:
+        command = [sys.executable, "-m", "simulation.known_world", "--everything", *more]
         command += ["--users", str(count), "--days", str(days)]
         command += ["--seed", str(seed), "--world", world]
         command += ["--out", str(folder / f"{name}.parquet")]
         command += ["--truth", str(folder / f"{name}.truth.parquet")]
         subprocess.run(command, check=True, stdout=sys.stderr)
+
+    make(WORLD, *TRAINED_ON, users, "--history-after", history)
+    for name, each in zip(JUDGED[WORLD], JUDGED_ON, strict=True):
+        make(name, *each, judged_users, "--history-before", history)
     bootstrap = folder / "bootstrap.parquet"
     command = [sys.executable, "-m", "simulation.bootstrap", "--out", str(bootstrap)]
     subprocess.run(command, check=True, stdout=sys.stderr)
@@ -158,12 +178,14 @@ def run(job: Job, folder: Path, epochs: int) -> Done:
     """Train, and score all judged logs."""
     torch.set_num_threads(1)
     examples, contents = _read(folder / f"{job.log}.parquet")
-    if job.name == "lightgbm":
+    if job.name in TREES:
+        helped = job.name != "lightgbm"
         asked = []
         for log in JUDGED[job.log]:
             rows, items = read_log([folder / f"{log}.parquet"])
-            asked.append(table(rows, items, np.arange(len(rows))))
-        found = boosted(examples, contents, split(examples), asked, TREE_SETTINGS[job.setting])
+            asked.append(table(rows, items, np.arange(len(rows)), helped=helped))
+        setting = TREE_SETTINGS[job.setting]
+        found = boosted(examples, contents, split(examples), asked, setting, helped=helped)
         return Done(found.losses, found.scores)
     setting = NET_SETTINGS[job.setting]
     config = TrainingConfig(epochs=epochs, learning_rate=setting["learning_rate"])
@@ -222,7 +244,7 @@ def best(done: Mapping[Job, Done], name: str) -> Done:
     tried = [found for job, found in sorted(done.items(), key=lambda pair: pair[0].setting)
              if job.name == name]  # fmt: skip
     losses = np.stack([found.losses for found in tried])
-    if name != "lightgbm":
+    if name not in TREES:
         return tried[int(np.argmin(np.nanmean(losses, axis=1)))]
     picked = np.argmin(np.where(np.isfinite(losses), losses, np.inf), axis=0)
     columns = range(len(HEADS))
@@ -253,21 +275,20 @@ def share(mine: Scores, theirs: Scores, goal: float, redrawn: NDArray[np.int64])
     return Metric(float(value), "share", goal, "higher", (float(low), float(high)))
 
 
-def report(folder: Path, epochs: int, workers: int) -> BenchReport:
+def report(folder: Path, epochs: int, settings: int, workers: int) -> BenchReport:
     """Train everything, and compare."""
-    names = (*NETS, "lightgbm")
-    jobs = [Job(name, setting) for name in names for setting in range(4)]
+    jobs = [Job(name, setting) for name in NAMES for setting in range(settings)]
     with ProcessPoolExecutor(workers) as pool:
         waiting = {job: pool.submit(run, job, folder, epochs) for job in jobs}
         done = {job: _told(job, each.result()) for job, each in waiting.items()}
         chosen = _setting(done, "heliograph")
         less = [Job(name, chosen) for name in ABLATIONS]
-        films = [replace(job, log=MOVIELENS) for job in jobs if job.name == "lightgbm"]
+        films = [replace(job, log=MOVIELENS) for job in jobs if job.name in TREES]
         films += [Job(name, _setting(done, name), MOVIELENS) for name in NETS]
         waiting = {job: pool.submit(run, job, folder, epochs) for job in (*less, *films)}
         more = {job: _told(job, each.result()) for job, each in waiting.items()}
     ablated = {job.name: more[job] for job in less}
-    models = {name: best(done, name) for name in names} | ablated
+    models = {name: best(done, name) for name in NAMES} | ablated
     metrics: dict[str, Metric] = {}
     series: dict[str, Any] = {
         "setting": chosen,
@@ -282,7 +303,7 @@ def report(folder: Path, epochs: int, workers: int) -> BenchReport:
         metrics |= {f"{world}_{name}": metric for name, metric in found.metrics.items()}
     on_films = {job: more[job] for job in films}
     rows, _ = read_log([folder / f"{JUDGED[MOVIELENS][0]}.parquet"])
-    found = _on_films(rows, {name: best(on_films, name).scores[0] for name in names})
+    found = _on_films(rows, {name: best(on_films, name).scores[0] for name in NAMES})
     series[MOVIELENS] = found.series
     metrics |= {f"{MOVIELENS}_{name}": metric for name, metric in found.metrics.items()}
     return BenchReport("ranker_quality", metrics, series, PACKAGES)
@@ -310,7 +331,6 @@ def _compared(on: Judged, scores: Mapping[str, Scores]) -> Compared:
     redrawn = np.random.default_rng(0).integers(0, count, (REDRAWS, count))
     metrics: dict[str, Metric] = {}
     told: dict[str, dict[str, float]] = {}
-    rivals = [name for name in scores if name not in ("heliograph", *ABLATIONS)]
     for column, head in enumerate(HEADS):
         sums = {name: divergence(on, each, column) for name, each in scores.items()}
         told[head.name] = {
@@ -318,10 +338,11 @@ def _compared(on: Judged, scores: Mapping[str, Scores]) -> Compared:
             for name, (lost, rows) in sums.items()
             if not name.startswith("only_") or name == _only(head)
         }
-        rival = min(rivals, key=told[head.name].__getitem__)
-        goal = GOAL if head in ENGAGEMENT else 0.0
-        name = f"{head.name.lower()}_gap_closed_over_{rival}"
-        metrics[name] = share(sums["heliograph"][0], sums[rival][0], goal, redrawn)
+        for rivals in RIVALS:
+            rival = min(rivals, key=told[head.name].__getitem__)
+            goal = GOAL if head in ENGAGEMENT and rivals is RIVALS[0] else 0.0
+            name = f"{head.name.lower()}_gap_closed_over_{rival}"
+            metrics[name] = share(sums["heliograph"][0], sums[rival][0], goal, redrawn)
     wrong, calibrated = _calibration(on.examples, scores["heliograph"])
     metrics["calibrated_groups"] = Metric(calibrated, "share", 1.0, "higher")
     _, at_best = _calibration(on.examples, np.nan_to_num(on.truth))
@@ -363,17 +384,18 @@ def _on_films(rows: Examples, scores: Mapping[str, Scores]) -> Compared:
             for name, each in scores.items()
         }
         told[head.name] = {name: float(each.sum() / known.sum()) for name, each in sums.items()}
-        ours, rivals = sums["heliograph"], {n: s for n, s in sums.items() if n != "heliograph"}
-        rival = min(rivals, key=told[head.name].__getitem__)
-        ratios = ours[redrawn].sum(1) / rivals[rival][redrawn].sum(1)
-        low, high = np.quantile(ratios, [0.025, 0.975])
-        metrics[f"{head.name.lower()}_log_loss_over_{rival}"] = Metric(
-            float(ours.sum() / rivals[rival].sum()),
-            "ratio",
-            1.0,
-            "lower",
-            (float(low), float(high)),
-        )
+        ours = sums["heliograph"]
+        for rivals in RIVALS:
+            rival = min(rivals, key=told[head.name].__getitem__)
+            ratios = ours[redrawn].sum(1) / sums[rival][redrawn].sum(1)
+            low, high = np.quantile(ratios, [0.025, 0.975])
+            metrics[f"{head.name.lower()}_log_loss_over_{rival}"] = Metric(
+                float(ours.sum() / sums[rival].sum()),
+                "ratio",
+                1.0,
+                "lower",
+                (float(low), float(high)),
+            )
     return Compared(metrics, {"rows": len(rows), "log_loss": told})
 
 
@@ -385,10 +407,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--judged-users", type=int, default=2000, help="of each other log")
     parser.add_argument("--days", type=int, default=21)
     parser.add_argument("--epochs", type=int, default=4, help="at most")
+    parser.add_argument(
+        "--settings", type=int, default=4, choices=range(1, 5), help="tried of each model"
+    )
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as made:
         make_logs(Path(made), given.users, given.judged_users, given.days)
-        found = report(Path(made), given.epochs, len(os.sched_getaffinity(0)))
+        found = report(Path(made), given.epochs, given.settings, len(os.sched_getaffinity(0)))
     found.print()
     for name, heads in found.series["base"]["divergence"].items():
         print(name, {model: round(value, 5) for model, value in heads.items()})

@@ -6,6 +6,8 @@
 - `SasrecLike`: after Kang & McAuley, "Self-Attentive Sequential Recommendation" (ICDM 2018):
   causal self-attention over the items that the user engaged with; the last state times the event's
   item, beside the same numbers as the other rival has.
+
+Those that are `helped` have the numbers that the ranking model derives itself; see `ranker_flat`.
 """
 
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bench.ranker_flat import BAGS, CATEGORIES, NUMBERS, categories, contents, numbers
+from bench.ranker_flat import BAGS, CATEGORIES, categories, contents, number_count, numbers
 from services.ranker.features.items import CONTENT_DIMENSIONS
 from services.ranker.features.schema import STEPS
 from services.ranker.features.vocabulary import HEADS, StepKind
@@ -48,26 +50,28 @@ class Towers(nn.Module):
 class Numbers(nn.Module):
     """The plain numbers, each normalised over the batches, through a net."""
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, config: ModelConfig, *, helped: bool) -> None:
         super().__init__()
+        self.helped = helped
+        count = number_count(helped=helped)
         self.net = nn.Sequential(
-            nn.BatchNorm1d(NUMBERS),
-            nn.Linear(NUMBERS, HIDDEN_WIDTH),
+            nn.BatchNorm1d(count),
+            nn.Linear(count, HIDDEN_WIDTH),
             nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(HIDDEN_WIDTH, width),
+            nn.Dropout(config.dropout),
+            nn.Linear(HIDDEN_WIDTH, config.width),
         )
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """[N, width]."""
-        found: Tensor = self.net(numbers(inputs))
+        found: Tensor = self.net(numbers(inputs, helped=self.helped))
         return found
 
 
 class DlrmLike(MultiTaskModel):
     """See the module."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, helped: bool = False) -> None:
         super().__init__()
         width = config.width
         self.tables = nn.ModuleDict(
@@ -76,7 +80,7 @@ class DlrmLike(MultiTaskModel):
         self.contents = nn.ModuleList(
             nn.Linear(CONTENT_DIMENSIONS, width) for _ in range(1 + len(BAGS))
         )
-        self.bottom = Numbers(width, config.dropout)
+        self.bottom = Numbers(config, helped=helped)
         vectors = len(CATEGORIES) + 2 + len(BAGS)
         self.pairs = torch.triu_indices(vectors, vectors, 1)
         self.top = _top(width + self.pairs.shape[1], config.dropout)
@@ -106,7 +110,7 @@ class DlrmLike(MultiTaskModel):
 class SasrecLike(MultiTaskModel):
     """See the module."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, helped: bool = False) -> None:
         super().__init__()
         width = config.width
         self.content = nn.Linear(CONTENT_DIMENSIONS, width)
@@ -119,7 +123,7 @@ class SasrecLike(MultiTaskModel):
         self.tables = nn.ModuleDict(
             {name: nn.Embedding(rows, width) for name, rows in CATEGORIES.items()}
         )
-        self.numbers = Numbers(width, config.dropout)
+        self.numbers = Numbers(config, helped=helped)
         self.top = _top(4 * width, config.dropout)
         self.towers = Towers(SHARED_WIDTH, config.tower_width)
 

@@ -41,7 +41,7 @@ USER_NUMBERS = (
     + len(SEQUENCES) * len(NEARNESS)
 )
 TIME_NUMBERS = 2 * len(PROFILE_NUMBERS) - 1
-EVENT_ROW_NUMBERS = 8
+EVENT_ROW_NUMBERS = 7
 TYPE_NUMBERS = len(TYPE_COUNTS) + 2
 
 
@@ -67,17 +67,16 @@ def time_numbers(inputs: Mapping[str, Tensor]) -> Tensor:
 
 def event_numbers(inputs: Mapping[str, Tensor]) -> Tensor:
     """Of each event [N, EVENT_ROW_NUMBERS]: the source's score, log age, items, age, the log of the
-    item's opens per send, its mean score, how far the score lies above that, and the share of that
-    mean that isn't the prior's. How often it was sent is not told: that only grows."""
+    item's opens per send, its mean score, and how far the score lies above that. How often it was
+    sent is not told in any form: that grows beyond all that training saw."""
     numbers = finite(inputs["event_numbers"])
     score_age_items, sends = numbers[:, :3], torch.exp(numbers[:, 3:4]) - 1  # ONNX has no expm1
     opens = (numbers[:, 4:5] * (sends + PRIOR_SENDS) - PRIOR_OPENS).clamp(min=0)
     days = (torch.exp(numbers[:, 1:2]) - 1) / 24
     mean = numbers[:, 6:7]
-    certain = 1 - torch.exp(-numbers[:, 5:6])  # n / (n + 1) of n sends with a score
     above = torch.where(numbers[:, :1] > 0, numbers[:, :1] - mean, 0.0)
     rate = _log_rate(opens, sends.clamp(min=0))
-    return torch.cat([score_age_items, days, rate, mean, above, certain], dim=1)
+    return torch.cat([score_age_items, days, rate, mean, above], dim=1)
 
 
 def type_numbers(inputs: Mapping[str, Tensor]) -> Tensor:
