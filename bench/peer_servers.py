@@ -118,7 +118,7 @@ def serving(
         start = _start_triton if peer.name == TRITON else _start_python
         started = start(peer.name, setting, model, place, Path(name))
         client, command, variables = started
-        with _process(command, variables, Path(name)) as running:
+        with process(command, variables, Path(name)) as running:
             yield client, running
 
 
@@ -163,6 +163,13 @@ def _start_triton(
 ) -> tuple[Client, Sequence[str], Mapping[str, str]]:
     repository = folder / "repository"
     render(model, repository, instances=setting.workers, threads=setting.threads)
+    address, command = triton_command(repository, folder)
+    return TritonClient(address, wire_inputs(model), model.name), command, os.environ
+
+
+def triton_command(repository: Path, folder: Path) -> tuple[str, Sequence[str]]:
+    """Where a Triton server will listen that serves a rendered repository, and what starts it;
+    `folder` is for its own files."""
     address, metrics = free_address(), free_address()
     options = {
         "--repository": str(repository),
@@ -173,7 +180,7 @@ def _start_triton(
     command = [sys.executable, "-m", "deploy.triton.server"]
     for option, value in options.items():
         command += [option, value]
-    return TritonClient(address, wire_inputs(model), model.name), command, os.environ
+    return address, command
 
 
 def _command(name: str, programs: Path, folder: Path, port: int, setting: Setting) -> list[str]:
@@ -222,21 +229,22 @@ def _write_mlserver(folder: Path, port: int, setting: Setting) -> None:
 
 
 @contextmanager
-def _process(
+def process(
     command: Sequence[str], variables: Mapping[str, str], folder: Path
 ) -> Iterator[Running]:
+    """A started server, ended at the end; its log is in the folder."""
     log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             command, env=dict(variables), stdout=output, stderr=output, cwd=ROOT,
             start_new_session=True,
         )  # fmt: skip
     try:
-        yield Running(process, log)
+        yield Running(started, log)
     finally:
-        process.terminate()
+        started.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
+            started.wait(STOP_SECONDS)
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it left behind
-        process.wait()
+            os.killpg(started.pid, signal.SIGKILL)  # what it left behind
+        started.wait()

@@ -5,16 +5,20 @@ calls come by gRPC, as bytes made before, from threads of the bench. Beside it a
 ONNX Runtime on inputs prepared before, in the bench's own process: with all cores in one run and
 with a run on each core, whichever is faster. So that it shows what calls cost in themselves, empty
 ones (health checks of the same service) are made in the same way as the small ones. The contenders
-take turns of some seconds; ratios are of the medians over the rounds.
+take turns of some seconds; ratios are of the medians over the rounds. With `--triton` (after
+`make triton` has installed it) a second ranker takes part whose model runs in a Triton server on
+the same cores, in buckets chosen by the runs that the first one counted.
 """
 
 import argparse
 import os
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,9 +28,17 @@ import numpy as np
 import onnxruntime as ort
 
 from bench.interleaved import Seconds, in_turns, ratio_metric
+from bench.peer_servers import process, triton_command
 from bench.rank_data import RankData
 from bench.report import BenchReport, Metric
-from bench.service_process import ServiceProcess, bench_database, service_process
+from bench.service_process import (
+    BenchDatabase,
+    ServiceProcess,
+    bench_database,
+    service_process,
+)
+from deploy.triton.render import MOST_BUCKETS, render
+from deploy.triton.traffic import choose, read_traffic
 from services.ranker.features import EVENT_FEATURES, USER_FEATURES, Features
 from services.ranker.manifest import MODEL_FILE
 from services.ranker.settings import RankerSettings
@@ -44,6 +56,7 @@ COUNTS = (1, 4, 16, 64, 256, 512)
 """Events of a call about one user."""
 RANK_GOAL = 1 / 0.7
 """Time per event through Rank over that of the bare loop."""
+TRITON_GOAL = 1 / 0.6
 ROW_GOAL = 1 / 3
 
 
@@ -168,17 +181,51 @@ def row_by_row(inputs: Features) -> Features:
     return {**users, **events, "items": inputs["items"], "user_row": own}
 
 
-def report(rounds: int, seconds: float) -> BenchReport:
+def report(rounds: int, seconds: float, *, with_triton: bool) -> BenchReport:
     """One run."""
     data = RankData(now=int(time.time()))
-    with bench_database() as database:
+    with bench_database() as database, ExitStack() as stack:
         data.store(database)
-        with service_process("ranker", database) as service:
-            return measured(data, service, rounds, seconds)
+        service = stack.enter_context(service_process("ranker", database))
+        triton = None
+        if with_triton:
+            triton = stack.enter_context(behind_triton(data, database, service, seconds))
+        return measured(data, service, triton, rounds, seconds)
 
 
-def measured(data: RankData, service: ServiceProcess, rounds: int, seconds: float) -> BenchReport:
-    """All figures."""
+@contextmanager
+def behind_triton(
+    data: RankData, database: BenchDatabase, service: ServiceProcess, seconds: float
+) -> Iterator[ServiceProcess]:
+    """Another ranker on the database, whose model runs in a Triton server of its own."""
+    for users, events, in_flight in SIZES.values():
+        sent = [data.request(n, users, events).SerializeToString() for n in range(CALLS)]
+        Called(service, sent, in_flight).seconds_per_event(users * events, seconds)
+    model = next(RankerSettings().model_dir.glob(f"*/{MODEL_FILE}")).parent
+    with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as name:
+        folder, traffic = Path(name), Path(name) / "metrics"
+        traffic.write_text(service.metrics())
+        sizes = choose(read_traffic([traffic]), MOST_BUCKETS)
+        cores = len(os.sched_getaffinity(0))
+        render(model, folder / "repository", instances=cores, threads=1, sizes=sizes)
+        address, command = triton_command(folder / "repository", folder)
+        told = {
+            "HELIOGRAPH_RANKER_BACKEND": "triton",
+            "HELIOGRAPH_RANKER_TRITON_ADDRESS": address,
+            "HELIOGRAPH_RANKER_PARALLEL_RUNS": str(cores),
+        }
+        with process(command, os.environ, folder), service_process("ranker", database, told) as own:
+            yield own
+
+
+def measured(
+    data: RankData,
+    service: ServiceProcess,
+    triton: ServiceProcess | None,
+    rounds: int,
+    seconds: float,
+) -> BenchReport:
+    """All figures; those of `triton` where it is there."""
     contenders: dict[str, Callable[[int], float]] = {}
     called: dict[str, Called] = {}
     for name, (users, events, in_flight) in SIZES.items():
@@ -191,6 +238,9 @@ def measured(data: RankData, service: ServiceProcess, rounds: int, seconds: floa
         sent = [request.SerializeToString() for request in requests]
         rank = called[name] = Called(service, sent, in_flight)
         contenders[f"rank_{name}"] = rank.turn(users * events, seconds)
+        if triton is not None:
+            behind = Called(triton, sent, in_flight)
+            contenders[f"triton_{name}"] = behind.turn(users * events, seconds)
     users, events, in_flight = SIZES["small"]
     empty = Called(service, [b""], in_flight, EMPTY_METHOD)
     contenders["empty"] = empty.turn(users * events, seconds)
@@ -201,6 +251,11 @@ def measured(data: RankData, service: ServiceProcess, rounds: int, seconds: floa
         metrics[f"{name}_over_bare"] = ratio_metric(
             taken[f"rank_{name}"], taken[f"bare_{name}"], goal
         )
+        if triton is not None:
+            goal = TRITON_GOAL if name == "batch" else 1.0
+            metrics[f"{name}_triton_over_bare"] = ratio_metric(
+                taken[f"triton_{name}"], taken[f"bare_{name}"], goal
+            )
         metrics[f"{name}_user_once_over_rows"] = ratio_metric(
             taken[f"bare_{name}"], taken[f"rows_{name}"], ROW_GOAL
         )
@@ -248,8 +303,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True, help="write the figures there")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of a contender in a round")
+    parser.add_argument("--triton", action="store_true", help="Rank with Triton as well")
     given = parser.parse_args(arguments)
-    found = report(given.rounds, given.seconds)
+    found = report(given.rounds, given.seconds, with_triton=given.triton)
     for name in ("events_per_second", "latency_ms", "microseconds_per_event"):
         print(name, found.series[name])
     found.print()

@@ -65,13 +65,17 @@ class ServiceProcess:
         """Processor time that the service has taken so far."""
         return cpu_seconds(self.pid)
 
+    def metrics(self) -> str:
+        """What it answers at `/metrics`."""
+        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
+            text: str = answer.read().decode()
+        return text
+
     def sums(self, metric: str, label: str) -> dict[str, float]:
         """The sums of a histogram by one of its labels; empty when the service has none such."""
-        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
-            text = answer.read().decode()
         return {
             sample.labels.get(label, ""): sample.value
-            for family in text_string_to_metric_families(text)
+            for family in text_string_to_metric_families(self.metrics())
             for sample in family.samples
             if sample.name == f"{metric}_sum"
         }
