@@ -190,7 +190,7 @@ def report(rounds: int, seconds: float, *, with_triton: bool) -> BenchReport:
         triton = None
         if with_triton:
             triton = stack.enter_context(behind_triton(data, database, service, seconds))
-        return measured(data, service, triton, rounds, seconds)
+        return measured(data, database, service, triton, rounds, seconds)
 
 
 @contextmanager
@@ -220,6 +220,7 @@ def behind_triton(
 
 def measured(
     data: RankData,
+    database: BenchDatabase,
     service: ServiceProcess,
     triton: ServiceProcess | None,
     rounds: int,
@@ -266,6 +267,10 @@ def measured(
             name: _latencies(rank, float(np.median(taken[f"rank_{name}"])), SIZES[name], seconds)
             for name, rank in called.items()
         },
+        "processor_microseconds_per_event": {
+            name: _processor_time(database, service, rank, SIZES[name], seconds)
+            for name, rank in called.items()
+        },
         "microseconds_per_event": _by_count(data, service, seconds),
         "service_memory": service.memory(),
     }
@@ -287,6 +292,29 @@ def _latencies(
     return found
 
 
+def _processor_time(
+    database: BenchDatabase,
+    service: ServiceProcess,
+    rank: Called,
+    size: tuple[int, int, int],
+    seconds: float,
+) -> dict[str, float]:
+    """What service (the model's runs with it), Postgres and the bench's own calls take of the
+    processors."""
+    clocks = {
+        "service": service.cpu_seconds,
+        "postgres": database.cpu_seconds,
+        "calls": time.process_time,
+    }
+    before = {name: clock() for name, clock in clocks.items()}
+    began = time.perf_counter()
+    per_event = rank.seconds_per_event(size[0] * size[1], 2 * seconds)
+    events = (time.perf_counter() - began) / per_event
+    return {
+        name: round((clock() - before[name]) / events * 1e6, 1) for name, clock in clocks.items()
+    }
+
+
 def _by_count(data: RankData, service: ServiceProcess, seconds: float) -> dict[str, float]:
     """Of calls about one user, one after the other, by their number of events."""
     found = {}
@@ -306,7 +334,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--triton", action="store_true", help="Rank with Triton as well")
     given = parser.parse_args(arguments)
     found = report(given.rounds, given.seconds, with_triton=given.triton)
-    for name in ("events_per_second", "latency_ms", "microseconds_per_event"):
+    for name in (
+        "events_per_second", "latency_ms", "processor_microseconds_per_event",
+        "microseconds_per_event",
+    ):  # fmt: skip
         print(name, found.series[name])
     found.print()
     found.write(given.json)

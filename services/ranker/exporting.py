@@ -160,13 +160,17 @@ def _examples(page: Sequence[tuple[Any, Decided]], until: int) -> Examples | Non
 
 
 def _event(row: Any) -> Features | None:
-    """Features of the event sent; None when the snapshot does not hold it."""
+    """Features of the event sent; None when the snapshot does not hold it,
+    or is of other features."""
     if not row.event_id:
         return no_event(1)
     if row.event_id not in row.event_ids:
         return None
     position = row.event_ids.index(row.event_id)
-    return decode_event(bytes(row.events), position, len(row.event_ids))
+    try:
+        return decode_event(bytes(row.events), position, len(row.event_ids))
+    except SnapshotError:
+        return None
 
 
 def _users(snapshots: Sequence[bytes]) -> tuple[Features, list[bool]]:

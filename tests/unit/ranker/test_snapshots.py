@@ -18,6 +18,7 @@ from services.ranker.features import (
 from services.ranker.snapshots import (
     SnapshotError,
     decode_event,
+    decode_events,
     decode_users,
     encode_users,
     event_records,
@@ -39,14 +40,16 @@ def test_users_round_trip(users: list[list[Entry]]) -> None:
         assert array.dtype == decoded[name].dtype
 
 
-def test_events_round_trip() -> None:
-    facts = [EventFacts("a", ("i1",), "als", 0.25, START), EventFacts("b"), EventFacts("c")]
+@pytest.mark.parametrize("items", [("i1",), ("i1", "i2"), ("i3", "none", "i1", "i2")])
+def test_events_round_trip(items: tuple[str, ...]) -> None:
+    facts = [EventFacts("a", items, "als", 0.25, START), EventFacts("b"), EventFacts("c")]
     features = event_features(facts, NOW, made_items(4))
     data = event_records(features)[[2, 0]].tobytes()
     for position, row in ((0, 2), (1, 0)):
         decoded = decode_event(data, position, 2)
         for name, array in features.items():
             np.testing.assert_array_equal(array[row : row + 1], decoded[name], err_msg=name)
+            assert array.dtype == decoded[name].dtype
 
 
 def test_other_versions_are_refused() -> None:
@@ -54,3 +57,6 @@ def test_other_versions_are_refused() -> None:
     (data,) = encode_users(features)
     with pytest.raises(SnapshotError):
         decode_users([b"hsn0" + data[4:]])
+    with pytest.raises(SnapshotError):
+        decode_events(bytes(2 * 68), 2)
+    assert len(decode_events(b"", 0)["event_type"]) == 0
