@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from services.runtime.postgres import EmbeddedPostgres
 from services.runtime.roles import service_url
 from services.runtime.settings import SERVICE_NAMES, Endpoint, RuntimeSettings
 from services.runtime.system import System
+from tests.ports import free_addresses
 
 TEMPLATE = "heliograph_template"
 START_SECONDS = 60.0
@@ -235,7 +235,7 @@ async def _attached(addresses: Mapping[str, str]) -> AsyncIterator[RunningSystem
 @asynccontextmanager
 async def _processes(names: Sequence[str], folder: Path) -> AsyncIterator[RunningSystem]:
     """One process for each service; their output goes to `<name>.log` in the folder."""
-    addresses = dict(zip(names, _free_addresses(len(names)), strict=True))
+    addresses = dict(zip(names, free_addresses(len(names)), strict=True))
     environment = os.environ | {"HELIOGRAPH_OWNER_PID": str(os.getpid())}
     for name in SERVICE_NAMES:
         environment[f"HELIOGRAPH_{name.upper()}_METRICS_PORT"] = "0"
@@ -258,11 +258,3 @@ def _start_process(
     with (folder / f"{name}.log").open("ab") as log:
         command = [sys.executable, "-m", f"services.{name}"]
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-
-
-def _free_addresses(count: int) -> list[str]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
-    for probe in probes:
-        probe.close()
-    return addresses

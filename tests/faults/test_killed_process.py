@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -26,6 +25,7 @@ from pydantic import SecretStr
 from services.cli.launch import services
 from services.runtime.settings import SERVICE_NAMES, RuntimeSettings
 from tests.faults.processes import count, needs_proc, process_of
+from tests.ports import free_addresses
 
 PUSH = notification_pb2.CHANNEL_PUSH
 MORNING = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -49,11 +49,10 @@ def settings(
         "HELIOGRAPH_PACER_BATCH_SLOTS": "5",
         "HELIOGRAPH_PACER_BATCH_DELIVERIES": "5",
     }
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in SERVICE_NAMES]
-    for name, listener in zip(SERVICE_NAMES, held, strict=True):
-        environment[f"HELIOGRAPH_{name.upper()}_LISTEN"] = f"127.0.0.1:{listener.getsockname()[1]}"
+    addresses = free_addresses(len(SERVICE_NAMES))
+    for name, address in zip(SERVICE_NAMES, addresses, strict=True):
+        environment[f"HELIOGRAPH_{name.upper()}_LISTEN"] = address
         environment[f"HELIOGRAPH_{name.upper()}_METRICS_PORT"] = "0"
-        listener.close()
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return RuntimeSettings()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from services.candidate.attribute_types import AttributeTypes
 from services.candidate.catalogue import CatalogueWriter
 from services.candidate.catalogue_store import Interaction, Record
 from tests.conftest import OpenDatabase
+from tests.ports import free_addresses
 from tests.service.candidate.sharded import fit_folder
 
 SHARDS = 2
@@ -36,10 +36,7 @@ class Processes:
     def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
         self._environ = environ
         self._folder = folder
-        probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(SHARDS + 1)]
-        self.addresses = [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
-        for probe in probes:
-            probe.close()
+        self.addresses = free_addresses(SHARDS + 1)
         self.running: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, place: int) -> None:

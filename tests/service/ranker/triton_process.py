@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.triton.server import ROOT, Ports, ServerMissing, installed
 from deploy.triton.shared_memory import FOLDER
+from tests.ports import free_addresses
 
 START_SECONDS = 30
 POLL_SECONDS = 0.05
@@ -37,7 +37,8 @@ class TritonProcess:
         self.repository.mkdir()
         self._work = folder / "backends"
         self._log = folder / "triton.log"
-        self._ports = Ports(_free_port(), _free_port())
+        grpc, metrics = (int(each.rpartition(":")[2]) for each in free_addresses(2))
+        self._ports = Ports(grpc, metrics)
         self._tls = [str(path) for path in tls]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -122,9 +123,3 @@ def _ready(client: InferenceServerClient) -> bool:
         return bool(client.is_server_ready())
     except InferenceServerException:
         return False
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
