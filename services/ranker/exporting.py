@@ -160,8 +160,7 @@ def _examples(page: Sequence[tuple[Any, Decided]], until: int) -> Examples | Non
 
 
 def _event(row: Any) -> Features | None:
-    """Features of the event sent; None when the snapshot does not hold it,
-    or is of other features."""
+    """Features of the event sent; None when the snapshot has it not, or is of other features."""
     if not row.event_id:
         return no_event(1)
     if row.event_id not in row.event_ids:

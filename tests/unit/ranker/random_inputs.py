@@ -4,11 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.ranker.features.schema import SEQUENCES, Features
-from services.ranker.features.users import MOST_RELATIVE_SHARE
 from services.ranker.inputs import INPUTS
-
-MOST_NUMBERS = np.array([1, 7, 1, 10, 1, 10, 1], np.float32)
-"""Of EVENT_NUMBERS: shares, and logs of hours and of counts."""
 
 
 def random_inputs(seed: int, users: int, events: int, steps: int) -> Features:
@@ -19,13 +15,10 @@ def random_inputs(seed: int, users: int, events: int, steps: int) -> Features:
     for each in INPUTS:
         shape = [axes[axis] if isinstance(axis, str) else axis for axis in each.shape]
         if each.dtype == "float32":
-            made[each.name] = draw.random(size=shape).astype("float32")
+            made[each.name] = draw.normal(size=shape).astype("float32")
         else:
             end = axes[each.limit] if isinstance(each.limit, str) else each.limit
             made[each.name] = draw.integers(end or 1000, size=shape).astype(each.dtype)
-    made["event_numbers"] *= MOST_NUMBERS
-    made["hour_profile"] *= MOST_RELATIVE_SHARE
-    made["items"] -= 0.5
     made["items"] /= np.linalg.norm(made["items"], axis=1, keepdims=True)
     made["items"][0] = 0
     for sequence in SEQUENCES:
