@@ -58,7 +58,7 @@ class BenchReport:
         """The form that all benches share."""
         return {
             "bench": self.bench,
-            "commit": commit(),
+            "commit": _BEGUN_AT,
             "machine": machine(self.packages),
             "metrics": {name: metric.as_json() for name, metric in self.metrics.items()},
             "series": dict(self.series),
@@ -119,3 +119,7 @@ def _cpu() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+_BEGUN_AT = commit()
+"""Of the code that runs: by the end of a long bench another may be checked out."""
