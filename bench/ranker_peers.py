@@ -6,7 +6,8 @@ score: a call brings them the prepared inputs of the model as compact bytes, and
 merges calls, users and events one after the other. BentoML, LitServe, MLServer and Ray Serve run in
 environments of their own, made on first use, with our NumPy and ONNX Runtime and as many threads;
 Triton is called directly, with our model code and its NumPy 1.26. Client and servers share all
-cores that the bench has.
+cores that the bench has. Empty calls of our service, made in the same way, tell what calls cost in
+themselves: what a server without any work would score, were there events in them.
 
 For each size of call, each peer is tried shortly with its settings, and keeps the fastest. Then all
 take turns of some seconds, in an order drawn anew each round, after one that doesn't count. Ratios
@@ -32,7 +33,7 @@ from bench.peer_calls import FAILURES, Client
 from bench.peer_servers import PEERS, TRITON, Peer, PeerMissing, Running, serving, version_of
 from bench.peers.scoring import Setting
 from bench.rank_data import RankData
-from bench.ranker import CALLS, PACKAGES, SIZES, Called, per_event
+from bench.ranker import CALLS, EMPTY_METHOD, PACKAGES, SIZES, Called, per_event
 from bench.report import ROOT, BenchReport, Metric
 from bench.service_process import ServiceProcess, bench_database, service_process
 from services.ranker.features import HEADS, Features
@@ -40,7 +41,7 @@ from services.ranker.manifest import MODEL_FILE
 from services.ranker.settings import RankerSettings
 from services.ranker.triton_model.sessions import CPU, session_options
 
-OURS = "rank"
+OURS, EMPTY = "rank", "empty"
 START_SECONDS = 120.0
 SAME = 1e-4
 """Largest difference of a peer's scores."""
@@ -148,10 +149,12 @@ def _of_size(
     inputs = [data.inputs([request]) for request in requests]
     size = Size(users * events, in_flight, inputs, _scores(plan.model, inputs[0]))
     rank = Called(service, [each.SerializeToString() for each in requests], in_flight)
+    empty = Called(service, [b""], in_flight, EMPTY_METHOD)
     found = Found({}, {}, {})
     with ExitStack() as stack:
         contenders: dict[str, Callable[[int], float]] = {
-            OURS: lambda _: rank.seconds_per_event(size.events, plan.seconds)
+            OURS: rank.turn(size.events, plan.seconds),
+            EMPTY: empty.turn(size.events, plan.seconds),
         }
         for peer in peers:
             try:
@@ -197,7 +200,7 @@ def _start(stack: ExitStack, peer: Peer, setting: Setting, size: Size, plan: Pla
 
 def _metrics(size: str, taken: Mapping[str, Seconds]) -> dict[str, Metric]:
     """Rank over each peer, and over the best of the Python servers."""
-    servers = [name for name in taken if name not in (OURS, TRITON)]
+    servers = [name for name in taken if name not in (OURS, EMPTY, TRITON)]
     metrics = {
         f"{size}_over_{name}": _times(taken[name], taken[OURS], GOALS[size]) for name in servers
     }
