@@ -255,6 +255,17 @@ def _many(message: ranker_pb2.RankRequest) -> None:
     message.users.extend(ranker_pb2.RankUser(user_id=f"x{n}") for n in range(1000))
 
 
+def _no_events(message: ranker_pb2.RankRequest) -> None:
+    message.events.clear()
+    message.user_row.clear()
+
+
+def _many_events(message: ranker_pb2.RankRequest) -> None:
+    more = 16_385 - len(message.events)
+    message.events.extend([message.events[0]] * more)
+    message.user_row.extend([0] * more)
+
+
 @pytest.mark.parametrize(
     ("spoil", "field"),
     [
@@ -269,6 +280,8 @@ def _many(message: ranker_pb2.RankRequest) -> None:
         (_last_second, "deliver_time"),
         (_nobody, "users"),
         (_many, "users"),
+        (_no_events, "events"),
+        (_many_events, "events"),
     ],
 )
 async def test_a_bad_request_names_its_field(
