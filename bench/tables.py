@@ -21,7 +21,7 @@ def table(result: dict[str, Any]) -> str:
     for name, metric in result["metrics"].items():
         interval = "–" if metric["ci"] is None else "{:.3g} to {:.3g}".format(*metric["ci"])
         sign = "≥" if metric["better"] == "higher" else "≤"
-        value = f"{metric['value']:.3g} {metric['unit']}"
+        value = f"{metric['value']:.3g} {metric['unit']}".replace("|", "\\|")
         met = "yes" if metric["met"] else "no"
         lines.append(f"| {name} | {value} | {interval} | {sign} {metric['goal']:.3g} | {met} |")
     machine = result["machine"]
