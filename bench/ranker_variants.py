@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,11 @@ SAME = {"float": PARITY[MODEL_FILE], "half": PARITY[HALF_MODEL_FILE]}
 """Largest difference of logits between each user once and row by row."""
 LOSS_GOAL = 1.001
 """Log loss over that in float."""
-THREADS = ((1, 2), (1, 1), (2, 2), (2, 1))
-"""Within a run, and runs beside each other; the ranker's default first."""
+OWN = (RankerSettings().intra_op_threads, RankerSettings().parallel_runs)
+THREADS = (OWN, *(each for each in product((1, 2), repeat=2) if each != OWN))
+"""Within a run, and runs beside each other; the ranker's own first."""
 THREADS_GOAL = 0.95
-"""Time of others over that of the default."""
+"""Time of others over that of its own."""
 
 Answers = NDArray[np.float64]
 """Logits of trained heads [N, trained]."""
@@ -272,9 +274,9 @@ def _times(times: Mapping[str, Seconds]) -> dict[str, Metric]:
         metrics[f"user_once_over_rows_{size}"] = ratio_metric(one, times[f"rows_{size}"], ROW_GOAL)
         for name in ("half", "int8_weights", "int8_static"):
             metrics[f"{name}_{size}"] = ratio_metric(times[f"{name}_{size}"], one, 1.0)
-        default, *others = (f"threads_{threads}x{runs}_{size}" for threads, runs in THREADS)
+        own, *others = (f"threads_{threads}x{runs}_{size}" for threads, runs in THREADS)
         for other in others:
-            metrics[other] = ratio_metric(times[other], times[default], THREADS_GOAL, "higher")
+            metrics[other] = ratio_metric(times[other], times[own], THREADS_GOAL, "higher")
     return metrics
 
 
